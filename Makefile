@@ -1,0 +1,54 @@
+# `make help` lists the targets. Everything runs in the environment $(VENV), made once and then reused.
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+HOST := fastreid==1.4.0
+PIP_FLAGS ?= -qq
+ARGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready-$(notdir $(PYTHON))-$(notdir $(basename $(CONSTRAINTS)))
+DEMO_ROOT := datasets/demo
+DEMO_CONFIG := projects/MGOT/configs/demo.yml
+
+# "ok", or what is wrong with $(PYTHON).
+CHECK_PYTHON = $(shell $(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
+	print("ok" if (3, 10) <= v <= (3, 13) else "is Python %d.%d" % v)' 2>/dev/null || echo "does not run")
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint format clean
+
+help: ## list the targets
+	@echo "usage: make [PYTHON=python3.x] [VENV=.venv] TARGET"
+	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+env: $(STAMP) ## make the environment (Python 3.10 - 3.13)
+
+demo: $(STAMP) ## generate people, train MGOT on them without a label, print the table of results
+	@$(BIN)/python tools/make_demo_data.py --root $(DEMO_ROOT)
+	@FASTREID_DATASETS=$(DEMO_ROOT) $(BIN)/python tools/train_net.py --config-file $(DEMO_CONFIG) $(ARGS)
+
+test: $(STAMP) lint ## lint, then run the tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## ruff (rules, format) and mypy
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet . || { echo "files want another format: type \`make format\`" >&2; exit 1; }
+	@$(BIN)/mypy
+
+format: $(STAMP) ## let ruff mend and format
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format .
+
+clean: ## remove the environment and what tools left behind; data sets and logs stay
+	rm -rf $(VENV) build dist projects/MGOT/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find projects benchmarks tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): setup.py pyproject.toml $(CONSTRAINTS)
+	$(if $(filter ok,$(CHECK_PYTHON)),,$(error `$(PYTHON)` $(CHECK_PYTHON), and MGOT needs Python 3.10 - 3.13: type e.g. `make PYTHON=python3.11 $(MAKECMDGOALS)`))
+	@echo "setting up $(VENV) (downloads PyTorch; PIP_FLAGS= shows pip's progress)"
+	@rm -f $(VENV)/.ready-*
+	@test -x $(BIN)/pip && test "$$($(BIN)/python -V)" = "$$($(PYTHON) -V)" || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install $(PIP_FLAGS) -c $(CONSTRAINTS) -e '.[dev]'
+	@$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps $(HOST)
+	@touch $@

@@ -1,0 +1,25 @@
+"""MGOT: unsupervised visible-infrared person re-identification as a fast-reid plugin.
+
+Importing the package readies the host (:mod:`mgot.compat`) and registers everything of ours with it. Without the host
+the import warns, and only the host-free modules are of use: losses, memory, clustering, matching, transport,
+principles, and the scoring of :mod:`mgot.evaluation`.
+"""
+
+import sys
+
+if sys.version_info < (3, 10):  # stands first: an older Python could not even parse the modules below
+    raise SystemExit(f"mgot needs Python 3.10 - 3.13 and this is {sys.version.split()[0]}: type e.g. `python3.11`")
+
+import warnings
+
+from mgot.compat import HOST_MISSING, apply, host_present
+
+__version__ = "0.1.0"
+
+if host_present():
+    apply()
+    import mgot.config
+    import mgot.data.registered
+    import mgot.modeling.backbones
+else:
+    warnings.warn(HOST_MISSING, stacklevel=2)

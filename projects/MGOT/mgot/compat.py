@@ -1,0 +1,88 @@
+"""What the host, fast-reid, needs on today's Python, PyTorch and NumPy.
+
+The host is the PyPI wheel ``fastreid==1.4.0`` or a checkout of fast-reid's GitHub main branch. Each shim below cites
+the host's line that it serves (of the wheel, unless said otherwise), and does nothing where that line works already.
+"""
+
+from __future__ import annotations
+
+import collections
+import collections.abc
+import importlib.util
+import sys
+import types
+import warnings
+
+import numpy as np
+import torch
+
+from mgot.errors import UserError
+
+HOST = "fastreid"
+INSTALL_HOST = "pip install --no-deps fastreid==1.4.0"
+HOST_MISSING = f"the host fast-reid is not installed: type `{INSTALL_HOST}`, or put a checkout of it on PYTHONPATH"
+
+
+class HostMissingError(UserError, ImportError):
+    """A part of MGOT that stands on fast-reid was asked for where fast-reid is missing."""
+
+
+def host_present() -> bool:
+    """Whether fast-reid can be imported; does not import it."""
+    return importlib.util.find_spec(HOST) is not None
+
+
+def require_host() -> None:
+    """Raise HostMissingError, with the line to type, where fast-reid is missing."""
+    if not host_present():
+        raise HostMissingError(HOST_MISSING)
+
+
+def apply() -> tuple[str, ...]:
+    """Restore what the host uses and today's libraries removed. Call before the first import of the host.
+
+    Returns:
+        The names restored by this call, in order; empty on a second call.
+    """
+    shims = (_collections_abcs, _torch_six, _numpy_bool)
+    restored = tuple(name for shim in shims for name in shim())
+    _quiet_cython_hint()
+    return restored
+
+
+def _collections_abcs() -> list[str]:
+    """Names that Python 3.10 moved to collections.abc.
+
+    ``from collections import Mapping``: data/build.py:12 (GitHub main, :19) and evaluation/testing.py:5.
+    ``collections.Iterable``: layers/helpers.py:11 of GitHub checkouts; the wheel asks collections.abc.
+    """
+    missing = [name for name in ("Mapping", "Iterable") if not hasattr(collections, name)]
+    for name in missing:
+        setattr(collections, name, getattr(collections.abc, name))
+    return [f"collections.{name}" for name in missing]
+
+
+def _torch_six() -> list[str]:
+    """The module that PyTorch 2.0 dropped: ``from torch._six import string_classes``, data/build.py:11."""
+    if "torch._six" in sys.modules or importlib.util.find_spec("torch._six") is not None:
+        return []
+    module = types.ModuleType("torch._six", "Restored by mgot.compat for fastreid/data/build.py.")
+    module.string_classes = (str, bytes)  # type: ignore[attr-defined]
+    sys.modules["torch._six"] = module
+    torch._six = module  # type: ignore[attr-defined]
+    return ["torch._six"]
+
+
+def _numpy_bool() -> list[str]:
+    """The alias that NumPy 1.24 to 1.26 lack and NumPy 2 has again: ``dtype=np.bool``, evaluation/rank.py:69."""
+    with warnings.catch_warnings():  # NumPy 1.20 - 1.23 and 1.24 - 1.26 warn about the very question
+        warnings.simplefilter("ignore")
+        if hasattr(np, "bool"):
+            return []
+    np.bool = bool  # type: ignore[misc,assignment]
+    return ["numpy.bool"]
+
+
+def _quiet_cython_hint() -> None:
+    """evaluation/rank.py:14 and evaluation/roc.py:18 advise a Cython build at import; MGOT's scoring never uses it."""
+    warnings.filterwarnings("ignore", message="Cython (rank|roc) evaluation", category=UserWarning)

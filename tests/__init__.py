@@ -1,0 +1,1 @@
+"""Tests of MGOT; trees.py holds what several of them build."""
