@@ -1,0 +1,80 @@
+"""Prototype-based contrastive learning (PBCL): four cross-entropies of features against prototypes.
+
+The paper names the four losses and the text read does not spell them out; each term below is our reading of one
+conditional entropy of the objective (METHOD.md section 6). Letters: f feature, Phi prototype memory, y pseudo label,
+tau temperature; B batch size, D feature dimension, K number of prototypes.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def prototype_cross_entropy(f: Tensor, phi: Tensor, y: Tensor, temperature: float = 0.05) -> Tensor:
+    """Contrast features with prototypes.
+
+        CE(f, Phi, y) = -log softmax(f Phi^T / tau)[y], averaged over the batch
+
+    Source: METHOD.md section 6; tau = 0.05 is [field].
+
+    Args:
+        f: (B, D) L2-normalised features.
+        phi: (K, D) L2-normalised prototypes, constants.
+        y: (B,) int64 labels in [0, K).
+        temperature: tau > 0.
+
+    Returns:
+        Scalar in nats. An empty batch gives 0 that is still attached to the graph of ``f``.
+    """
+    if f.shape[0] == 0:
+        return f.sum()
+    return F.cross_entropy(f.float() @ phi.t() / temperature, y)
+
+
+def visible_contrastive(f_v: Tensor, phi_v: Tensor, y_v: Tensor, temperature: float = 0.05) -> Tensor:
+    """VCL = CE(f_v, Phi_v, y_v): sharpness of visible labels given visible images. Shapes as in the cross-entropy."""
+    return prototype_cross_entropy(f_v, phi_v, y_v, temperature)
+
+
+def infrared_contrastive(f_r: Tensor, phi_r: Tensor, y_r: Tensor, temperature: float = 0.05) -> Tensor:
+    """ICL = CE(f_r, Phi_r, y_r): sharpness of infrared labels given infrared images."""
+    return prototype_cross_entropy(f_r, phi_r, y_r, temperature)
+
+
+def cross_contrastive(
+    f_v: Tensor, f_r: Tensor, phi_v: Tensor, phi_r: Tensor, y_v2r: Tensor, y_r2v: Tensor, temperature: float = 0.05
+) -> Tensor:
+    """CCL = CE(f_v, Phi_r, v2r[y_v]) + CE(f_r, Phi_v, r2v[y_r]): sharpness across modalities.
+
+    Args:
+        f_v, f_r: (B_v, D) and (B_r, D) features.
+        phi_v, phi_r: (K_v, D) and (K_r, D) prototypes.
+        y_v2r: (B_v,) infrared cluster matched to each visible image's cluster.
+        y_r2v: (B_r,) visible cluster matched to each infrared image's cluster.
+        temperature: tau > 0.
+
+    Returns:
+        Scalar in nats.
+    """
+    visible = prototype_cross_entropy(f_v, phi_r, y_v2r, temperature)
+    infrared = prototype_cross_entropy(f_r, phi_v, y_r2v, temperature)
+    return visible + infrared
+
+
+def mutual_contrastive(
+    f_v: Tensor, f_r: Tensor, phi_c: Tensor, c_v: Tensor, c_r: Tensor, temperature: float = 0.05
+) -> Tensor:
+    """MCL = CE(f_v, Phi_c, c_v) + CE(f_r, Phi_c, c_r): both modalities against the shared memory.
+
+    Args:
+        f_v, f_r: (B_v, D) and (B_r, D) features.
+        phi_c: (K_c, D) cross prototypes.
+        c_v, c_r: (B_v,) and (B_r,) cross labels in [0, K_c).
+        temperature: tau > 0.
+
+    Returns:
+        Scalar in nats.
+    """
+    visible = prototype_cross_entropy(f_v, phi_c, c_v, temperature)
+    return visible + prototype_cross_entropy(f_r, phi_c, c_r, temperature)

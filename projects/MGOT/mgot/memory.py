@@ -1,0 +1,133 @@
+"""Prototype memories: one L2-normalised row per pseudo class, moved towards the features it meets.
+
+Letters: Phi memory (K, D), f feature (D,), m momentum in [0, 1].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mgot.errors import UserError
+
+
+def cluster_means(features: Tensor, labels: Tensor, n_clusters: int) -> Tensor:
+    """L2-normalised mean of each cluster's members.
+
+        Phi[k] = normalise(mean of f_i with labels[i] = k)
+
+    Source: METHOD.md section 4, [field].
+
+    Args:
+        features: (N, D) L2-normalised features.
+        labels: (N,) int64 in [-1, n_clusters); -1 marks outliers, which take no part.
+        n_clusters: K >= 0.
+
+    Returns:
+        (K, D) prototypes; (0, D) for no cluster.
+
+    Raises:
+        UserError: a cluster has no member.
+    """
+    member = labels >= 0
+    sums = features.new_zeros(n_clusters, features.shape[1])
+    sums.index_add_(0, labels[member], features[member])
+    sizes = torch.bincount(labels[member], minlength=n_clusters)
+    if n_clusters and int(sizes.min()) == 0:
+        empty = torch.nonzero(sizes == 0).flatten().tolist()
+        raise UserError(f"clusters {empty} have no member: renumber the labels so that 0..{n_clusters - 1} all occur")
+    return F.normalize(sums, dim=1)
+
+
+class PrototypeMemory:
+    """Memory of one set of pseudo classes.
+
+    A memory is a constant of the step that reads it: losses take :attr:`prototypes`, and :meth:`update` runs after
+    the optimiser's step, outside autograd (METHOD.md section 4).
+
+    Args:
+        prototypes: (K, D) rows; L2-normalised here. Copied.
+        momentum: m in [0, 1), the share of the old prototype that an update keeps; 0.1 is [field].
+    """
+
+    def __init__(self, prototypes: Tensor, momentum: float = 0.1) -> None:
+        if not 0.0 <= momentum < 1.0:
+            raise UserError(f"memory momentum must be in [0, 1), not {momentum}")
+        self.prototypes = F.normalize(prototypes.detach().float(), dim=1).clone()
+        self.momentum = momentum
+
+    def __len__(self) -> int:
+        return self.prototypes.shape[0]
+
+    @torch.no_grad()
+    def update(self, f: Tensor, y: Tensor) -> None:
+        """Move prototypes towards features, sample by sample in batch order.
+
+            phi_y <- normalise(m phi_y + (1 - m) f)
+
+        Samples of different classes touch different rows, so the t-th samples of all classes move together: the loop
+        is over the largest number of samples of one class, not over samples, and the result is that of the plain loop.
+
+        Args:
+            f: (B, D) L2-normalised features of all ranks.
+            y: (B,) int64 in [0, K), or -1 for samples to pass over.
+        """
+        keep = y >= 0
+        f, y = f.detach().float()[keep], y[keep]
+        if f.shape[0] == 0:
+            return
+        turn = _occurrence(y)
+        for t in range(int(turn.max()) + 1):
+            now = turn == t
+            rows = y[now]
+            moved = self.momentum * self.prototypes[rows] + (1.0 - self.momentum) * f[now]
+            self.prototypes[rows] = F.normalize(moved, dim=1)
+
+
+@dataclass
+class MemoryBank:
+    """The three memories of an epoch with the labels that lead into them.
+
+    Attributes:
+        visible: Phi_v, (K_v, D).
+        infrared: Phi_r, (K_r, D).
+        cross: Phi_c, (K_c, D), or None while the cross-modality stage has not begun.
+        v2r: (K_v,) infrared cluster of each visible one, -1 where unmatched; None with ``cross``.
+        r2v: (K_r,) visible cluster of each infrared one.
+        c_v: (K_v,) cross label of each visible cluster, -1 where unmatched.
+        c_r: (K_r,) cross label of each infrared cluster.
+    """
+
+    visible: PrototypeMemory
+    infrared: PrototypeMemory
+    cross: PrototypeMemory | None = None
+    v2r: Tensor | None = None
+    r2v: Tensor | None = None
+    c_v: Tensor | None = None
+    c_r: Tensor | None = None
+
+    def update(self, f_v: Tensor, y_v: Tensor, f_r: Tensor, y_r: Tensor) -> None:
+        """Move the memories of both modalities, then the cross memory by the visible and the infrared features.
+
+        That Phi_c follows the features of both modalities is [ours] after RPNR. Shapes: (B, D) features, (B,) labels.
+        """
+        self.visible.update(f_v, y_v)
+        self.infrared.update(f_r, y_r)
+        if self.cross is not None and self.c_v is not None and self.c_r is not None:
+            self.cross.update(torch.cat([f_v, f_r]), torch.cat([self.c_v[y_v], self.c_r[y_r]]))
+
+
+def _occurrence(y: Tensor) -> Tensor:
+    """(B,) how many earlier entries equal each entry: [3, 5, 3, 3] -> [0, 0, 1, 2]."""
+    order = torch.sort(y, stable=True).indices
+    ranked = y[order]
+    position = torch.arange(len(y), device=y.device)
+    start = torch.ones_like(ranked, dtype=torch.bool)
+    start[1:] = ranked[1:] != ranked[:-1]
+    first = torch.cummax(torch.where(start, position, torch.zeros_like(position)), dim=0).values
+    turn = torch.empty_like(position)
+    turn[order] = position - first
+    return turn

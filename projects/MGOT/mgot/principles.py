@@ -1,0 +1,147 @@
+"""The three principles of the objective, measured without labels, and the diagnostics that need ground truth.
+
+Source: METHOD.md sections 0 and 8. Sharpness is a low conditional entropy H(y|x); fairness a uniform marginal over
+labels; fitness a right matching. Nothing here is ever used in training.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from torch import Tensor
+
+from mgot.matching import UNMATCHED, Matching
+
+_BLOCK = 8192
+
+
+def prediction_entropies(features: Tensor, prototypes: Tensor, temperature: float) -> tuple[float, float]:
+    """Sharpness and fairness of softmax(f Phi^T / tau).
+
+        sharpness = mean over x of H(y|x) in nats;   fairness = H(mean over x of p(y|x)) / log K in [0, 1]
+
+    Args:
+        features: (N, D); an empty set gives (0, 0).
+        prototypes: (K, D); one prototype is as fair as can be: fairness 1.
+        temperature: tau.
+    """
+    n, k = features.shape[0], prototypes.shape[0]
+    if n == 0 or k == 0:
+        return 0.0, 0.0
+    conditional, marginal = 0.0, torch.zeros(k, dtype=torch.float64)
+    for block in features.split(_BLOCK):
+        log_p = torch.log_softmax(block.to(prototypes.device).float() @ prototypes.t() / temperature, dim=1)
+        p = log_p.exp()
+        conditional -= float((p * log_p).sum())
+        marginal += p.sum(dim=0).double().cpu()
+    marginal /= n
+    fairness = 1.0 if k == 1 else float(-torch.special.xlogy(marginal, marginal).sum()) / math.log(k)
+    return conditional / n, fairness
+
+
+def cluster_statistics(labels: np.ndarray) -> dict[str, float]:
+    """Number of clusters, share of outliers, and entropy of the cluster sizes over log K in [0, 1]; (N,) labels."""
+    sizes = np.bincount(labels[labels >= 0])
+    share = sizes / max(sizes.sum(), 1)
+    entropy = float(-(share[share > 0] * np.log(share[share > 0])).sum())
+    return {
+        "clusters": float(len(sizes)),
+        "outliers": float(np.mean(labels < 0)) if len(labels) else 0.0,
+        "size_entropy": entropy / math.log(len(sizes)) if len(sizes) > 1 else float(len(sizes) == 1),
+    }
+
+
+def matching_statistics(matching: Matching) -> dict[str, float]:
+    """Fairness of the assignment's load and fitness of the matches, without labels.
+
+    Returns:
+        load_max: most supply clusters that one demand cluster took, over the mean of a uniform load;
+        load_empty: share of demand clusters that nobody took;
+        one_to_one: share of supply clusters i with backward[forward[i]] = i;
+        confidence: mean over supply clusters of the largest share of their row of the scores.
+        All 0 where a side has no cluster.
+    """
+    visible_supplies = matching.supply == "visible"
+    forward, backward = (matching.v2r, matching.r2v) if visible_supplies else (matching.r2v, matching.v2r)
+    scores = matching.scores if visible_supplies else matching.scores.T
+    if not scores.size:
+        return dict.fromkeys(("load_max", "load_empty", "one_to_one", "confidence"), 0.0)
+    matched = forward != UNMATCHED
+    load = np.bincount(forward[matched], minlength=len(backward))
+    mutual = matched & (backward[forward] == np.arange(len(forward)))
+    row = scores.sum(axis=1)
+    return {
+        "load_max": float(load.max() * len(backward) / max(matched.sum(), 1)),
+        "load_empty": float(np.mean(load == 0)),
+        "one_to_one": float(mutual.mean()),
+        "confidence": float(np.mean(scores.max(axis=1) / np.where(row > 0, row, 1.0))),
+    }
+
+
+def matching_agreement(
+    v2r: np.ndarray,
+    y_v: np.ndarray,
+    y_r: np.ndarray,
+    v2r_before: np.ndarray,
+    y_v_before: np.ndarray,
+    y_r_before: np.ndarray,
+) -> float:
+    """How much this epoch's matches say what the last epoch's said, though clusters are numbered anew.
+
+    For each visible image clustered and matched in both epochs, the Jaccard index of the two sets of infrared images
+    matched to it; the mean over those images, 0 where there is none. Memory O(K K'), never N x N.
+
+    Args:
+        v2r: (K_v,) matches; y_v: (N_v,), y_r: (N_r,) labels of this epoch, -1 = outlier.
+        v2r_before, y_v_before, y_r_before: those of the epoch before.
+    """
+    shared_v = _contingency(y_v, y_v_before, len(v2r), len(v2r_before))
+    k_r, k_r_before = int(y_r.max(initial=-1)) + 1, int(y_r_before.max(initial=-1)) + 1
+    shared_r = _contingency(y_r, y_r_before, k_r, k_r_before)
+    size = np.bincount(y_r[y_r >= 0], minlength=k_r)
+    size_before = np.bincount(y_r_before[y_r_before >= 0], minlength=k_r_before)
+    jaccard = shared_r / np.maximum(size[:, None] + size_before[None, :] - shared_r, 1)
+    both = (v2r != UNMATCHED)[:, None] & (v2r_before != UNMATCHED)[None, :]
+    weight = shared_v * both
+    if weight.sum() == 0:
+        return 0.0
+    return float((weight * jaccard[np.ix_(v2r, v2r_before)]).sum() / weight.sum())
+
+
+def majority_identities(labels: np.ndarray, identities: np.ndarray, n_clusters: int) -> np.ndarray:
+    """(K,) most frequent ground-truth identity of each cluster, the smallest of equals; diagnostics only."""
+    member = labels >= 0
+    names, codes = np.unique(identities, return_inverse=True)
+    table = np.zeros((n_clusters, len(names)), dtype=np.int64)
+    np.add.at(table, (labels[member], codes[member]), 1)
+    return names[table.argmax(axis=1)] if n_clusters else np.empty(0, dtype=identities.dtype)
+
+
+def clustering_quality(labels: np.ndarray, identities: np.ndarray) -> dict[str, float]:
+    """ARI and NMI of (N,) labels against (N,) ground-truth identities; each outlier counts as a cluster of its own."""
+    singletons = labels.copy()
+    outlier = labels < 0
+    singletons[outlier] = labels.max(initial=-1) + 1 + np.arange(outlier.sum())
+    return {
+        "ari": float(adjusted_rand_score(identities, singletons)),
+        "nmi": float(normalized_mutual_info_score(identities, singletons)),
+    }
+
+
+def matching_accuracy(matching: Matching, identity_v: np.ndarray, identity_r: np.ndarray) -> float:
+    """Share of clusters of both modalities whose match has their majority identity; unmatched ones count as wrong."""
+    right = 0
+    for forward, own, other in ((matching.v2r, identity_v, identity_r), (matching.r2v, identity_r, identity_v)):
+        matched = np.flatnonzero(forward != UNMATCHED)
+        right += int((own[matched] == other[forward[matched]]).sum())
+    return right / max(len(identity_v) + len(identity_r), 1)
+
+
+def _contingency(a: np.ndarray, b: np.ndarray, n_a: int, n_b: int) -> np.ndarray:
+    table = np.zeros((n_a, n_b), dtype=np.int64)
+    both = (a >= 0) & (b >= 0)
+    np.add.at(table, (a[both], b[both]), 1)
+    return table

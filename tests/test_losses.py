@@ -1,0 +1,119 @@
+"""Each loss against a plain-loop reference of METHOD.md's equation."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from mgot.losses import (
+    cross_contrastive,
+    cross_prediction_alignment,
+    infrared_contrastive,
+    mutual_contrastive,
+    prototype_cross_entropy,
+    visible_contrastive,
+)
+
+TAU = 0.05
+
+
+def unit_rows(n: int, d: int, seed: int) -> Tensor:
+    x = torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return x / x.norm(dim=1, keepdim=True)
+
+
+def softmax_loop(logits: list[float]) -> list[float]:
+    largest = max(logits)
+    weights = [math.exp(x - largest) for x in logits]
+    return [w / sum(weights) for w in weights]
+
+
+def dot(a: Tensor, b: Tensor) -> float:
+    return sum(float(x) * float(y) for x, y in zip(a, b, strict=True))
+
+
+def ce_loop(f: Tensor, phi: Tensor, y: Tensor) -> float:
+    total = 0.0
+    for row, label in zip(f, y, strict=True):
+        total -= math.log(softmax_loop([dot(row, p) / TAU for p in phi])[int(label)])
+    return total / len(f)
+
+
+def kl_loop(p: list[float], q: list[float]) -> float:
+    return sum(a * (math.log(a) - math.log(b)) for a, b in zip(p, q, strict=True) if a > 0)
+
+
+def affinity_loop(s_x: Tensor, s_y: Tensor) -> list[list[float]]:
+    return [softmax_loop([dot(a / a.norm(), b / b.norm()) for b in s_y]) for a in s_x]
+
+
+def mix_loop(affinity: list[list[float]], s: Tensor) -> list[list[float]]:
+    return [[sum(w * float(s[j, k]) for j, w in enumerate(row)) for k in range(s.shape[1])] for row in affinity]
+
+
+def cpal_loop(s_v: Tensor, s_r: Tensor) -> float:
+    s_vr = mix_loop(affinity_loop(s_v, s_r), s_r)
+    s_rv = mix_loop(affinity_loop(s_r, s_v), s_v)
+    s_rr = mix_loop(affinity_loop(s_r, s_r), s_r)
+    visible = sum(kl_loop(softmax_loop(a.tolist()), softmax_loop(b)) for a, b in zip(s_v, s_vr, strict=True))
+    infrared = sum(kl_loop(softmax_loop(a), softmax_loop(b)) for a, b in zip(s_rv, s_rr, strict=True))
+    return 0.1 * visible / len(s_v) + 0.5 * infrared / len(s_r)
+
+
+@pytest.mark.parametrize("loss", [prototype_cross_entropy, visible_contrastive, infrared_contrastive])
+@pytest.mark.parametrize("k", [1, 2, 7])
+def test_prototype_cross_entropy_is_the_loop(loss, k: int) -> None:  # type: ignore[no-untyped-def]
+    f, phi = unit_rows(6, 5, 0), unit_rows(k, 5, 1)
+    y = torch.arange(6) % k
+    assert float(loss(f.float(), phi.float(), y, TAU)) == pytest.approx(ce_loop(f, phi, y), rel=1e-4, abs=1e-6)
+
+
+def test_ccl_is_the_sum_of_both_directions() -> None:
+    f_v, f_r, phi_v, phi_r = unit_rows(6, 5, 0), unit_rows(4, 5, 1), unit_rows(3, 5, 2), unit_rows(2, 5, 3)
+    y_v2r, y_r2v = torch.tensor([0, 1, 1, 0, 1, 0]), torch.tensor([2, 0, 1, 2])
+    expected = ce_loop(f_v, phi_r, y_v2r) + ce_loop(f_r, phi_v, y_r2v)
+    actual = cross_contrastive(f_v.float(), f_r.float(), phi_v.float(), phi_r.float(), y_v2r, y_r2v, TAU)
+    assert float(actual) == pytest.approx(expected, rel=1e-4)
+
+
+def test_mcl_contrasts_both_modalities_with_the_cross_memory() -> None:
+    f_v, f_r, phi_c = unit_rows(6, 5, 0), unit_rows(4, 5, 1), unit_rows(3, 5, 2)
+    c_v, c_r = torch.tensor([0, 1, 2, 0, 1, 2]), torch.tensor([2, 2, 0, 1])
+    expected = ce_loop(f_v, phi_c, c_v) + ce_loop(f_r, phi_c, c_r)
+    actual = mutual_contrastive(f_v.float(), f_r.float(), phi_c.float(), c_v, c_r, TAU)
+    assert float(actual) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("b_v", "b_r", "k"), [(5, 4, 6), (3, 7, 2), (1, 1, 3)])
+def test_cpal_is_the_loop(b_v: int, b_r: int, k: int) -> None:
+    s_v, s_r = 3 * unit_rows(b_v, k, 0), 3 * unit_rows(b_r, k, 1)
+    actual = cross_prediction_alignment(s_v.float(), s_r.float())
+    assert float(actual) == pytest.approx(cpal_loop(s_v, s_r), rel=1e-4, abs=1e-7)
+
+
+def test_cpal_is_never_negative_and_zero_where_all_predictions_agree() -> None:
+    s = unit_rows(1, 5, 0).float().repeat(4, 1)
+    assert float(cross_prediction_alignment(s, s)) == pytest.approx(0.0, abs=1e-6)
+    for seed in range(20):
+        value = cross_prediction_alignment(9 * unit_rows(4, 5, seed).float(), 9 * unit_rows(3, 5, seed + 50).float())
+        assert float(value) >= 0
+
+
+def test_gradients_reach_the_features_and_not_the_memory() -> None:
+    f = unit_rows(4, 5, 0).float().requires_grad_()
+    phi = unit_rows(3, 5, 1).float()
+    prototype_cross_entropy(f, phi, torch.tensor([0, 1, 2, 0])).backward()
+    assert f.grad is not None and float(f.grad.abs().sum()) > 0
+    assert phi.grad is None
+
+
+def test_an_empty_batch_costs_nothing_and_keeps_the_graph() -> None:
+    f = torch.empty(0, 5, requires_grad=True)
+    loss = prototype_cross_entropy(f, unit_rows(3, 5, 0).float(), torch.empty(0, dtype=torch.long))
+    loss.backward()
+    assert loss.item() == 0.0
+    s = torch.empty(0, 3, requires_grad=True)
+    assert cross_prediction_alignment(s, unit_rows(2, 3, 0).float()).item() == 0.0

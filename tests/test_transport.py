@@ -1,0 +1,90 @@
+"""Transport: marginals, agreement with the exact solver, honesty about convergence."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from mgot.errors import UserError
+from mgot.transport import exact_transport, probability, transport_cost, uniform_transport
+
+
+def similarity(n: int, m: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-1, 1, (n, m))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    s=st.tuples(st.integers(1, 8), st.integers(1, 8)).flatmap(
+        lambda shape: arrays(np.float64, shape, elements=st.floats(-1, 1))
+    ),
+    sharpness=st.sampled_from([1.0, 5.0, 25.0]),
+)
+def test_plan_is_non_negative_and_its_errors_are_those_of_its_marginals(s: np.ndarray, sharpness: float) -> None:
+    result = uniform_transport(s, sharpness, max_iterations=500)
+    n, m = s.shape
+    assert (result.plan >= 0).all() and np.isfinite(result.plan).all()
+    assert result.row_error == pytest.approx(np.abs(result.plan.sum(1) * n - 1).max(), abs=1e-12)
+    assert result.column_error == pytest.approx(np.abs(result.plan.sum(0) * m - 1).max(), abs=1e-12)
+    assert result.converged == (max(result.row_error, result.column_error) <= 1e-3)
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (12, 5), (5, 12)])
+def test_marginals_are_uniform_at_the_default_lambda(shape: tuple[int, int]) -> None:
+    result = uniform_transport(similarity(*shape), max_iterations=200_000, tolerance=1e-6)
+    assert result.converged
+    np.testing.assert_allclose(result.plan.sum(1), 1 / shape[0], rtol=1e-6)
+    np.testing.assert_allclose(result.plan.sum(0), 1 / shape[1], rtol=1e-6)
+
+
+def test_cost_approaches_the_exact_solvers_as_lambda_grows() -> None:
+    s = similarity(8, 6, 3)
+    cost, exact = transport_cost(s), exact_transport(s)
+    optimum = (exact.plan * cost).sum()
+    gaps = [
+        (uniform_transport(s, lam, max_iterations=50_000, tolerance=1e-9).plan * cost).sum() - optimum
+        for lam in (5, 25, 125, 625)
+    ]
+    assert all(later < earlier for earlier, later in itertools.pairwise(gaps))
+    assert gaps[-1] == pytest.approx(0, abs=1e-3)
+
+
+def test_plan_solves_the_stated_problem() -> None:
+    """Q = diag(u) P^lambda diag(v) is the optimality condition: log Q - lambda log P has rank-one structure."""
+    s, lam = similarity(5, 4, 1), 10.0
+    table = np.log(uniform_transport(s, lam, max_iterations=20_000, tolerance=1e-9).plan) + lam * transport_cost(s)
+    residue = table - table.mean(1, keepdims=True) - table.mean(0, keepdims=True) + table.mean()
+    np.testing.assert_allclose(residue, 0, atol=1e-6)
+
+
+def test_too_few_iterations_are_admitted() -> None:
+    result = uniform_transport(similarity(30, 20), 500.0, max_iterations=1)
+    assert not result.converged and max(result.row_error, result.column_error) > 1e-3
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
+def test_an_empty_side_gives_an_empty_plan(shape: tuple[int, int]) -> None:
+    assert uniform_transport(np.zeros(shape)).plan.shape == shape
+    assert exact_transport(np.zeros(shape)).converged
+
+
+def test_opposite_prototypes_stay_finite() -> None:
+    assert np.isfinite(uniform_transport(np.full((3, 3), -1.0)).plan).all()
+    np.testing.assert_array_equal(probability(np.array([[1.0000001, -1.0000001]])), [[1.0, 0.0]])
+
+
+@pytest.mark.parametrize("bad", [np.full((2, 2), np.nan), np.zeros(3)])
+def test_unusable_similarities_are_refused(bad: np.ndarray) -> None:
+    with pytest.raises(UserError, match="similarity"):
+        uniform_transport(bad)
+
+
+@pytest.mark.parametrize("sharpness", [0.0, -1.0, float("nan")])
+def test_lambda_must_be_positive(sharpness: float) -> None:
+    with pytest.raises(UserError, match="lambda"):
+        uniform_transport(similarity(2, 2), sharpness)
