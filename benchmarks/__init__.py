@@ -1,0 +1,1 @@
+"""Speed and memory, run by tools/benchmark.py: each command prints ratios to a plain reference kept beside it."""

@@ -1,0 +1,101 @@
+"""The benchmarks run and keep their last line's promise; what they measure is not tested."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from benchmarks._dense import dense_pseudo_labels
+from benchmarks._features import DIFFICULTIES, describe, generate
+from benchmarks._measure import in_fresh_process
+
+import tests.reference_clustering as reference
+from mgot.errors import UserError
+
+TOOL = Path(__file__).resolve().parents[1] / "tools" / "benchmark.py"
+
+
+def load_tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("benchmark_tool", TOOL)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def nothing(argument: int) -> int:
+    return argument
+
+
+def allocate(megabytes: int) -> int:
+    return int(np.ones(megabytes * 1_000_000, dtype=np.int8).sum())
+
+
+def keep(prepared: int, result: int) -> tuple[int, int]:
+    return prepared, result
+
+
+def fail(argument: int) -> int:
+    raise ValueError(f"no {argument}")
+
+
+@pytest.mark.slow
+def test_pseudo_labels_against_dense_end_in_a_json_line(capsys: pytest.CaptureFixture[str]) -> None:
+    command = [
+        "pseudo-labels",
+        "--n",
+        "150",
+        "200",
+        "--dim",
+        "16",
+        "--against",
+        "dense",
+        "--difficulty",
+        "hard",
+        "--json",
+    ]
+    assert load_tool().main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    row = json.loads(lines[-1])
+    assert {"seconds", "peak_gb", "time_ratio", "memory_ratio", "identical"} <= set(row)
+    assert row["identical"] is True
+    assert row["distance_gap"] < 1e-5
+    assert [part["n"] for part in row["rows"]] == [150, 200]
+    assert any("labels identical" in line for line in lines)
+
+
+@pytest.mark.slow
+def test_memory_and_failures_of_a_fresh_process_are_told() -> None:
+    measured = in_fresh_process(nothing, allocate, keep, 300)
+    assert measured.result == (300, 300_000_000)
+    assert 0.29 < measured.peak_gb < 0.4
+    with pytest.raises(UserError, match="ValueError: no 5"):
+        in_fresh_process(nothing, fail, keep, 5)
+
+
+def test_mistakes_end_with_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert load_tool().main(["pseudo-labels", "--n", "1"]) == 2
+    assert "--n must be at least 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("noise", [0.8, 2.5])
+def test_dense_reference_agrees_with_plain_loops(noise: float) -> None:
+    features = reference.blobs(250, noise=noise)
+    found = dense_pseudo_labels(features, k1=20, k2=4, eps=0.6, min_samples=4)
+    np.testing.assert_array_equal(found.labels, reference.labels(features, 20, 4))
+    np.testing.assert_allclose(found.distances, reference.jaccard(features, 20, 4), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(DIFFICULTIES))
+def test_generated_features_are_of_length_one_and_seeded(name: str) -> None:
+    first, second = (generate(500, 32, DIFFICULTIES[name], per_identity=10, seed=3) for _ in range(2))
+    np.testing.assert_array_equal(first[0], second[0])
+    np.testing.assert_allclose(np.linalg.norm(first[0], axis=1), 1, atol=1e-5)
+    assert "within" in describe(*first)
+    sizes = np.bincount(first[1])
+    assert ((sizes == 1).sum() > 20) == (DIFFICULTIES[name].strangers > 0)
