@@ -1,0 +1,43 @@
+"""Reading one image, with errors that name it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from mgot.errors import UserError
+
+MAX_PIXELS = 1 << 26
+
+
+def read_image_checked(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode one image file completely, as RGB.
+
+    Args:
+        path: the file.
+        max_pixels: width x height above which the file is refused before it is decoded: a crop of a person is a
+            hundredth of the default, 67 million, and a small file can claim to be enormous.
+
+    Raises:
+        UserError: the file is missing, empty, truncated, no image, or too large; the message names it.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > max_pixels:
+                raise UserError(f"{path} claims {image.width} x {image.height} pixels, over {max_pixels}: replace it")
+            return image.convert("RGB")
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: restore it from the data set's archive") from None
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error ...
+        reason = "is empty" if _is_empty(path) else f"cannot be decoded ({error})"
+        raise UserError(f"{path} {reason}: restore it from the data set's archive") from None
+
+
+def _is_empty(path: str | Path) -> bool:
+    try:
+        return Path(path).stat().st_size == 0
+    except OSError:
+        return False

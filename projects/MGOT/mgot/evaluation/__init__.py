@@ -1,0 +1,54 @@
+"""Scoring as a library: SYSU-MM01, RegDB and LLCM exactly as their authors score them, without the host.
+
+Any project that has features of the test images can use it::
+
+    from mgot.data.items import cameras, identities
+    from mgot.data.sysu import protocols, read_sysu
+    from mgot.evaluation import score_protocols
+
+    lists = read_sysu("datasets")                               # datasets/SYSU-MM01, as downloaded
+    pool = lists.pool                                           # infrared queries, then visible gallery images
+    features = extract([item.path for item in pool])            # (N, D), yours
+    for row in score_protocols(protocols("datasets", lists), identities(pool), cameras(pool), features=features):
+        print(row["protocol"], row["draws"], row["rank1"], row["rank1_std"], row["mAP"], row["mINP"])
+
+or one search at a time, from distances of your own::
+
+    from mgot.evaluation import score_search
+
+    scores = score_search(distances, query_ids, gallery_ids, query_cameras, gallery_cameras, drop="sysu-same-place")
+    print(scores.rank, scores.mAP, scores.mINP, scores.n_valid_queries)
+"""
+
+from mgot.evaluation.draws import OfficialDraws, read_official_draws
+from mgot.evaluation.protocols import (
+    DROP_RULES,
+    Protocol,
+    Trial,
+    llcm_protocols,
+    regdb_protocols,
+    sysu_protocols,
+)
+from mgot.evaluation.rerank import Reranking, reranked_distances
+from mgot.evaluation.scoring import FIGURES, score_protocol, score_protocols, score_reranked
+from mgot.evaluation.search import RANKS, SearchScores, score_search
+
+__all__ = [
+    "DROP_RULES",
+    "FIGURES",
+    "RANKS",
+    "OfficialDraws",
+    "Protocol",
+    "Reranking",
+    "SearchScores",
+    "Trial",
+    "llcm_protocols",
+    "read_official_draws",
+    "regdb_protocols",
+    "reranked_distances",
+    "score_protocol",
+    "score_protocols",
+    "score_reranked",
+    "score_search",
+    "sysu_protocols",
+]

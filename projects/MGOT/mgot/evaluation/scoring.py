@@ -1,0 +1,203 @@
+"""Protocols to rows of a results table: features in, figures in percent out, averaged over trials.
+
+Letters: N pool size, N_q queries, N_g gallery images of a trial, D feature dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mgot.errors import UserError
+from mgot.evaluation.protocols import Protocol, Trial
+from mgot.evaluation.rerank import DEFAULTS, Reranking, reranked_distances
+from mgot.evaluation.search import RANKS, SearchScores, score_search
+from mgot.progress import progress
+
+FIGURES = (*(f"rank{k}" for k in RANKS), "mAP", "mINP")
+
+
+class _Pool(NamedTuple):
+    identities: np.ndarray
+    cameras: np.ndarray
+
+
+def score_protocols(
+    protocols: Sequence[Protocol],
+    identities: ArrayLike,
+    cameras: ArrayLike,
+    *,
+    features: Any = None,
+    distances: ArrayLike | None = None,
+) -> list[dict[str, Any]]:
+    """Score protocols over one pool. Protocols with the same queries share one product of features.
+
+    Args:
+        protocols: from :mod:`mgot.evaluation.protocols`.
+        identities: (N,) int of the pool.
+        cameras: (N,) int of the pool.
+        features: (N, D) floats, an array or a tensor; L2-normalised here and compared by cosine. Give these or
+            ``distances``.
+        distances: (N_1, N - N_1) numbers, smaller is nearer, from the pool's first N_1 images to the others. A search
+            in the other direction reads them transposed.
+
+    Returns:
+        A row for each protocol: "protocol", "draws", "n_trials", "n_queries", "n_valid_queries", "n_gallery" (means,
+        where trials differ); in percent, as means over trials, "rank1", "rank5", "rank10", "rank20", "mAP", "mINP", and
+        each with "_std", the standard deviation over trials as a population; "trials", every trial's figures.
+
+    Raises:
+        UserError: shapes that do not fit, values that are not finite, or a trial without a valid query.
+    """
+    pool = _checked_pool(identities, cameras)
+    if (features is None) == (distances is None):
+        raise UserError("give either features or distances")
+    if distances is not None:
+        source = _given(np.asarray(distances), len(pool.identities))
+        return [_row(protocol, source, pool) for protocol in protocols]
+    unit = _checked_features(features, len(pool.identities))
+    rows: dict[str, dict[str, Any]] = {}
+    for sharing in _by_queries(protocols):
+        source = _cosine(unit, [trial for protocol in sharing for trial in protocol.trials])
+        rows.update({protocol.name: _row(protocol, source, pool) for protocol in sharing})
+    return [rows[protocol.name] for protocol in protocols]
+
+
+def score_protocol(
+    protocol: Protocol,
+    identities: ArrayLike,
+    cameras: ArrayLike,
+    *,
+    features: Any = None,
+    distances: ArrayLike | None = None,
+) -> dict[str, Any]:
+    """The row of one protocol; arguments, figures and errors are those of :func:`score_protocols`."""
+    return score_protocols([protocol], identities, cameras, features=features, distances=distances)[0]
+
+
+def score_reranked(
+    protocols: Sequence[Protocol],
+    identities: ArrayLike,
+    cameras: ArrayLike,
+    features: Any,
+    setting: Reranking = DEFAULTS,
+) -> list[dict[str, Any]]:
+    """Score protocols after k-reciprocal re-ranking, each trial over its own queries and gallery.
+
+    Arguments and errors are those of :func:`score_protocols` and :func:`mgot.evaluation.rerank.reranked_distances`.
+
+    Returns:
+        Rows like those of :func:`score_protocols`, "protocol" ending in "+rerank", with "rerank", the setting.
+    """
+    pool = _checked_pool(identities, cameras)
+    unit = _checked_features(features, len(pool.identities))
+
+    def source(trial: Trial) -> np.ndarray:
+        return reranked_distances(unit[trial.query], unit[trial.gallery], setting)
+
+    rows = []
+    for protocol in progress(protocols, "re-rank"):
+        row = _row(protocol, source, pool)
+        rows.append({**row, "protocol": f"{protocol.name}+rerank", "rerank": setting._asdict()})
+    return rows
+
+
+def _checked_pool(identities: ArrayLike, cameras: ArrayLike) -> _Pool:
+    pool = _Pool(np.asarray(identities), np.asarray(cameras))
+    if pool.identities.ndim != 1 or pool.identities.shape != pool.cameras.shape:
+        raise UserError(f"identities {pool.identities.shape} and cameras {pool.cameras.shape} must both be (N,)")
+    return pool
+
+
+def _checked_features(features: Any, n_pool: int) -> np.ndarray:
+    """(N, D) float32 rows of unit length, from an array or a tensor; a row of zeros stays zero."""
+    if hasattr(features, "detach"):
+        features = features.detach().cpu().float().numpy()
+    features = np.asarray(features, dtype=np.float32)
+    if features.ndim != 2 or len(features) != n_pool:
+        raise UserError(f"features {features.shape} must be an (N, D) matrix for a pool of N = {n_pool} images")
+    if not np.isfinite(features).all():
+        raise UserError("features hold NaN or infinity: the training has diverged, or the checkpoint is damaged")
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+def _by_queries(protocols: Sequence[Protocol]) -> list[list[Protocol]]:
+    """Protocols gathered by their queries."""
+    shared: dict[bytes, list[Protocol]] = {}
+    for protocol in protocols:
+        queries = {np.asarray(trial.query, dtype=np.int64).tobytes() for trial in protocol.trials}
+        if len(queries) != 1:
+            raise UserError(f"protocol {protocol.name}: its trials must share their queries")
+        shared.setdefault(queries.pop(), []).append(protocol)
+    return list(shared.values())
+
+
+def _cosine(unit: np.ndarray, trials: Sequence[Trial]) -> Callable[[Trial], np.ndarray]:
+    """Distances of trials that share their queries, out of one product with all images that any gallery holds.
+
+    Distances are minus the cosines: 1 - cosine would round near ones to ties.
+    """
+    drawn = np.unique(np.concatenate([trial.gallery for trial in trials]))
+    table = -(unit[trials[0].query] @ unit[drawn].T)
+    return lambda trial: np.take(table, np.searchsorted(drawn, trial.gallery), axis=1)
+
+
+def _given(distances: np.ndarray, n_pool: int) -> Callable[[Trial], np.ndarray]:
+    """Distances of trials, out of a matrix from one part of the pool to the other."""
+    if distances.ndim != 2 or sum(distances.shape) != n_pool:
+        raise UserError(f"distances {distances.shape} must be (N_1, N - N_1) for a pool of N = {n_pool} images")
+    n_first = len(distances)
+
+    def source(trial: Trial) -> np.ndarray:
+        query, gallery = trial
+        if (query < n_first).all() and (gallery >= n_first).all():
+            return distances[np.ix_(query, gallery - n_first)]
+        if (query >= n_first).all() and (gallery < n_first).all():
+            return distances.T[np.ix_(query - n_first, gallery)]
+        raise UserError(f"distances {distances.shape} do not hold a search within one part of the pool: give features")
+
+    return source
+
+
+def _row(protocol: Protocol, source: Callable[[Trial], np.ndarray], pool: _Pool) -> dict[str, Any]:
+    scores = [_score_trial(trial, protocol, source(trial), pool) for trial in protocol.trials]
+    figures = np.array([(*score.rank, score.mAP, score.mINP) for score in scores])
+    valid = [score.n_valid_queries for score in scores]
+    row: dict[str, Any] = {
+        "protocol": protocol.name,
+        "draws": protocol.draws,
+        "n_trials": len(scores),
+        "n_queries": len(protocol.trials[0].query),
+        "n_valid_queries": _plain_mean(valid),
+        "n_gallery": _plain_mean([len(trial.gallery) for trial in protocol.trials]),
+    }
+    for name, mean, deviation in zip(FIGURES, figures.mean(axis=0), figures.std(axis=0), strict=True):
+        row[name], row[f"{name}_std"] = float(mean), float(deviation)
+    row["trials"] = [
+        {**dict(zip(FIGURES, map(float, of_trial), strict=True)), "n_valid_queries": n}
+        for of_trial, n in zip(figures, valid, strict=True)
+    ]
+    return row
+
+
+def _score_trial(trial: Trial, protocol: Protocol, distances: np.ndarray, pool: _Pool) -> SearchScores:
+    try:
+        return score_search(
+            distances,
+            pool.identities[trial.query],
+            pool.identities[trial.gallery],
+            pool.cameras[trial.query],
+            pool.cameras[trial.gallery],
+            drop=protocol.drop,
+            unique_identities=protocol.unique_identities,
+        )
+    except UserError as error:
+        raise UserError(f"{protocol.name}: {error}") from None
+
+
+def _plain_mean(numbers: list[int]) -> int | float:
+    """The mean; an int where all are the same."""
+    return numbers[0] if len(set(numbers)) == 1 else float(np.mean(numbers))

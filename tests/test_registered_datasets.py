@@ -1,0 +1,83 @@
+"""The host's view of the data sets: registered, built with a root and options, and scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mgot.data.items import cameras, identities
+from mgot.data.registered import DATASET_REGISTRY, ImageDataset
+from mgot.engine.setup import default_config
+from mgot.errors import UserError
+from mgot.evaluation import score_protocols
+from tests.trees import llcm_tree, regdb_tree, sysu_tree
+
+SETS: dict[str, tuple[Callable[[Path], Path], dict[str, Any], list[str]]] = {
+    "SYSUMM01": (
+        sysu_tree,
+        {"trials": 2},
+        ["sysu-all-single", "sysu-all-multi", "sysu-indoor-single", "sysu-indoor-multi"],
+    ),
+    "RegDB": (regdb_tree, {"split": 3}, ["regdb-visible-to-thermal", "regdb-thermal-to-visible"]),
+    "LLCM": (llcm_tree, {"trials": 2}, ["llcm-visible-to-infrared", "llcm-infrared-to-visible"]),
+}
+
+
+def built(name: str, root: Path, **options: Any) -> Any:
+    SETS[name][0](root)
+    return DATASET_REGISTRY.get(name)(root=str(root), **{**SETS[name][1], **options})
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_registered_and_scored_from_one_pool(name: str, tmp_path: Path) -> None:
+    data = built(name, tmp_path, combineall=False)
+    assert isinstance(data, ImageDataset)
+    assert data.train == data.visible + data.infrared
+    pool = [*data.query, *data.gallery]
+    features = np.random.default_rng(0).standard_normal((len(pool), 8))
+    rows = score_protocols(data.protocols(), identities(pool), cameras(pool), features=features)
+    assert [row["protocol"] for row in rows] == SETS[name][2]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_hosts_tables_can_be_shown(name: str, tmp_path: Path) -> None:
+    data = built(name, tmp_path)
+    data.show_train()
+    data.show_test()
+    assert data.get_num_pids(data.train) == len({item.identity for item in data.train})
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_counts_that_differ_are_warned_of(name: str, tmp_path: Path) -> None:
+    data = built(name, tmp_path)
+    assert any(line.startswith(f"{name}: visible training images: ") for line in data.count_warnings())
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_test_identities_are_never_trained_on(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"DATASETS\.COMBINEALL would train on the test identities"):
+        built(name, tmp_path, combineall=True)
+
+
+@pytest.mark.parametrize("name", ["RegDB", "LLCM"])
+def test_one_direction(name: str, tmp_path: Path) -> None:
+    data = built(name, tmp_path, directions=["infrared-to-visible"])
+    assert [protocol.name for protocol in data.protocols()] == SETS[name][2][1:]
+
+
+def test_modes_and_shots_of_sysu(tmp_path: Path) -> None:
+    data = built("SYSUMM01", tmp_path, modes=["indoor"], shots=[1], draws="seeded", trials=4)
+    (protocol,) = data.protocols()
+    assert (protocol.name, len(protocol.trials)) == ("sysu-indoor-single", 4)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_options_come_from_the_config(name: str, tmp_path: Path) -> None:
+    SETS[name][0](tmp_path)
+    cls = DATASET_REGISTRY.get(name)
+    data = cls(root=str(tmp_path), **cls.options(default_config().MGOT.TEST))
+    assert [protocol.name for protocol in data.protocols()] == SETS[name][2]
