@@ -1,0 +1,52 @@
+"""Every number that decides what the generated data looks like."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from mgot.data.synthetic.camera import Nuisance
+from mgot.errors import UserError
+
+# Raise it whenever the same settings render other pixels: trees made before are then made again.
+RENDERER_VERSION = 1
+LARGEST_IDENTITY = 9999
+# Training and validation list of SYSU-MM01 name an identity each; below 16 pixels nobody can be drawn.
+LEAST = {"train_identities": 2, "test_identities": 1, "visible_per_camera": 1, "infrared_per_camera": 1, "width": 16}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One generated data set; equal settings give equal files.
+
+    `residue` and `luminance_share` are the infrared law's (`materials.dyed`). Images are `width` x 2 `width` pixels.
+    """
+
+    seed: int = 0
+    train_identities: int = 120
+    test_identities: int = 80
+    visible_per_camera: int = 5
+    infrared_per_camera: int = 10
+    residue: float = 0.03
+    luminance_share: float = 0.4
+    width: int = 64
+    nuisance: Nuisance = field(default_factory=Nuisance)
+
+    def __post_init__(self) -> None:
+        for name, least in LEAST.items():
+            if getattr(self, name) < least:
+                raise UserError(f"{name}: {getattr(self, name)} is too few; give {least} or more")
+        if self.identities > LARGEST_IDENTITY:
+            raise UserError(f"{self.identities} identities do not fit the layout's four digits; ask for fewer")
+        if self.seed < 0:
+            raise UserError(f"seed: {self.seed} is negative; give 0 or more")
+
+    @property
+    def identities(self) -> int:
+        """Training and test identities together; the training ones are numbered first, from 1."""
+        return self.train_identities + self.test_identities
+
+    def stamp(self) -> dict[str, Any]:
+        """What the tree is remembered by, as plain JSON values."""
+        return {"renderer": RENDERER_VERSION, **dataclasses.asdict(self)}
