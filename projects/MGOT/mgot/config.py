@@ -1,0 +1,129 @@
+"""Every key that MGOT adds to the host's config, with its default, the paper's symbol and METHOD.md's mark.
+
+Marks: [paper] stated by the paper; [OTLA] read in the same authors' earlier code; [field] convention of the released
+codes; [ours] our own decision.
+"""
+
+from __future__ import annotations
+
+from fastreid.config import CfgNode as CN
+
+
+def add_mgot_config(cfg: CN) -> None:
+    """Add the keys of MGOT, in place: ``cfg.MGOT``, ``cfg.SEED`` and ``cfg.DATALOADER.CACHE``."""
+    # Seed of Python, NumPy, torch, the sampler and the augmentation; -1 draws a new one for each run.
+    cfg.SEED = -1
+    # Keep the decoded, resized training images in memory: "off" or "ram" (height * width * 3 bytes an image).
+    cfg.DATALOADER.CACHE = "off"
+
+    cfg.MGOT = CN()
+    # Epoch, counted from 0, from which CCL, MCL and CPAL are trained [paper: two stages; 40 is field].
+    # An epoch past SOLVER.MAX_EPOCH leaves the cross-modality terms out: the intra-modality baseline.
+    cfg.MGOT.CROSS_START_EPOCH = 40
+    # Training steps of an epoch [field: 200 on SYSU-MM01, 100 on RegDB].
+    cfg.MGOT.ITERS_PER_EPOCH = 200
+    # From the cross stage on, draw the same cross labels for both modalities of a batch, so that CPAL meets the same
+    # people on both sides [ours].
+    cfg.MGOT.PAIRED_SAMPLING = True
+
+    _add_cluster_keys(cfg)
+    _add_loss_keys(cfg)
+    _add_matcher_keys(cfg)
+    _add_den_keys(cfg)
+    _add_augmentation_keys(cfg)
+    _add_data_keys(cfg)
+    _add_test_keys(cfg)
+
+
+def _add_cluster_keys(cfg: CN) -> None:
+    cfg.MGOT.CLUSTER = CN()
+    # k1 of the k-reciprocal neighbours, oneself included [field].
+    cfg.MGOT.CLUSTER.K1 = 30
+    # k2 of the local query expansion [field].
+    cfg.MGOT.CLUSTER.K2 = 6
+    # DBSCAN's eps on the Jaccard distance, in (0, 1] [field: 0.6 on SYSU-MM01, 0.3 on RegDB].
+    cfg.MGOT.CLUSTER.EPS = 0.6
+    # DBSCAN's smallest neighbourhood of a core image, oneself included [field].
+    cfg.MGOT.CLUSTER.MIN_SAMPLES = 4
+    # How neighbours are searched: "auto" or a name that mgot.clustering lists [ours].
+    cfg.MGOT.CLUSTER.SEARCH = "auto"
+
+
+def _add_loss_keys(cfg: CN) -> None:
+    cfg.MGOT.LOSS = CN()
+    # tau, the temperature of every prototype cross-entropy [field].
+    cfg.MGOT.LOSS.TEMPERATURE = 0.05
+    # Weights of the terms in the total; 0 switches a term off. VCL and ICL have weight 1 [ours: all weights].
+    cfg.MGOT.LOSS.W_CCL = 1.0
+    cfg.MGOT.LOSS.W_MCL = 1.0
+    cfg.MGOT.LOSS.W_CPAL = 1.0
+    # w_adv, weight of the modality discriminator's loss L_D.
+    cfg.MGOT.LOSS.W_ADV = 1.0
+    # Weights of the two divergences inside CPAL [OTLA].
+    cfg.MGOT.LOSS.CPAL_VISIBLE = 0.1
+    cfg.MGOT.LOSS.CPAL_INFRARED = 0.5
+    # m, the share of the old prototype that a memory update keeps, in [0, 1) [field].
+    cfg.MGOT.LOSS.MOMENTUM = 0.1
+
+
+def _add_matcher_keys(cfg: CN) -> None:
+    cfg.MGOT.MATCHER = CN()
+    # "otpa" [paper], or "oracle" (ground truth, for diagnosis only), or a matcher registered from outside.
+    cfg.MGOT.MATCHER.NAME = "otpa"
+    # lambda, the sharpness of the transport [OTLA].
+    cfg.MGOT.MATCHER.LAMBDA = 25.0
+    # False: plain argmax of P, the degraded solution of the paper's Fig. 3 [paper].
+    cfg.MGOT.MATCHER.UNIFORM_PRIOR = True
+    # False: demand clusters that nobody took stay unmatched [paper: True].
+    cfg.MGOT.MATCHER.OPPOSITE_TRANSPORT = True
+    # The modality that moves first, "visible" or "infrared"; the other one's clusters index the labels [ours].
+    cfg.MGOT.MATCHER.SUPPLY = "visible"
+    # Bound on Sinkhorn's iterations [ours].
+    cfg.MGOT.MATCHER.MAX_ITERATIONS = 2000
+
+
+def _add_den_keys(cfg: CN) -> None:
+    cfg.MGOT.DEN = CN()
+    # Modules of the backbone whose pooled outputs feed the discriminator [OTLA: all stages]; empty: the default.
+    cfg.MGOT.DEN.STAGES = []
+    # T of the reversal coefficient 2/(1+exp(-10 t/T)) - 1 [OTLA].
+    cfg.MGOT.DEN.REVERSAL_ITERS = 10000
+    # Dropout after the discriminator's hidden layers [OTLA].
+    cfg.MGOT.DEN.DROPOUT = 0.5
+    # Modules of the backbone that each modality has of its own, such as ["conv1", "bn1"]: the two-stream stem [field];
+    # empty: one shared stream [OTLA].
+    cfg.MGOT.DEN.TWO_STREAM_STEM = []
+
+
+def _add_augmentation_keys(cfg: CN) -> None:
+    cfg.MGOT.AUG = CN()
+    # Chance that the second visible view becomes grey, rather than a random channel copied to all three [field].
+    cfg.MGOT.AUG.GRAY_PROB = 0.25
+    # Infrared grey-level jitter: gain in 1 +- this, offset in +- this of the range; 0 switches it off [field].
+    cfg.MGOT.AUG.INFRARED_JITTER = 0.2
+
+
+def _add_data_keys(cfg: CN) -> None:
+    cfg.MGOT.DATA = CN()
+    # Compare the numbers of images with the published data set's when training starts, and warn of differences.
+    cfg.MGOT.DATA.CHECK_COUNTS = True
+    # Train on where an image cannot be read: warn, and let the next image of the list stand in; False stops.
+    cfg.MGOT.DATA.SKIP_UNREADABLE = False
+
+
+def _add_test_keys(cfg: CN) -> None:
+    cfg.MGOT.TEST = CN()
+    # SYSU-MM01: gallery cameras, "all" and "indoor"; images of each identity and camera, 1 = single-, 10 = multi-shot.
+    cfg.MGOT.TEST.SYSU_MODES = ["all", "indoor"]
+    cfg.MGOT.TEST.SYSU_SHOTS = [1, 10]
+    # SYSU-MM01's galleries: "official" (rand_perm_cam.mat), "seeded" (the released codes'), or "auto": official where
+    # that file is there.
+    cfg.MGOT.TEST.DRAWS = "auto"
+    # Number of gallery draws; the mean and the deviation over them are reported.
+    cfg.MGOT.TEST.TRIALS = 10
+    # RegDB's split, 1..10: trained on, and tested on.
+    cfg.MGOT.TEST.REGDB_TRIAL = 1
+    # Score a RegDB checkpoint on another split than it was trained on, whose test people it has seen.
+    cfg.MGOT.TEST.OTHER_TRIAL = False
+    # Directions scored on RegDB and LLCM; RegDB's own word for infrared is thermal.
+    cfg.MGOT.TEST.DIRECTIONS = ["visible-to-infrared", "infrared-to-visible"]

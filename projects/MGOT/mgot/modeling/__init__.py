@@ -1,0 +1,7 @@
+"""The model: importing this registers DEN, its head and its small backbone with the host."""
+
+from mgot.modeling.backbones import build_slim_resnet_backbone
+from mgot.modeling.den import DEN
+from mgot.modeling.heads import MGOTHead
+
+__all__ = ["DEN", "MGOTHead", "build_slim_resnet_backbone"]

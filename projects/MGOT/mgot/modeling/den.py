@@ -1,0 +1,127 @@
+"""DEN, the discrepancy elimination network, as a meta-architecture over any backbone of the host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from fastreid.config import CfgNode, configurable
+from fastreid.modeling.backbones import build_backbone
+from fastreid.modeling.heads import build_heads
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
+from torch import Tensor, nn
+
+from mgot.errors import UserError
+from mgot.modeling.discriminator import ModalityDiscriminator
+from mgot.modeling.heads import MGOTHead
+from mgot.modeling.stages import StageTap, probe, split_stem
+
+
+@META_ARCH_REGISTRY.register()
+class DEN(nn.Module):
+    """One shared stream for both modalities, and an adversary that asks its stages which modality they saw.
+
+    Source: METHOD.md section 2, [OTLA]; the two-stream stem by key is [field].
+
+    Args:
+        backbone: images (B, 3, H, W) to maps (B, D, h, w) or vectors (B, D).
+        heads: maps to features, features to losses; :class:`mgot.modeling.heads.MGOTHead`.
+        pixel_mean, pixel_std: per channel, in 0..255.
+        feat_dim: D that the config promises.
+        input_size: (height, width) at which the stages' channels are read.
+        stages: names of the modules that feed the adversary; empty takes the backbone's default.
+        adversary_weight: w_adv; 0 builds no adversary.
+        reversal_iters: T of the reversal coefficient.
+        dropout: of the adversary.
+        two_stream_stem: names of the modules that each modality has of its own.
+
+    Raises:
+        UserError: a module name is unknown, or the backbone's channels are not ``feat_dim``.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        heads: MGOTHead,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        feat_dim: int,
+        input_size: Sequence[int],
+        stages: Sequence[str] = (),
+        adversary_weight: float = 1.0,
+        reversal_iters: int = 10000,
+        dropout: float = 0.5,
+        two_stream_stem: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self.adversary_weight = adversary_weight
+        self.tap = StageTap(backbone, stages)
+        stage_dims, out_dim = probe(backbone, self.tap, input_size)
+        if out_dim != feat_dim:
+            raise UserError(
+                f"MODEL.BACKBONE.FEAT_DIM is {feat_dim}, but this backbone gives {out_dim} channels: set it so"
+            )
+        self.streams = split_stem(backbone, two_stream_stem)
+        self.backbone = backbone
+        self.heads = heads
+        self.discriminator = (
+            ModalityDiscriminator(stage_dims, dropout=dropout, horizon=reversal_iters) if adversary_weight else None
+        )
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(1, -1, 1, 1), persistent=False)
+        self.to(memory_format=torch.channels_last)  # convolutions run faster so, on processors and tensor cores
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """The only place where the config becomes arguments."""
+        return {
+            "backbone": build_backbone(cfg),
+            "heads": build_heads(cfg),
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "feat_dim": cfg.MODEL.BACKBONE.FEAT_DIM,
+            "input_size": cfg.INPUT.SIZE_TRAIN,
+            "stages": cfg.MGOT.DEN.STAGES,
+            "adversary_weight": cfg.MGOT.LOSS.W_ADV,
+            "reversal_iters": cfg.MGOT.DEN.REVERSAL_ITERS,
+            "dropout": cfg.MGOT.DEN.DROPOUT,
+            "two_stream_stem": cfg.MGOT.DEN.TWO_STREAM_STEM,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives; the host's predictors ask for it."""
+        return self.pixel_mean.device
+
+    def forward(self, batch: dict[str, Any] | Tensor) -> Tensor | dict[str, Tensor]:
+        """Features in eval mode, losses in training mode.
+
+        Args:
+            batch: ``images`` (B, 3, H, W) in 0..255 of any dtype; ``is_visible`` (B,) bool; for training also
+                ``targets`` (B,), the pseudo label of each image within its modality. A bare tensor is images alone.
+
+        Returns:
+            (B, D) features after the neck, not normalised, or the dictionary of weighted losses.
+        """
+        inputs = {"images": batch} if isinstance(batch, Tensor) else batch
+        images = (inputs["images"].to(self.device).float() - self.pixel_mean) / self.pixel_std
+        images = images.contiguous(memory_format=torch.channels_last)
+        is_visible = inputs["is_visible"].to(self.device) if "is_visible" in inputs else None
+        for stream in self.streams:
+            stream.is_visible = is_visible
+        if not self.training:
+            return self.heads(self.backbone(images))
+        if is_visible is None:
+            raise UserError("a training batch must carry 'is_visible': use the loader that MGOT builds")
+        self.tap.enabled = self.discriminator is not None
+        embedded = self.heads(self.backbone(images))
+        losses = self.heads.losses(embedded, is_visible, inputs["targets"].to(self.device))
+        if self.discriminator is not None:
+            losses["loss_adv"] = self.adversary_weight * self.discriminator.loss(self.tap.take(), is_visible)
+        return losses

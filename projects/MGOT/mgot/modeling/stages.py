@@ -1,0 +1,144 @@
+"""Reading the stages of any host backbone, and giving each modality a stem of its own."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mgot.errors import UserError
+
+# The modules of each family of the host that end a stage, tried in this order; the first set that exists is taken.
+_FAMILY_STAGES = (
+    ("maxpool", "layer1", "layer2", "layer3", "layer4"),
+    ("maxpool", "conv2", "conv3", "conv4", "conv5"),
+    ("stage0", "stage1", "stage2", "stage3", "stage4"),
+    ("stem", "s1", "s2", "s3", "s4"),
+)
+
+
+def default_stages(backbone: nn.Module) -> list[str]:
+    """Names of the modules that end the backbone's stages.
+
+    ResNet-like, OSNet, RepVGG and RegNet families by their module names; any other backbone by up to five of its
+    ``blocks`` or ``features``, spread evenly; else the whole backbone ("").
+    """
+    names = {name for name, _ in backbone.named_modules()}
+    for family in _FAMILY_STAGES:
+        if all(name in names for name in family):
+            return list(family)
+    for container in ("blocks", "features", "conv"):
+        children = getattr(backbone, container, None)
+        if isinstance(children, nn.Sequential | nn.ModuleList) and len(children) > 1:
+            n = min(5, len(children))
+            picked = sorted({round((i + 1) * len(children) / n) - 1 for i in range(n)})
+            return [f"{container}.{i}" for i in picked]
+    return [""]
+
+
+def find_module(backbone: nn.Module, name: str, key: str) -> nn.Module:
+    """The submodule called ``name``; UserError naming the config key and the nearest name where there is none."""
+    modules = dict(backbone.named_modules())
+    if name not in modules:
+        near = difflib.get_close_matches(name, list(modules), n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise UserError(f"{key}: the backbone {type(backbone).__name__} has no module '{name}'{hint}")
+    return modules[name]
+
+
+def pool(output: Tensor) -> Tensor:
+    """(B, C) average of a feature map (B, C, H, W) or of tokens (B, L, C); (B, C) is passed on."""
+    if output.dim() == 4:
+        return output.mean(dim=(2, 3))
+    return output.mean(dim=1) if output.dim() == 3 else output
+
+
+class StageTap:
+    """Collects the pooled outputs of named modules while the backbone runs.
+
+    Args:
+        backbone: any module.
+        names: modules to read; empty takes :func:`default_stages`.
+
+    Raises:
+        UserError: a name is not a module of the backbone.
+    """
+
+    def __init__(self, backbone: nn.Module, names: Sequence[str] = ()) -> None:
+        self.names = list(names) or default_stages(backbone)
+        self.enabled = False
+        self._outputs: dict[str, Tensor] = {}
+        for name in self.names:
+            _last_part(find_module(backbone, name, "MGOT.DEN.STAGES")).register_forward_hook(self._collect(name))
+
+    def _collect(self, name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            if self.enabled:
+                self._outputs[name] = pool(output)
+
+        return hook
+
+    def take(self) -> list[Tensor]:
+        """The pooled outputs of the last run, in the order of the names; they are handed over and forgotten."""
+        outputs, self._outputs = self._outputs, {}
+        return [outputs[name] for name in self.names]
+
+
+def _last_part(module: nn.Module) -> nn.Module:
+    """The module whose output is the container's: the host runs the blocks of a stage one by one, never the stage."""
+    while isinstance(module, nn.Sequential | nn.ModuleList) and len(module):
+        module = module[-1]
+    return module
+
+
+@torch.no_grad()
+def probe(backbone: nn.Module, tap: StageTap, size: Sequence[int]) -> tuple[list[int], int]:
+    """Channels of each tapped stage and of the backbone's output, read from one black image of (height, width)."""
+    training = backbone.training
+    backbone.eval()
+    tap.enabled = True
+    output = backbone(torch.zeros(1, 3, *size))
+    tap.enabled = False
+    backbone.train(training)
+    return [stage.shape[1] for stage in tap.take()], pool(output).shape[1]
+
+
+class TwoStream(nn.Module):
+    """A module that each modality has of its own: visible rows go through one copy, the others through a second.
+
+    Args:
+        module: the module to double; the copies start equal.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.visible = module
+        self.infrared = copy.deepcopy(module)
+        self.is_visible: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Route the rows of x (B, ...) by :attr:`is_visible` (B,), which DEN sets before each run; None is visible."""
+        mask = self.is_visible
+        if mask is None or bool(mask.all()):
+            return self.visible(x)
+        if not bool(mask.any()):
+            return self.infrared(x)
+        visible, infrared = self.visible(x[mask]), self.infrared(x[~mask])
+        out = visible.new_empty(x.shape[0], *visible.shape[1:])
+        out[mask], out[~mask] = visible, infrared
+        return out
+
+
+def split_stem(backbone: nn.Module, names: Sequence[str]) -> list[TwoStream]:
+    """Replace the named modules by two-stream ones, in place, and return them; UserError for an unknown name."""
+    streams = []
+    for name in names:
+        stream = TwoStream(find_module(backbone, name, "MGOT.DEN.TWO_STREAM_STEM"))
+        parent, _, child = name.rpartition(".")
+        setattr(backbone.get_submodule(parent), child, stream)
+        streams.append(stream)
+    return streams

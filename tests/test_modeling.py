@@ -1,0 +1,176 @@
+"""DEN, its adversary, its stages and its head."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from fastreid.config import CfgNode
+from fastreid.modeling.backbones import build_backbone
+from fastreid.modeling.heads import REID_HEADS_REGISTRY
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY, build_model
+from torch import Tensor, nn
+
+from mgot.engine.setup import default_config
+from mgot.errors import UserError
+from mgot.memory import MemoryBank, PrototypeMemory
+from mgot.modeling.discriminator import ModalityDiscriminator, reversal_coefficient, reverse_gradient
+from mgot.modeling.stages import StageTap, probe, split_stem
+
+
+def small_config(*options: object) -> CfgNode:
+    cfg = default_config()
+    cfg.merge_from_list(
+        ["MODEL.META_ARCHITECTURE", "DEN", "MODEL.HEADS.NAME", "MGOTHead", "MODEL.HEADS.WITH_BNNECK", True,
+         "MODEL.DEVICE", "cpu", "MODEL.BACKBONE.DEPTH", "18x", "MODEL.BACKBONE.FEAT_DIM", 512,
+         "INPUT.SIZE_TRAIN", [64, 32], *options]
+    )  # fmt: skip
+    return cfg
+
+
+def rows(n: int, d: int, seed: int) -> Tensor:
+    return F.normalize(torch.randn(n, d, generator=torch.Generator().manual_seed(seed)), dim=1)
+
+
+def bank(d: int, cross: bool) -> MemoryBank:
+    made = MemoryBank(PrototypeMemory(rows(3, d, 0)), PrototypeMemory(rows(2, d, 1)))
+    if cross:
+        made.cross = PrototypeMemory(rows(2, d, 2))
+        made.v2r, made.c_v = torch.tensor([0, 1, -1]), torch.tensor([0, 1, -1])
+        made.r2v, made.c_r = torch.tensor([0, 1]), torch.tensor([0, 1])
+    return made
+
+
+def batch(n_visible: int = 6, n_infrared: int = 4) -> dict[str, Tensor]:
+    is_visible = torch.arange(n_visible + n_infrared) < n_visible
+    y = torch.cat([torch.arange(n_visible) % 3, torch.arange(n_infrared) % 2])
+    images = torch.rand(len(y), 3, 64, 32, generator=torch.Generator().manual_seed(3)) * 255
+    return {"images": images, "is_visible": is_visible, "targets": y}
+
+
+def test_registered_with_the_host() -> None:
+    assert META_ARCH_REGISTRY.get("DEN") and REID_HEADS_REGISTRY.get("MGOTHead")
+
+
+def test_reversal_coefficient_climbs_from_zero_to_one() -> None:
+    assert reversal_coefficient(0, 10_000) == 0.0
+    assert reversal_coefficient(5_000, 10_000) == pytest.approx(2 / (1 + 2.718281828459045**-5) - 1)
+    assert reversal_coefficient(10_000, 10_000) == pytest.approx(1, abs=1e-4)
+
+
+def test_gradient_is_reversed_and_scaled() -> None:
+    x = torch.ones(3, requires_grad=True)
+    (2 * reverse_gradient(x, 0.25)).sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, torch.full((3,), -0.5))
+
+
+def test_discriminator_is_the_stated_network() -> None:
+    net = ModalityDiscriminator((4, 6), dropout=0.0)
+    net.eval()
+    stages = [torch.randn(5, 4), torch.randn(5, 6)]
+    x = torch.cat([neck(stage) for neck, stage in zip(net.necks, stages, strict=True)], dim=1)
+    first, second, last = (layer for layer in net.mlp if isinstance(layer, nn.Linear))
+    assert (first.out_features, second.out_features) == (5, 5)
+    expected = last(torch.relu(second(torch.relu(first(x))))).squeeze(1)
+    torch.testing.assert_close(net(stages), expected)
+    assert not any(neck.bias.requires_grad for neck in net.necks)
+
+
+def test_discriminator_learns_modality_while_the_backbone_unlearns_it() -> None:
+    torch.manual_seed(0)
+    net = ModalityDiscriminator((32,), dropout=0.0, horizon=10)
+    net.iteration.fill_(10)
+    x = torch.randn(8, 32, requires_grad=True)
+    is_visible = torch.arange(8) < 4
+    net.loss([x], is_visible).backward()
+    assert x.grad is not None
+    stepped = (x - 5 * x.grad).detach()
+    with torch.no_grad():
+        before = F.binary_cross_entropy_with_logits(net([x.detach()]), is_visible.float())
+        after = F.binary_cross_entropy_with_logits(net([stepped]), is_visible.float())
+    assert after > before
+    assert int(net.iteration) == 11
+
+
+@pytest.mark.parametrize("cross", [False, True])
+def test_training_step_gives_the_terms_of_its_stage(cross: bool) -> None:
+    model = build_model(small_config())
+    model.heads.bank = bank(512, cross)
+    losses = model(batch())
+    expected = {"loss_vcl", "loss_icl", "loss_adv"} | ({"loss_ccl", "loss_mcl", "loss_cpal"} if cross else set())
+    assert set(losses) == expected
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert float(model.backbone.conv1.weight.grad.abs().sum()) > 0
+    assert model.heads.step.f_v.shape == (6, 512) and not model.heads.step.f_v.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("key", "term"), [("W_CCL", "loss_ccl"), ("W_MCL", "loss_mcl"), ("W_CPAL", "loss_cpal"), ("W_ADV", "loss_adv")]
+)
+def test_weight_zero_switches_a_term_off(key: str, term: str) -> None:
+    model = build_model(small_config(f"MGOT.LOSS.{key}", 0.0))
+    model.heads.bank = bank(512, cross=True)
+    assert term not in model(batch())
+
+
+def test_a_step_never_changes_a_memory() -> None:
+    model = build_model(small_config())
+    model.heads.bank = bank(512, cross=True)
+    before = [memory.prototypes.clone() for memory in (model.heads.bank.visible, model.heads.bank.infrared)]
+    sum(model(batch()).values()).backward()
+    after = [model.heads.bank.visible.prototypes, model.heads.bank.infrared.prototypes]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_features_do_not_change_the_input_nor_depend_on_the_batch() -> None:
+    model = build_model(small_config()).eval()
+    images = torch.rand(3, 3, 64, 32) * 255
+    kept = images.clone()
+    with torch.no_grad():
+        features = model({"images": images, "is_visible": torch.ones(3, dtype=torch.bool)})
+        torch.testing.assert_close(model(images[:1]), features[:1], rtol=1e-4, atol=1e-5)
+    assert features.shape == (3, 512) and torch.equal(images, kept)
+
+
+def test_wrong_feature_dimension_names_the_right_one() -> None:
+    with pytest.raises(UserError, match=r"MODEL\.BACKBONE\.FEAT_DIM is 2048, but this backbone gives 512"):
+        build_model(small_config("MODEL.BACKBONE.FEAT_DIM", 2048))
+
+
+def test_unknown_stage_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean 'layer4'"):
+        build_model(small_config("MGOT.DEN.STAGES", ["layer44"]))
+
+
+def test_resnet_stages_are_the_methods() -> None:
+    cfg = small_config("MODEL.BACKBONE.DEPTH", "50x", "MODEL.BACKBONE.FEAT_DIM", 2048)
+    backbone = build_backbone(cfg)
+    dims, out = probe(backbone, StageTap(backbone), (64, 32))
+    assert dims == [64, 256, 512, 1024, 2048] and out == 2048
+
+
+def test_two_stream_stem_gives_each_modality_its_own_weights() -> None:
+    backbone = nn.Sequential()
+    backbone.add_module("stem", nn.Conv2d(3, 4, 1))
+    (stream,) = split_stem(backbone, ["stem"])
+    x, mask = torch.randn(5, 3, 2, 2), torch.tensor([True, False, True, True, False])
+    stream.is_visible = mask
+    torch.testing.assert_close(backbone(x), stream.visible(x))
+    with torch.no_grad():
+        next(stream.infrared.parameters()).mul_(2)
+    torch.testing.assert_close(backbone(x)[mask], stream.visible(x[mask]))
+    torch.testing.assert_close(backbone(x)[~mask], stream.infrared(x[~mask]))
+
+
+def test_two_stream_model_trains() -> None:
+    model = build_model(small_config("MGOT.DEN.TWO_STREAM_STEM", ["conv1", "bn1"]))
+    model.heads.bank = bank(512, cross=True)
+    sum(model(batch()).values()).backward()
+    assert float(model.backbone.conv1.infrared.weight.grad.abs().sum()) > 0
+
+
+def test_training_without_memories_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="no memories"):
+        build_model(small_config())(batch())
