@@ -1,0 +1,201 @@
+"""From the config to loaders: training batches of both modalities, and images in order for extraction."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from fastreid.config import CfgNode
+from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.utils import comm
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from mgot.data.image_set import ImageSet
+from mgot.data.items import Item
+from mgot.data.registered import TwoModalityDataset
+from mgot.data.sampler import CrossModalitySampler
+from mgot.data.transforms import Augmentation
+from mgot.errors import UserError
+
+logger = logging.getLogger("mgot")
+
+
+def build_dataset(cfg: CfgNode, name: str) -> Any:
+    """The registered data set of that name, read from FASTREID_DATASETS (default: ``datasets``).
+
+    Raises:
+        UserError: no data set of that name is registered, it is none of MGOT's, or its files are not there.
+    """
+    root = os.getenv("FASTREID_DATASETS", "datasets")
+    try:
+        cls = DATASET_REGISTRY.get(name)
+    except KeyError:
+        raise UserError(
+            f"DATASETS.NAMES: no data set named '{name}' is registered: choose SYSUMM01, RegDB or LLCM"
+        ) from None
+    if not issubclass(cls, TwoModalityDataset):
+        raise UserError(f"DATASETS: '{name}' is one of the host's, without modalities: choose SYSUMM01, RegDB or LLCM")
+    return cls(root=root, **cls.options(cfg.MGOT.TEST))
+
+
+@dataclass
+class EpochLabels:
+    """The pseudo labels in force: (N_v,) and (N_r,), -1 = outlier."""
+
+    visible: np.ndarray
+    infrared: np.ndarray
+
+
+class _Indexed(Dataset[tuple[Tensor, Tensor, Any]]):
+    """A data set whose index is a whole step's (visible, infrared) indices, so that a worker prepares whole batches."""
+
+    def __init__(self, images: ImageSet) -> None:
+        self.images = images
+
+    def __getitem__(self, step: tuple[np.ndarray, np.ndarray]) -> tuple[Tensor, Tensor, Any]:
+        return self.images.batch(step[0]), self.images.batch(step[1]), step
+
+
+class CrossModalityLoader:
+    """Training batches: two views of the visible images, then the infrared ones, with their pseudo labels.
+
+    A batch is ``images`` (2 B_v + B_r, 3, H, W) float in 0..255, ``is_visible`` and ``targets`` of that length.
+    Workers only decode: labels join in this process, so that workers outlive a change of labels.
+
+    Args:
+        visible, infrared: training items of each modality.
+        size: (height, width).
+        sampler: draws the indices.
+        augmentation: applied to each batch.
+        device: where batches are augmented and handed out.
+        cache: "off" or "ram".
+        skip_unreadable: as :class:`mgot.data.image_set.ImageSet` has it.
+        num_workers: decoding processes; none are used with a cache in memory.
+    """
+
+    def __init__(
+        self,
+        visible: Sequence[Item],
+        infrared: Sequence[Item],
+        size: Sequence[int],
+        sampler: CrossModalitySampler,
+        augmentation: Augmentation,
+        *,
+        device: torch.device,
+        cache: str = "off",
+        skip_unreadable: bool = False,
+        num_workers: int = 0,
+    ) -> None:
+        self.n_visible = len(visible)
+        self.dataset = ImageSet(
+            [*visible, *infrared], size, cache=cache, skip_unreadable=skip_unreadable, desc="read training images"
+        )
+        self.sampler, self.augmentation, self.device = sampler, augmentation, device
+        workers = 0 if self.dataset.cached else num_workers
+        self._steps = DataLoader(
+            _Indexed(self.dataset),
+            batch_size=None,
+            sampler=sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=device.type == "cuda",
+        )
+        self._generator = torch.Generator(device=device)
+        self._labels: EpochLabels | None = None
+
+    def set_epoch(
+        self, epoch: int, labels: EpochLabels, cross_v: np.ndarray | None = None, cross_r: np.ndarray | None = None
+    ) -> None:
+        """Fix labels, draws and augmentation of the next iteration; cross labels as in the sampler."""
+        self._labels = labels
+        self.sampler.set_epoch(epoch, labels.visible, labels.infrared, cross_v, cross_r)
+        seed = np.random.SeedSequence([self.sampler.seed, epoch, self.sampler.rank]).generate_state(1, np.uint64)[0]
+        self._generator.manual_seed(int(seed >> np.uint64(1)))
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        for visible, infrared, (index_v, index_r) in self._steps:
+            assert self._labels is not None
+            y_v = torch.as_tensor(self._labels.visible[index_v])
+            y_r = torch.as_tensor(self._labels.infrared[index_r - self.n_visible])
+            images = self.augmentation(
+                visible.to(self.device, non_blocking=True), infrared.to(self.device, non_blocking=True), self._generator
+            )
+            is_visible = torch.zeros(len(images), dtype=torch.bool)
+            is_visible[: 2 * len(index_v)] = True
+            yield {
+                "images": images,
+                "is_visible": is_visible.to(self.device),
+                "targets": torch.cat([y_v, y_v, y_r]).to(self.device),
+            }
+
+
+def build_train_loader(cfg: CfgNode) -> CrossModalityLoader:
+    """The training loader of the config's one training set.
+
+    SOLVER.IMS_PER_BATCH counts the images of both modalities, one view each, over all processes.
+
+    Raises:
+        UserError: more than one training set, one modality without images, or counts that do not fit together.
+    """
+    if len(cfg.DATASETS.NAMES) != 1:
+        raise UserError(f"DATASETS.NAMES must hold one training set, not {list(cfg.DATASETS.NAMES)}")
+    data = build_dataset(cfg, cfg.DATASETS.NAMES[0])
+    for remark in [*data.remarks, *(data.count_warnings() if cfg.MGOT.DATA.CHECK_COUNTS else [])]:
+        logger.warning(remark)
+    for modality, items in (("visible", data.visible), ("infrared", data.infrared)):
+        if not items:
+            raise UserError(
+                f"{cfg.DATASETS.NAMES[0]} has no {modality} training image: check the data folder's cameras"
+            )
+    per_class = cfg.DATALOADER.NUM_INSTANCE
+    n_classes, rest = divmod(cfg.SOLVER.IMS_PER_BATCH, 2 * per_class)
+    if rest:
+        raise UserError(
+            f"SOLVER.IMS_PER_BATCH ({cfg.SOLVER.IMS_PER_BATCH}) must be a multiple of 2 x DATALOADER.NUM_INSTANCE"
+            f" ({2 * per_class})"
+        )
+    sampler = CrossModalitySampler(
+        n_classes,
+        per_class,
+        cfg.MGOT.ITERS_PER_EPOCH,
+        seed=cfg.SEED,
+        rank=comm.get_rank(),
+        world_size=comm.get_world_size(),
+    )
+    return CrossModalityLoader(
+        data.visible,
+        data.infrared,
+        cfg.INPUT.SIZE_TRAIN,
+        sampler,
+        build_augmentation(cfg),
+        device=torch.device(cfg.MODEL.DEVICE),
+        cache=cfg.DATALOADER.CACHE,
+        skip_unreadable=cfg.MGOT.DATA.SKIP_UNREADABLE,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+
+
+def build_augmentation(cfg: CfgNode) -> Augmentation:
+    """The augmentation that the host's INPUT keys and MGOT.AUG describe."""
+    return Augmentation(
+        padding=cfg.INPUT.PADDING.SIZE if cfg.INPUT.PADDING.ENABLED else 0,
+        flip_prob=cfg.INPUT.FLIP.PROB if cfg.INPUT.FLIP.ENABLED else 0.0,
+        erase_prob=cfg.INPUT.REA.PROB if cfg.INPUT.REA.ENABLED else 0.0,
+        erase_value=tuple(cfg.INPUT.REA.VALUE),
+        gray_prob=cfg.MGOT.AUG.GRAY_PROB,
+        infrared_jitter=cfg.MGOT.AUG.INFRARED_JITTER,
+    )
+
+
+def build_ordered_loader(images: ImageSet, batch_size: int, num_workers: int) -> DataLoader[dict[str, Any]]:
+    """Images in their own order, each once, for extraction."""
+    return DataLoader(images, batch_size=batch_size, num_workers=0 if images.cached else num_workers)

@@ -1,0 +1,1 @@
+"""The loop: setup, trainer, hooks."""

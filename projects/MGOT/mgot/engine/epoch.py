@@ -1,0 +1,184 @@
+"""What an epoch stands on: pseudo labels, memories and matches, computed once at its start.
+
+Functions compute, hooks schedule: :mod:`mgot.engine.hooks` calls these. Source: METHOD.md section 1.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mgot.clustering import Clustering, cluster
+from mgot.data.loaders import EpochLabels
+from mgot.errors import UserError
+from mgot.matching import Matcher, Matching, Prototypes, cross_labels, cross_prototypes
+from mgot.memory import MemoryBank, PrototypeMemory, cluster_means
+from mgot.principles import (
+    cluster_statistics,
+    clustering_quality,
+    majority_identities,
+    matching_accuracy,
+    matching_agreement,
+    matching_statistics,
+    prediction_entropies,
+)
+
+logger = logging.getLogger("mgot")
+
+
+@dataclass
+class EpochState:
+    """Everything that is computed anew at an epoch's start.
+
+    Attributes:
+        epoch: its number.
+        f_v, f_r: (N_v, D), (N_r, D) L2-normalised features on the CPU.
+        labels: pseudo labels.
+        phi_v, phi_r: (K_v, D), (K_r, D) prototypes.
+        matching: of these prototypes; None until the matcher ran.
+        identity_v, identity_r: (K,) majority identities, for diagnosis and the oracle alone.
+        seconds: time of each step.
+    """
+
+    epoch: int
+    f_v: Tensor
+    f_r: Tensor
+    labels: EpochLabels
+    phi_v: Tensor
+    phi_r: Tensor
+    identity_v: np.ndarray
+    identity_r: np.ndarray
+    matching: Matching | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def label_epoch(
+    epoch: int,
+    f_v: Tensor,
+    f_r: Tensor,
+    identities_v: np.ndarray,
+    identities_r: np.ndarray,
+    previous: EpochState | None,
+    clustering_options: dict[str, Any],
+) -> EpochState:
+    """Cluster each modality and build its prototypes.
+
+    A modality that gives no cluster keeps the labels of the epoch before, with a warning.
+
+    Args:
+        epoch: its number.
+        f_v, f_r: features of both training sets.
+        identities_v, identities_r: ground truth, for diagnosis alone.
+        previous: the state of the epoch before.
+        clustering_options: keyword arguments of :func:`mgot.clustering.cluster`.
+
+    Raises:
+        UserError: a modality gives no cluster and there are no earlier labels.
+    """
+    labels, seconds = [], {}
+    for name, features in (("visible", f_v), ("infrared", f_r)):
+        start = time.perf_counter()
+        result = cluster(features, **clustering_options)
+        labels.append(_usable(result, name, epoch, previous, clustering_options["eps"]))
+        seconds[f"cluster_{name}"] = time.perf_counter() - start
+    y_v, y_r = labels
+    k_v, k_r = int(y_v.max()) + 1, int(y_r.max()) + 1
+    return EpochState(
+        epoch,
+        f_v,
+        f_r,
+        EpochLabels(y_v, y_r),
+        cluster_means(f_v, torch.as_tensor(y_v), k_v),
+        cluster_means(f_r, torch.as_tensor(y_r), k_r),
+        majority_identities(y_v, identities_v, k_v),
+        majority_identities(y_r, identities_r, k_r),
+        seconds=seconds,
+    )
+
+
+def _usable(result: Clustering, name: str, epoch: int, previous: EpochState | None, eps: float) -> np.ndarray:
+    if result.n_clusters:
+        return result.labels
+    if previous is None:
+        raise UserError(
+            f"epoch {epoch}: the {name} images form no cluster (all {len(result.labels)} are outliers): raise"
+            f" MGOT.CLUSTER.EPS (now {eps}) or start from better weights (MODEL.WEIGHTS, MODEL.BACKBONE.PRETRAIN_PATH)"
+        )
+    logger.warning(f"epoch {epoch}: the {name} images form no cluster; the labels of the epoch before are kept")
+    return getattr(previous.labels, name)
+
+
+def match_epoch(state: EpochState, matcher: Matcher) -> None:
+    """Match the prototypes of both modalities and keep the matching in the state."""
+    start = time.perf_counter()
+    prototypes = Prototypes(state.phi_v.numpy(), state.phi_r.numpy(), state.identity_v, state.identity_r)
+    state.matching = matcher(prototypes)
+    state.seconds["match"] = time.perf_counter() - start
+    plan = state.matching.transport
+    if plan is not None and not plan.converged:
+        logger.warning(
+            f"epoch {state.epoch}: the transport did not converge in {plan.iterations} iterations (marginal errors"
+            f" {plan.row_error:.1e} and {plan.column_error:.1e} of a marginal): raise MGOT.MATCHER.MAX_ITERATIONS or"
+            " lower MGOT.MATCHER.LAMBDA; its argmax is used all the same"
+        )
+
+
+def build_bank(state: EpochState, *, momentum: float, cross: bool, device: torch.device) -> MemoryBank:
+    """The memories that the state's labels and matches stand for; the cross memory only where ``cross``."""
+
+    def memory(prototypes: Tensor) -> PrototypeMemory:
+        return PrototypeMemory(prototypes.to(device), momentum)
+
+    bank = MemoryBank(memory(state.phi_v), memory(state.phi_r))
+    if cross:
+        assert state.matching is not None
+        c_v, c_r = cross_labels(state.matching)
+        bank.cross = memory(cross_prototypes(state.phi_v, state.phi_r, state.matching))
+        bank.v2r, bank.r2v, bank.c_v, bank.c_r = (
+            torch.as_tensor(table, device=device) for table in (state.matching.v2r, state.matching.r2v, c_v, c_r)
+        )
+    return bank
+
+
+def describe_epoch(
+    state: EpochState,
+    previous: EpochState | None,
+    identities_v: np.ndarray,
+    identities_r: np.ndarray,
+    temperature: float,
+) -> dict[str, float]:
+    """Everything that METHOD.md section 8 logs at an epoch's start, by the names of metrics.json.
+
+    ``visible/...`` and ``infrared/...`` hold the clusterings, ``sharpness/x_y`` and ``fairness/x_y`` the entropies of
+    modality x against memory y (v, r, c), ``matching/...`` load and fitness; ``truth/...`` needs ground truth.
+    """
+    matching = state.matching
+    assert matching is not None
+    scalars: dict[str, float] = {}
+    for name, y in (("visible", state.labels.visible), ("infrared", state.labels.infrared)):
+        scalars.update({f"{name}/{key}": value for key, value in cluster_statistics(y).items()})
+    phi_c = cross_prototypes(state.phi_v, state.phi_r, matching)
+    for x, features in (("v", state.f_v), ("r", state.f_r)):
+        for memory, phi in (("v", state.phi_v), ("r", state.phi_r), ("c", phi_c)):
+            sharpness, fairness = prediction_entropies(features, phi, temperature)
+            scalars[f"sharpness/{x}_{memory}"], scalars[f"fairness/{x}_{memory}"] = sharpness, fairness
+    scalars.update({f"matching/{key}": value for key, value in matching_statistics(matching).items()})
+    if previous is not None and previous.matching is not None:
+        now, before = state.labels, previous.labels
+        scalars["matching/agreement"] = matching_agreement(
+            matching.v2r, now.visible, now.infrared, previous.matching.v2r, before.visible, before.infrared
+        )
+    for name, y, truth in (
+        ("visible", state.labels.visible, identities_v),
+        ("infrared", state.labels.infrared, identities_r),
+    ):
+        scalars.update({f"truth/{name}_{key}": value for key, value in clustering_quality(y, truth).items()})
+    scalars["truth/matching_accuracy"] = matching_accuracy(matching, state.identity_v, state.identity_r)
+    scalars.update({f"seconds/{key}": value for key, value in state.seconds.items()})
+    return scalars

@@ -1,0 +1,192 @@
+"""Hooks of the host's trainer: they say when; :mod:`mgot.engine.epoch` and the core say how."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Any
+
+import torch
+from fastreid.engine.hooks import PeriodicWriter
+from fastreid.engine.train_loop import HookBase
+from fastreid.utils import comm
+from tqdm import tqdm
+
+from mgot.data.items import identities
+from mgot.data.loaders import build_ordered_loader
+from mgot.engine.epoch import EpochState, build_bank, describe_epoch, label_epoch, match_epoch
+from mgot.engine.extraction import extract
+from mgot.engine.results import ResultsFile, format_rows
+from mgot.matching import Matcher, cross_labels
+from mgot.modeling.heads import StepFeatures
+
+logger = logging.getLogger("mgot")
+
+
+class ClusteringHook(HookBase):
+    """At each epoch's start: extract both training sets, cluster each modality, build its prototypes.
+
+    Args:
+        options: keyword arguments of :func:`mgot.clustering.cluster`.
+        batch_size: images of one extraction batch.
+        num_workers: decoding processes of the extraction.
+    """
+
+    def __init__(self, options: dict[str, Any], batch_size: int, num_workers: int) -> None:
+        self._options = options
+        self._batch_size, self._num_workers = batch_size, num_workers
+
+    def before_epoch(self) -> None:
+        trainer = self.trainer
+        start = time.perf_counter()
+        images, n_visible = trainer.data_loader.dataset, trainer.data_loader.n_visible
+        loader = build_ordered_loader(images, self._batch_size, self._num_workers)
+        features = extract(trainer.model, loader, desc=f"epoch {trainer.epoch}: extract")
+        seconds = time.perf_counter() - start
+        truth = identities(images.items)
+        state = label_epoch(
+            trainer.epoch,
+            features[:n_visible],
+            features[n_visible:],
+            truth[:n_visible],
+            truth[n_visible:],
+            trainer.epoch_state,
+            self._options,
+        )
+        state.seconds["extract"] = seconds
+        trainer.previous_state, trainer.epoch_state = trainer.epoch_state, state
+
+
+class OTPAHook(HookBase):
+    """At each epoch's start, after the clustering: match the clusters, fill the memories, point the loader at them.
+
+    The matching is computed in the intra-modality stage too, where only the log looks at it.
+
+    Args:
+        matcher: prototypes to matching.
+        cross_start: first epoch of the cross-modality stage.
+        momentum: m of the memories.
+        temperature: tau, for the diagnostics.
+        paired: draw the same cross labels for both modalities in the cross stage.
+    """
+
+    def __init__(
+        self, matcher: Matcher, *, cross_start: int, momentum: float, temperature: float, paired: bool
+    ) -> None:
+        self._matcher = matcher
+        self._cross_start, self._momentum = cross_start, momentum
+        self._temperature, self._paired = temperature, paired
+
+    def before_epoch(self) -> None:
+        trainer = self.trainer
+        state: EpochState = trainer.epoch_state
+        match_epoch(state, self._matcher)
+        cross = trainer.epoch >= self._cross_start
+        trainer.heads.bank = build_bank(state, momentum=self._momentum, cross=cross, device=trainer.device)
+        assert state.matching is not None
+        paired = cross_labels(state.matching) if cross and self._paired else (None, None)
+        trainer.start_batches(state.labels, *paired)
+        truth, n_visible = identities(trainer.data_loader.dataset.items), trainer.data_loader.n_visible
+        scalars = describe_epoch(state, trainer.previous_state, truth[:n_visible], truth[n_visible:], self._temperature)
+        trainer.storage.iter = trainer.iter  # between epochs the host's storage still stands at the last step
+        trainer.storage.put_scalars(**scalars, smoothing_hint=False)
+        logger.info(epoch_line(trainer.epoch, "cross" if cross else "intra", scalars))
+
+
+def epoch_line(epoch: int, stage: str, scalars: dict[str, float]) -> str:
+    """One compact line on an epoch's labels and matches."""
+    return (
+        f"epoch {epoch:3d} {stage}"
+        f" | clusters {scalars['visible/clusters']:.0f} v {scalars['infrared/clusters']:.0f} r"
+        f" | outliers {scalars['visible/outliers']:.1%} {scalars['infrared/outliers']:.1%}"
+        f" | ARI {scalars['truth/visible_ari']:.3f} {scalars['truth/infrared_ari']:.3f}"
+        f" | matching accuracy {scalars['truth/matching_accuracy']:.3f}"
+        f" | sharpness {scalars['sharpness/v_c']:.2f} {scalars['sharpness/r_c']:.2f}"
+        f" | fairness {scalars['fairness/v_c']:.3f} {scalars['fairness/r_c']:.3f}"
+        f" | 1:1 {scalars['matching/one_to_one']:.2f}"
+    )
+
+
+class MemoryUpdateHook(HookBase):
+    """After each step: move the memories by the features of all ranks, outside autograd (METHOD.md section 4)."""
+
+    def after_step(self) -> None:
+        heads = self.trainer.heads
+        step, heads.step = heads.step, None
+        if step is None:
+            return
+        if comm.get_world_size() > 1:
+            ranks = zip(*comm.all_gather(step), strict=True)
+            step = StepFeatures(*(torch.cat([part.to(step.f_v.device) for part in parts]) for parts in ranks))
+        heads.bank.update(*step)
+
+
+class StageResultsHook(HookBase):
+    """Scores the model before training, after the intra-modality stage, at each period and at the end.
+
+    Args:
+        results: where the rows go.
+        cross_start: first epoch of the cross-modality stage.
+        period: TEST.EVAL_PERIOD; 0 scores at the stages' ends alone.
+    """
+
+    def __init__(self, results: ResultsFile, *, cross_start: int, period: int) -> None:
+        self._results = results
+        self._cross_start, self._period = cross_start, period
+        self._stage_began = time.perf_counter()
+
+    def before_train(self) -> None:
+        if self.trainer.start_epoch == 0:
+            self._score("initial")
+        self._stage_began = time.perf_counter()
+
+    def after_epoch(self) -> None:
+        done = self.trainer.epoch + 1
+        if done >= self.trainer.max_epoch:
+            self._score("final")
+        elif done == self._cross_start:
+            self._score("intra")
+        elif self._period > 0 and done % self._period == 0:
+            rows = self.trainer.score()
+            logger.info(f"epoch {self.trainer.epoch:3d} scored\n{format_rows(rows)}")
+
+    def _score(self, stage: str) -> None:
+        rows = self.trainer.score()
+        now = time.perf_counter()
+        self._results.add(stage, rows, now - self._stage_began)
+        self._stage_began = now
+        logger.info(format_rows([{"stage": stage, **row} for row in rows]))
+
+
+class EpochWriter(PeriodicWriter):
+    """Writes metrics.json and TensorBoard at each epoch's end alone.
+
+    The host's writers drop whatever is put at an iteration that they have written before, and the host's hook writes
+    within epochs too: the scores of an epoch whose last step was written would be lost.
+    """
+
+    def after_step(self) -> None:
+        """Nothing: see the class."""
+
+
+class ProgressHook(HookBase):
+    """A bar over the steps of each epoch, on a terminal only."""
+
+    _bar: Any = None
+
+    def before_epoch(self) -> None:
+        trainer = self.trainer
+        self._bar = tqdm(
+            total=trainer.iters_per_epoch,
+            desc=f"epoch {trainer.epoch}: train",
+            leave=False,
+            disable=not sys.stderr.isatty(),
+            dynamic_ncols=True,
+        )
+
+    def after_step(self) -> None:
+        self._bar.update()
+
+    def after_epoch(self) -> None:
+        self._bar.close()

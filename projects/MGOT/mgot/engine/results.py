@@ -1,0 +1,54 @@
+"""results.json: what a run leaves for others to read, and the table a person reads."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+_COLUMNS = {"stage": "stage", "protocol": "protocol", "rank1": "Rank-1", "rank1_std": "+-", "rank5": "Rank-5",
+            "rank10": "Rank-10", "rank20": "Rank-20", "mAP": "mAP", "mINP": "mINP"}  # fmt: skip
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader, or a kill, meets the old content or the new, never a part."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+class ResultsFile:
+    """``{"rows": [{"stage", "protocol", "rank1", ...}], "seconds": {stage: ...}, ...}``, rewritten whole at each row.
+
+    Args:
+        path: the file; rows of an earlier part of the same run are kept where it exists.
+        about: facts that hold for all rows, such as the config file and the flip.
+        fresh: begin anew whatever is there.
+    """
+
+    def __init__(self, path: Path, about: dict[str, Any], *, fresh: bool = False) -> None:
+        self.path = path
+        self.content: dict[str, Any] = {"rows": [], "seconds": {}}
+        if path.is_file() and not fresh:
+            self.content.update(json.loads(path.read_text(encoding="utf-8")))
+        self.content.update(about)
+
+    def add(self, stage: str, rows: Sequence[dict[str, Any]], seconds: float) -> None:
+        """Put the rows of a stage in place of earlier ones of that stage; seconds that the stage took."""
+        kept = [row for row in self.content["rows"] if row["stage"] != stage]
+        self.content["rows"] = kept + [{"stage": stage, **row} for row in rows]
+        self.content["seconds"][stage] = round(seconds, 3)
+        write_atomically(self.path, json.dumps(self.content, indent=2) + "\n")
+
+
+def format_rows(rows: Sequence[dict[str, Any]]) -> str:
+    """The table of some rows, figures in percent with two decimals."""
+    body = [[row.get(key, "") for key in _COLUMNS] for row in rows]
+    return tabulate(body, headers=list(_COLUMNS.values()), tablefmt="pipe", floatfmt=".2f")

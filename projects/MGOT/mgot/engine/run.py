@@ -1,0 +1,77 @@
+"""What the command line starts: a training, or the scoring of a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from fastreid.config import CfgNode
+from fastreid.utils import comm
+
+from mgot.engine.checkpoint import AtomicCheckpointer
+from mgot.engine.results import ResultsFile, format_rows
+from mgot.engine.trainer import MGOTTrainer, describe_run
+from mgot.errors import UserError
+
+logger = logging.getLogger("mgot")
+
+
+def train(cfg: CfgNode, *, resume: bool) -> None:
+    """Train by the config, from the newest checkpoint of OUTPUT_DIR where ``resume``."""
+    start = time.perf_counter()
+    if not resume and comm.is_main_process():
+        _set_aside(Path(cfg.OUTPUT_DIR))
+    trainer = MGOTTrainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    if trainer.start_epoch < trainer.max_epoch:
+        trainer.train()
+    else:
+        logger.info(f"{cfg.OUTPUT_DIR} holds a finished training of {trainer.start_epoch} epochs: nothing left to do")
+    if comm.is_main_process():
+        path = Path(cfg.OUTPUT_DIR) / "results.json"
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        logger.info(f"\n{format_rows(rows)}\n{time.perf_counter() - start:.0f} s; results in {path}")
+
+
+def _set_aside(folder: Path) -> None:
+    """Rename what an earlier run left, so that its figures do not mix with this one's."""
+    for name in ("metrics.json", "results.json"):
+        if (folder / name).exists():
+            (folder / name).replace(folder / f"{name}.old")
+            logger.warning(f"{folder / name} of an earlier run is now {name}.old; --resume would have gone on with it")
+
+
+def evaluate(cfg: CfgNode) -> None:
+    """Score MODEL.WEIGHTS and write a results file that replaces no training's.
+
+    Raises:
+        UserError: no weights are named, or they were trained on another split of RegDB.
+    """
+    if not cfg.MODEL.WEIGHTS:
+        raise UserError("--eval-only needs a checkpoint: add MODEL.WEIGHTS <OUTPUT_DIR>/model_final.pth")
+    start = time.perf_counter()
+    model = MGOTTrainer.build_model(cfg)
+    _refuse_other_split(cfg, AtomicCheckpointer(model).load(cfg.MODEL.WEIGHTS))
+    rows = MGOTTrainer.test(cfg, model).get("rows", [])
+    if comm.is_main_process():
+        folder = Path(cfg.OUTPUT_DIR)
+        if (folder / "results.json").exists():
+            folder = folder / "evaluation"
+            folder.mkdir(exist_ok=True)
+        results = ResultsFile(folder / "results.json", describe_run(cfg), fresh=True)
+        results.add("final", rows, time.perf_counter() - start)
+        logger.info(f"{format_rows(results.content['rows'])}\nresults in {results.path}")
+
+
+def _refuse_other_split(cfg: CfgNode, checkpoint: dict[str, Any]) -> None:
+    """The test people of one RegDB split are training people of others (PROTOCOLS, RegDB)."""
+    trained = checkpoint.get("about", {}).get("split")
+    asked = cfg.MGOT.TEST.REGDB_TRIAL
+    if "RegDB" in cfg.DATASETS.TESTS and trained not in (None, asked) and not cfg.MGOT.TEST.OTHER_TRIAL:
+        raise UserError(
+            f"{cfg.MODEL.WEIGHTS} was trained on split {trained} of RegDB: set MGOT.TEST.REGDB_TRIAL {trained},"
+            " or MGOT.TEST.OTHER_TRIAL True to score it all the same"
+        )

@@ -1,0 +1,186 @@
+"""From the command line to a checked config and a device: every mistake is met here, before the first epoch."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+import random
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from fastreid.config import CfgNode, get_cfg
+from fastreid.engine import default_setup
+from fastreid.utils import comm
+from fastreid.utils.env import seed_all_rng
+from fastreid.utils.logger import setup_logger
+
+from mgot.config import add_mgot_config
+from mgot.data.image_set import CACHES
+from mgot.errors import UserError
+from mgot.matching import MATCHERS, SUPPLIES
+
+logger = logging.getLogger("mgot")
+
+
+def default_config() -> CfgNode:
+    """The host's defaults with MGOT's keys."""
+    cfg = get_cfg()
+    add_mgot_config(cfg)
+    return cfg
+
+
+def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
+    """Defaults, then the YAML file, then ``KEY VALUE`` pairs; checked, on a device that exists, frozen.
+
+    Raises:
+        UserError: the file is missing or no YAML, a key is unknown (the nearest is named), a value has another type
+            or is out of range.
+    """
+    cfg = default_config()
+    if config_file:
+        _merge_file(cfg, Path(config_file))
+    _merge_options(cfg, opts)
+    _settle_device(cfg)
+    if cfg.SEED < 0:
+        cfg.SEED = comm.shared_random_seed() if comm.get_world_size() > 1 else random.SystemRandom().randrange(2**31)
+    check_config(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def _merge_file(cfg: CfgNode, path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"--config-file {path}: no such file; the project's recipes are in projects/MGOT/configs/")
+    try:
+        loaded = CfgNode.load_yaml_with_base(str(path))
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
+        raise UserError(f"{path}: not a safe YAML mapping ({_first_line(error)})") from None
+    except OSError as error:
+        raise UserError(f"{path}: _BASE_ cannot be read ({_first_line(error)})") from None
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path}: not a safe YAML mapping (it holds a {type(loaded).__name__})")
+    for key, value in _flat(loaded):
+        _set(cfg, key, value, str(path))
+
+
+def _merge_options(cfg: CfgNode, opts: Sequence[str]) -> None:
+    if len(opts) % 2:
+        raise UserError(f"overrides come as KEY VALUE pairs: '{opts[-1]}' stands alone")
+    for key, value in zip(opts[::2], opts[1::2], strict=True):
+        _set(cfg, key, value, "command line")
+
+
+def _flat(node: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs = []
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        pairs.extend(_flat(value, f"{name}.") if isinstance(value, dict) and value else [(name, value)])
+    return pairs
+
+
+def _set(cfg: CfgNode, key: str, value: Any, source: str) -> None:
+    known = dict(_flat(cfg))
+    if key not in known:
+        near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.4)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise UserError(f"{source}: unknown config key '{key}'{hint}")
+    if isinstance(known[key], float) and re.fullmatch(r"[+-]?\d+", str(value)):
+        value = float(value)  # yacs takes no whole number for a fraction
+    try:
+        cfg.merge_from_list([key, value])
+    except (ValueError, AssertionError, SyntaxError) as error:
+        raise UserError(f"{source}: {key} cannot be {value!r}: {_first_line(error)}") from None
+
+
+def _first_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _settle_device(cfg: CfgNode) -> None:
+    """Fall back to the CPU where there is no GPU, and leave mixed precision to GPUs."""
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+    if cfg.MODEL.DEVICE == "cpu":
+        cfg.SOLVER.AMP.ENABLED = False
+
+
+def check_config(cfg: CfgNode) -> None:
+    """Ranges and combinations that no type can tell.
+
+    Raises:
+        UserError: naming the key and what it may be.
+    """
+    mgot = cfg.MGOT
+    rules: list[tuple[str, Any, bool, str]] = [
+        ("MGOT.CROSS_START_EPOCH", mgot.CROSS_START_EPOCH, mgot.CROSS_START_EPOCH >= 0, "0 or more"),
+        ("MGOT.ITERS_PER_EPOCH", mgot.ITERS_PER_EPOCH, mgot.ITERS_PER_EPOCH >= 1, "1 or more"),
+        ("MGOT.CLUSTER.EPS", mgot.CLUSTER.EPS, 0 < mgot.CLUSTER.EPS < 1, "between 0 and 1"),
+        ("MGOT.CLUSTER.K1", mgot.CLUSTER.K1, mgot.CLUSTER.K1 >= 2, "2 or more"),
+        ("MGOT.CLUSTER.K2", mgot.CLUSTER.K2, 1 <= mgot.CLUSTER.K2 <= mgot.CLUSTER.K1, "between 1 and K1"),
+        ("MGOT.CLUSTER.MIN_SAMPLES", mgot.CLUSTER.MIN_SAMPLES, mgot.CLUSTER.MIN_SAMPLES >= 1, "1 or more"),
+        ("MGOT.LOSS.TEMPERATURE", mgot.LOSS.TEMPERATURE, mgot.LOSS.TEMPERATURE > 0, "more than 0"),
+        ("MGOT.LOSS.MOMENTUM", mgot.LOSS.MOMENTUM, 0 <= mgot.LOSS.MOMENTUM < 1, "in [0, 1)"),
+        ("MGOT.MATCHER.NAME", mgot.MATCHER.NAME, mgot.MATCHER.NAME in MATCHERS, f"one of {sorted(MATCHERS)}"),
+        ("MGOT.MATCHER.LAMBDA", mgot.MATCHER.LAMBDA, mgot.MATCHER.LAMBDA > 0, "more than 0"),
+        ("MGOT.MATCHER.SUPPLY", mgot.MATCHER.SUPPLY, mgot.MATCHER.SUPPLY in SUPPLIES, f"one of {SUPPLIES}"),
+        ("MGOT.MATCHER.MAX_ITERATIONS", mgot.MATCHER.MAX_ITERATIONS, mgot.MATCHER.MAX_ITERATIONS >= 1, "1 or more"),
+        ("MGOT.DEN.REVERSAL_ITERS", mgot.DEN.REVERSAL_ITERS, mgot.DEN.REVERSAL_ITERS >= 1, "1 or more"),
+        ("MGOT.DEN.DROPOUT", mgot.DEN.DROPOUT, 0 <= mgot.DEN.DROPOUT < 1, "in [0, 1)"),
+        ("MGOT.AUG.GRAY_PROB", mgot.AUG.GRAY_PROB, 0 <= mgot.AUG.GRAY_PROB <= 1, "in [0, 1]"),
+        ("MGOT.AUG.INFRARED_JITTER", mgot.AUG.INFRARED_JITTER, 0 <= mgot.AUG.INFRARED_JITTER <= 1, "in [0, 1]"),
+        ("MGOT.TEST.TRIALS", mgot.TEST.TRIALS, mgot.TEST.TRIALS >= 1, "1 or more"),
+        ("MGOT.TEST.REGDB_TRIAL", mgot.TEST.REGDB_TRIAL, 1 <= mgot.TEST.REGDB_TRIAL <= 10, "1 to 10"),
+        ("DATALOADER.CACHE", cfg.DATALOADER.CACHE, cfg.DATALOADER.CACHE in CACHES, f"one of {CACHES}"),
+        ("DATALOADER.NUM_WORKERS", cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.NUM_WORKERS >= 0, "0 or more"),
+        ("SOLVER.MAX_EPOCH", cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.MAX_EPOCH >= 1, "1 or more"),
+        ("SOLVER.BASE_LR", cfg.SOLVER.BASE_LR, cfg.SOLVER.BASE_LR > 0, "more than 0"),
+        ("SOLVER.CHECKPOINT_PERIOD", cfg.SOLVER.CHECKPOINT_PERIOD, cfg.SOLVER.CHECKPOINT_PERIOD >= 1, "1 or more"),
+        ("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH, cfg.TEST.IMS_PER_BATCH >= 1, "1 or more"),
+        ("TEST.EVAL_PERIOD", cfg.TEST.EVAL_PERIOD, cfg.TEST.EVAL_PERIOD >= 0, "0 or more"),
+        ("TEST.PRECISE_BN.ENABLED", cfg.TEST.PRECISE_BN.ENABLED, not cfg.TEST.PRECISE_BN.ENABLED, "False under MGOT"),
+        ("MODEL.HEADS.NAME", cfg.MODEL.HEADS.NAME, cfg.MODEL.HEADS.NAME == "MGOTHead", "MGOTHead for DEN"),
+        ("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.META_ARCHITECTURE == "DEN", "DEN"),
+    ]
+    weights = {name: cfg.MGOT.LOSS[name] for name in cfg.MGOT.LOSS if name.startswith(("W_", "CPAL_"))}
+    rules += [(f"MGOT.LOSS.{name}", value, value >= 0, "0 or more") for name, value in weights.items()]
+    for key, value, holds, expected in rules:
+        if not holds:
+            raise UserError(f"{key} must be {expected}, not {value!r}")
+
+
+def setup(args: argparse.Namespace) -> CfgNode:
+    """Config, output folder, logs and seeds of one process."""
+    cfg = load_config(args.config_file, args.opts)
+    try:
+        Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"OUTPUT_DIR {cfg.OUTPUT_DIR} cannot be made: {error.strerror}") from None
+    setup_logging(cfg)
+    default_setup(cfg, args)
+    seed_all_rng(cfg.SEED + comm.get_rank())
+    logger.info(f"{cfg.MODEL.DEVICE}, seed {cfg.SEED}, output in {cfg.OUTPUT_DIR}")
+    return cfg
+
+
+def setup_logging(cfg: CfgNode) -> None:
+    """MGOT's lines go to the terminal and the host's log.txt; the host's own to the file, its warnings to both."""
+    host = setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank())
+    for handler in host.handlers:
+        if getattr(handler, "stream", None) is sys.stdout:
+            handler.setLevel(logging.WARNING)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.handlers.clear()
+    if comm.is_main_process():
+        terminal = logging.StreamHandler(sys.stdout)
+        terminal.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(terminal)
+    for handler in host.handlers:
+        if getattr(handler, "stream", None) is not sys.stdout:
+            logger.addHandler(handler)

@@ -1,0 +1,214 @@
+"""The host's default trainer with MGOT's loader, hooks and evaluation."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from fastreid.config import CfgNode
+from fastreid.engine import DefaultTrainer
+from fastreid.engine.hooks import EvalHook, PeriodicCheckpointer, PeriodicWriter
+from fastreid.evaluation import inference_on_dataset
+from fastreid.modeling.meta_arch import build_model
+from fastreid.solver import build_lr_scheduler, build_optimizer
+from fastreid.utils import comm
+from fastreid.utils.checkpoint import Checkpointer
+from fastreid.utils.env import seed_all_rng
+from fastreid.utils.events import JSONWriter, TensorboardXWriter
+from torch import nn
+
+from mgot.data.image_set import ImageSet
+from mgot.data.loaders import CrossModalityLoader, EpochLabels, build_dataset, build_ordered_loader, build_train_loader
+from mgot.engine.checkpoint import AtomicCheckpointer
+from mgot.engine.epoch import EpochState
+from mgot.engine.hooks import ClusteringHook, EpochWriter, MemoryUpdateHook, OTPAHook, ProgressHook, StageResultsHook
+from mgot.engine.results import ResultsFile
+from mgot.evaluation.evaluator import CrossModalityEvaluator
+from mgot.matching import MATCHERS, Matcher
+from mgot.modeling import DEN, MGOTHead
+
+logger = logging.getLogger("mgot")
+
+
+class MGOTTrainer(DefaultTrainer):
+    """Trains DEN by MGOT's loop.
+
+    Attributes:
+        epoch_state: labels, prototypes and matches in force, None before the first epoch.
+        previous_state: those of the epoch before.
+    """
+
+    epoch_state: EpochState | None = None
+    previous_state: EpochState | None = None
+    checkpointer: Checkpointer
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__(cfg)
+        hosts = self.checkpointer
+        self.checkpointer = AtomicCheckpointer(
+            self.model,
+            cfg.OUTPUT_DIR,
+            about=describe_training_set(cfg),
+            save_to_disk=hosts.save_to_disk,
+            **hosts.checkpointables,
+        )
+        for hook in self._hooks:
+            if isinstance(hook, PeriodicCheckpointer):
+                hook.checkpointer = self.checkpointer
+
+    @property
+    def network(self) -> DEN:
+        """DEN itself, also where it is wrapped for several processes."""
+        network = getattr(self.model, "module", self.model)
+        assert isinstance(network, DEN)
+        return network
+
+    @property
+    def heads(self) -> MGOTHead:
+        """The head that holds the memories."""
+        return self.network.heads
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model trains."""
+        return self.network.device
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        model = build_model(cfg)
+        logging.getLogger("fastreid").debug(f"Model:\n{model}")
+        return model
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> CrossModalityLoader:
+        return build_train_loader(cfg)
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Any:
+        # The host's contiguous parameters (fastreid/utils/params.py) share their gradients with the optimiser's
+        # buffers; since torch 2.0 zero_grad() drops those buffers and the model would silently stop learning.
+        return build_optimizer(cfg, model, contiguous=False)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Any, iters_per_epoch: int) -> Any:
+        return build_lr_scheduler(cfg, optimizer, cfg.MGOT.ITERS_PER_EPOCH)
+
+    def build_hooks(self) -> list[Any]:
+        """The host's hooks, with MGOT's between the scheduler and the checkpointer."""
+        cfg = self.cfg
+        # The host counts iterations from the size of the data set; MGOT's epochs have a length of their own.
+        self.iters_per_epoch = cfg.MGOT.ITERS_PER_EPOCH
+        self.max_iter = self.max_epoch * self.iters_per_epoch
+        hosts = [hook for hook in super().build_hooks() if not isinstance(hook, EvalHook | PeriodicWriter)]
+        cluster, loss = cfg.MGOT.CLUSTER, cfg.MGOT.LOSS
+        results = ResultsFile(Path(cfg.OUTPUT_DIR) / "results.json", describe_run(cfg))
+        ours = [
+            ClusteringHook(
+                {
+                    "k1": cluster.K1,
+                    "k2": cluster.K2,
+                    "eps": cluster.EPS,
+                    "min_samples": cluster.MIN_SAMPLES,
+                    "search": cluster.SEARCH,
+                },
+                cfg.TEST.IMS_PER_BATCH,
+                cfg.DATALOADER.NUM_WORKERS,
+            ),
+            OTPAHook(
+                build_matcher(cfg),
+                cross_start=cfg.MGOT.CROSS_START_EPOCH,
+                momentum=loss.MOMENTUM,
+                temperature=loss.TEMPERATURE,
+                paired=cfg.MGOT.PAIRED_SAMPLING,
+            ),
+            MemoryUpdateHook(),
+            ProgressHook(),
+            StageResultsHook(results, cross_start=cfg.MGOT.CROSS_START_EPOCH, period=cfg.TEST.EVAL_PERIOD),
+        ]
+        writers = [EpochWriter(self.build_writers())] if comm.is_main_process() else []
+        return hosts[:2] + ours + hosts[2:] + writers
+
+    def build_writers(self) -> list[Any]:
+        """metrics.json and TensorBoard, losses as medians over the epoch; the terminal gets MGOT's line per epoch."""
+        out, window = Path(self.cfg.OUTPUT_DIR), self.iters_per_epoch
+        return [JSONWriter(str(out / "metrics.json"), window), TensorboardXWriter(str(out), window)]
+
+    def start_batches(
+        self, labels: EpochLabels, cross_v: np.ndarray | None = None, cross_r: np.ndarray | None = None
+    ) -> None:
+        """Draw this epoch's batches from these labels.
+
+        Everything random in an epoch follows from the seed and the epoch's number alone, so that a resumed run repeats
+        what an unbroken one would have done.
+        """
+        seed_all_rng(self.cfg.SEED + 1009 * (self.epoch + 1) + comm.get_rank())
+        self.data_loader.set_epoch(self.epoch, labels, cross_v, cross_r)
+        self._trainer._data_loader_iter = iter(self.data_loader)
+
+    def score(self) -> list[dict[str, Any]]:
+        """Score the model on all protocols, log the figures, and return a row per protocol."""
+        results = self.test(self.cfg, self.model)
+        self._last_eval_results = results
+        rows = results.pop("rows") if "rows" in results else []
+        for row in rows:
+            figures = {f"{row['protocol']}/{key}": row[key] for key in ("rank1", "mAP", "mINP")}
+            self.storage.put_scalars(**figures, smoothing_hint=False)
+        return rows
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_dir: str | None = None) -> Any:
+        data = build_dataset(cfg, dataset_name)
+        images = ImageSet([*data.query, *data.gallery], cfg.INPUT.SIZE_TEST)
+        loader = build_ordered_loader(images, cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS)
+        return loader, CrossModalityEvaluator(cfg, data)
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
+        """Score a model on the config's test sets.
+
+        Returns:
+            ``{"rows": [row per protocol]}`` on the main process, {} on the others.
+        """
+        rows: list[dict[str, Any]] = []
+        for name in cfg.DATASETS.TESTS:
+            loader, evaluator = cls.build_evaluator(cfg, name)
+            results = inference_on_dataset(model, loader, evaluator, flip_test=cfg.TEST.FLIP.ENABLED)
+            rows.extend(results.get("rows", []))
+        return OrderedDict(rows=rows) if comm.is_main_process() else OrderedDict()
+
+
+def build_matcher(cfg: CfgNode) -> Matcher:
+    """The matcher that MGOT.MATCHER.NAME names, with the keys it takes."""
+    keys = cfg.MGOT.MATCHER
+    if keys.NAME == "otpa":
+        return MATCHERS["otpa"](
+            sharpness=keys.LAMBDA,
+            uniform_prior=keys.UNIFORM_PRIOR,
+            opposite_transport=keys.OPPOSITE_TRANSPORT,
+            supply=keys.SUPPLY,
+            max_iterations=keys.MAX_ITERATIONS,
+        )
+    return MATCHERS[keys.NAME](supply=keys.SUPPLY)
+
+
+def describe_training_set(cfg: CfgNode) -> dict[str, Any]:
+    """What a checkpoint says of the data that it was trained on: the data set, and RegDB's split."""
+    about: dict[str, Any] = {"dataset": cfg.DATASETS.NAMES[0]}
+    if cfg.DATASETS.NAMES[0] == "RegDB":
+        about["split"] = cfg.MGOT.TEST.REGDB_TRIAL
+    return about
+
+
+def describe_run(cfg: CfgNode) -> dict[str, Any]:
+    """What holds for every row of a run's results."""
+    return {
+        "flip": bool(cfg.TEST.FLIP.ENABLED),
+        "matcher": cfg.MGOT.MATCHER.NAME,
+        "seed": cfg.SEED,
+        "config": "config.yaml",
+        "checkpoint": cfg.MODEL.WEIGHTS or "model_final.pth",
+    }

@@ -1,0 +1,118 @@
+"""Every YAML is built, every key is read, and every mistake is named before anything runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from fastreid.config import get_cfg
+from fastreid.modeling.meta_arch import build_model
+
+from mgot.config import add_mgot_config
+from mgot.engine.setup import check_config, default_config, load_config
+from mgot.errors import UserError
+
+REPO = Path(__file__).resolve().parent.parent
+YAMLS = sorted([*REPO.glob("configs/*.yml"), *REPO.glob("projects/MGOT/configs/*.yml")])
+SOURCES = sorted(REPO.glob("projects/MGOT/mgot/**/*.py"))
+
+
+def leaves(node: dict, prefix: str = "") -> list[str]:  # type: ignore[type-arg]
+    found = []
+    for key, value in node.items():
+        found += leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+    return found
+
+
+def test_there_are_recipes() -> None:
+    assert {"Base-MGOT.yml", "sysu.yml", "demo.yml"} <= {path.name for path in YAMLS}
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.name)
+def test_every_yaml_builds_a_model(path: Path) -> None:
+    cfg = load_config(str(path), ["MODEL.BACKBONE.PRETRAIN", "False"])
+    assert build_model(cfg).heads is not None
+
+
+def test_base_recipe_is_the_methods() -> None:
+    cfg = load_config(str(REPO / "projects/MGOT/configs/sysu.yml"))
+    assert (cfg.MGOT.CLUSTER.K1, cfg.MGOT.CLUSTER.K2, cfg.MGOT.CLUSTER.EPS, cfg.MGOT.CLUSTER.MIN_SAMPLES) == (
+        30,
+        6,
+        0.6,
+        4,
+    )
+    assert (cfg.MGOT.LOSS.TEMPERATURE, cfg.MGOT.LOSS.MOMENTUM, cfg.MGOT.MATCHER.LAMBDA) == (0.05, 0.1, 25.0)
+    assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY, cfg.SOLVER.MAX_EPOCH) == (3.5e-4, 5e-4, 80)
+    assert (cfg.MGOT.CROSS_START_EPOCH, cfg.MGOT.ITERS_PER_EPOCH) == (40, 200)
+    assert cfg.SOLVER.IMS_PER_BATCH == 2 * 8 * 16 and cfg.DATALOADER.NUM_INSTANCE == 16
+    assert list(cfg.INPUT.SIZE_TRAIN) == [288, 144]
+
+
+def test_every_key_of_ours_is_read_somewhere() -> None:
+    text = "\n".join(path.read_text() for path in SOURCES if path.name != "config.py")
+    ours = set(leaves(default_config())) - set(leaves(get_cfg()))
+    unread = [key for key in ours if not re.search(rf"\.{key.split('.')[-1]}\b", text)]
+    assert unread == []
+
+
+def test_every_key_of_ours_is_commented() -> None:
+    lines = (REPO / "projects/MGOT/mgot/config.py").read_text().splitlines()
+    for number, line in enumerate(lines):
+        if re.match(r"    cfg\.\S+ = (?!CN\(\))", line):
+            above = lines[number - 1].strip()
+            assert above.startswith("#") or re.match(r"cfg\.\S+ = (?!CN)", above), f"no comment above: {line}"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["MGOT.CLUSTER.EPSS", "0.5"], "did you mean 'MGOT.CLUSTER.EPS'"),
+        (["SOLVER.BASE_LRR", "0.5"], "did you mean 'SOLVER.BASE_LR'"),
+        (["MGOT.CLUSTER.EPS"], "KEY VALUE pairs"),
+        (["MGOT.CLUSTER.EPS", "0"], "MGOT.CLUSTER.EPS must be between 0 and 1"),
+        (["MGOT.CLUSTER.EPS", "much"], "MGOT.CLUSTER.EPS cannot be 'much'"),
+        (["MGOT.CLUSTER.K2", "99"], "MGOT.CLUSTER.K2"),
+        (["MGOT.MATCHER.NAME", "otp"], "MGOT.MATCHER.NAME must be one of"),
+        (["MGOT.MATCHER.SUPPLY", "thermal"], "MGOT.MATCHER.SUPPLY"),
+        (["MGOT.MATCHER.LAMBDA", "-1.0"], "MGOT.MATCHER.LAMBDA must be more than 0"),
+        (["MGOT.LOSS.W_CCL", "-1.0"], "MGOT.LOSS.W_CCL must be 0 or more"),
+        (["MGOT.LOSS.MOMENTUM", "1.0"], "MGOT.LOSS.MOMENTUM"),
+        (["DATALOADER.CACHE", "tape"], "DATALOADER.CACHE"),
+        (["SOLVER.MAX_EPOCH", "0"], "SOLVER.MAX_EPOCH"),
+        (["MODEL.HEADS.NAME", "EmbeddingHead"], "MODEL.HEADS.NAME"),
+        (["TEST.PRECISE_BN.ENABLED", "True"], "TEST.PRECISE_BN.ENABLED"),
+    ],
+)
+def test_mistakes_are_named(options: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_config(str(REPO / "projects/MGOT/configs/demo.yml"), options)
+
+
+def test_missing_and_malformed_files(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        load_config(str(tmp_path / "none.yml"))
+    for name, text in {
+        "list.yml": "- 1\n",
+        "broken.yml": "a: [1\n",
+        "tag.yml": "SEED: !!python/object/apply:os.getcwd []\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UserError, match="not a safe YAML mapping"):
+            load_config(str(tmp_path / name))
+    (tmp_path / "base.yml").write_text("_BASE_: nowhere.yml\n")
+    with pytest.raises(UserError, match="nowhere"):
+        load_config(str(tmp_path / "base.yml"))
+    (tmp_path / "typo.yml").write_text("MGOT:\n  LOSS:\n    W_CCLL: 1.0\n")
+    with pytest.raises(
+        UserError, match=r"typo.yml: unknown config key 'MGOT.LOSS.W_CCLL'; did you mean 'MGOT.LOSS.W_CCL'"
+    ):
+        load_config(str(tmp_path / "typo.yml"))
+
+
+def test_defaults_fit_the_hosts_config() -> None:
+    cfg = get_cfg()
+    add_mgot_config(cfg)
+    cfg.merge_from_list(["MODEL.HEADS.NAME", "MGOTHead", "MODEL.META_ARCHITECTURE", "DEN"])
+    check_config(cfg)

@@ -1,0 +1,183 @@
+"""The whole loop on a tiny tree: what it leaves, that it learns, resumes, evaluates and fails clearly."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mgot.data.synthetic.other_layouts import write_llcm, write_regdb
+from mgot.data.synthetic.settings import Settings
+from mgot.engine.run import evaluate, train
+from mgot.engine.setup import load_config
+from mgot.engine.trainer import MGOTTrainer
+from mgot.errors import UserError
+
+REPO = Path(__file__).resolve().parent.parent
+DEMO = str(REPO / "projects/MGOT/configs/demo.yml")
+Options = Callable[..., list[str]]
+
+
+def run(options: list[str], *, resume: bool = False) -> Path:
+    cfg = load_config(DEMO, options)
+    Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(cfg.SEED)
+    train(cfg, resume=resume)
+    return Path(cfg.OUTPUT_DIR)
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+
+
+def test_two_epochs_end_to_end(tiny_options: Options) -> None:
+    folder = run(tiny_options("MGOT.TEST.SYSU_MODES", ["all"]))
+    results = json.loads((folder / "results.json").read_text())
+    assert [row["stage"] for row in results["rows"]] == ["initial", "intra", "final"]
+    for row in results["rows"]:
+        assert row["protocol"] == "sysu-all-single"
+        assert {"rank1", "rank1_std", "rank5", "rank10", "rank20", "mAP", "mINP"} <= set(row)
+        assert all(0 <= row[key] <= 100 for key in ("rank1", "rank5", "mAP", "mINP"))
+    assert set(results["seconds"]) == {"initial", "intra", "final"}
+    logged: set[str] = set()
+    for line in metrics(folder):
+        logged |= set(line)
+    assert {"loss_vcl", "loss_icl", "loss_ccl", "loss_mcl", "loss_cpal", "loss_adv", "total_loss", "lr"} <= logged
+    assert {"visible/clusters", "infrared/outliers", "truth/visible_ari", "truth/infrared_nmi"} <= logged
+    assert {
+        "sharpness/v_v",
+        "fairness/r_c",
+        "matching/confidence",
+        "matching/agreement",
+        "truth/matching_accuracy",
+    } <= logged
+    assert (folder / "model_final.pth").is_file()
+    assert (folder / "last_checkpoint").read_text() == "model_final.pth"
+
+
+def test_every_trained_parameter_moves(tiny_options: Options) -> None:
+    cfg = load_config(DEMO, tiny_options())
+    Path(cfg.OUTPUT_DIR).mkdir(parents=True)
+    trainer = MGOTTrainer(cfg)
+    before = {name: p.detach().clone() for name, p in trainer.network.named_parameters() if p.requires_grad}
+    trainer.train()
+    still = [name for name, p in trainer.network.named_parameters() if name in before and torch.equal(p, before[name])]
+    assert still == []
+
+
+def test_same_seed_same_losses(tiny_options: Options, tmp_path: Path) -> None:
+    def losses(name: str, seed: int) -> list[dict[str, float]]:
+        folder = run(tiny_options("OUTPUT_DIR", tmp_path / name, "SEED", seed))
+        return [{key: line[key] for key in sorted(line) if "loss" in key} for line in metrics(folder)]
+
+    assert losses("a", 1) == losses("b", 1)
+    assert losses("c", 2) != losses("a2", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "protocols"),
+    [
+        ("RegDB", write_regdb, {"regdb-visible-to-thermal", "regdb-thermal-to-visible"}),
+        ("LLCM", write_llcm, {"llcm-visible-to-infrared", "llcm-infrared-to-visible"}),
+    ],
+)
+def test_other_data_sets_train_and_score_end_to_end(
+    name: str, write: Callable[..., Path], protocols: set[str], tiny_options: Options, tmp_path: Path, monkeypatch: Any
+) -> None:
+    per_camera = 8 if name == "RegDB" else 1
+    people = Settings(train_identities=6, test_identities=3, width=32, seed=3)
+    people = dataclasses.replace(people, visible_per_camera=per_camera, infrared_per_camera=per_camera)
+    write(tmp_path / "data", people, processes=1)
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "data"))
+    names = ("DATASETS.NAMES", f"('{name}',)", "DATASETS.TESTS", f"('{name}',)")
+    folder = run(tiny_options(*names, "MGOT.CLUSTER.MIN_SAMPLES", 2, "MGOT.CLUSTER.EPS", 0.9, "SOLVER.MAX_EPOCH", 1))
+    rows = json.loads((folder / "results.json").read_text())["rows"]
+    assert {row["protocol"] for row in rows} == protocols
+    about = torch.load(folder / "model_final.pth", weights_only=True)["about"]
+    assert about == ({"dataset": "RegDB", "split": 1} if name == "RegDB" else {"dataset": "LLCM"})
+
+
+def test_intra_only_trains_no_cross_term(tiny_options: Options) -> None:
+    folder = run(tiny_options("MGOT.CROSS_START_EPOCH", 9))
+    assert not any("loss_ccl" in line for line in metrics(folder))
+    stages = [row["stage"] for row in json.loads((folder / "results.json").read_text())["rows"]]
+    assert set(stages) == {"initial", "final"}
+
+
+def test_oracle_and_infrared_supply_train(tiny_options: Options) -> None:
+    folder = run(
+        tiny_options("MGOT.MATCHER.NAME", "oracle", "MGOT.MATCHER.SUPPLY", "infrared", "DATALOADER.CACHE", "off")
+    )
+    assert max(line.get("truth/matching_accuracy", 0) for line in metrics(folder)) > 0.9
+
+
+def test_resume_repeats_what_an_unbroken_run_does(tiny_options: Options, tmp_path: Path) -> None:
+    run(tiny_options("SOLVER.MAX_EPOCH", 1))
+    folder = run(tiny_options("SOLVER.MAX_EPOCH", 3), resume=True)
+    straight = run(tiny_options("SOLVER.MAX_EPOCH", 3, "OUTPUT_DIR", tmp_path / "straight"))
+    losses = [
+        {line["iteration"]: line["total_loss"] for line in metrics(one) if "total_loss" in line}
+        for one in (folder, straight)
+    ]
+    assert losses[0] == losses[1] and len(losses[0]) == 3
+    stages = [row["stage"] for row in json.loads((folder / "results.json").read_text())["rows"]]
+    assert stages.count("initial") == stages.count("final") == 2
+
+
+def test_resuming_a_finished_run_and_starting_over_it(tiny_options: Options) -> None:
+    folder = run(tiny_options("SOLVER.MAX_EPOCH", 1))
+    before = (folder / "results.json").read_text(), (folder / "metrics.json").read_text()
+    run(tiny_options("SOLVER.MAX_EPOCH", 1), resume=True)
+    assert (folder / "results.json").read_text() == before[0]
+    run(tiny_options("SOLVER.MAX_EPOCH", 1))
+    assert ((folder / "results.json.old").read_text(), (folder / "metrics.json.old").read_text()) == before
+    assert len(metrics(folder)) == len(before[1].splitlines())
+
+
+def test_evaluation_of_a_checkpoint_repeats_the_final_rows(tiny_options: Options) -> None:
+    folder = run(tiny_options())
+    trained = json.loads((folder / "results.json").read_text())
+    evaluate(load_config(DEMO, tiny_options("MODEL.WEIGHTS", folder / "model_final.pth")))
+    assert json.loads((folder / "results.json").read_text()) == trained
+    again = json.loads((folder / "evaluation/results.json").read_text())["rows"]
+    final = [row for row in trained["rows"] if row["stage"] == "final"]
+    assert [row["rank1"] for row in again] == pytest.approx([row["rank1"] for row in final])
+
+
+def test_no_cluster_at_the_first_epoch_is_a_clear_error(tiny_options: Options) -> None:
+    with pytest.raises(UserError, match=r"epoch 0: the visible images form no cluster .*MGOT\.CLUSTER\.EPS"):
+        run(tiny_options("MGOT.CLUSTER.MIN_SAMPLES", 500))
+
+
+def test_weights_that_are_no_checkpoint_are_refused(tiny_options: Options, tmp_path: Path) -> None:
+    (tmp_path / "bad.pth").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    for weights in (tmp_path / "bad.pth", tmp_path / "none.pth"):
+        with pytest.raises(UserError, match=weights.name):
+            evaluate(load_config(DEMO, tiny_options("MODEL.WEIGHTS", weights)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--config-file", "nowhere.yml"], 2, "nowhere.yml: no such file"),
+        (["--config-file", DEMO, "--num-gpus", "99"], 2, "--num-gpus 99: this machine has"),
+        (["--config-file", DEMO, "MGOT.LOS.W_CCL", "1"], 2, "did you mean 'MGOT.LOSS.W_CCL'"),
+        (["--config-file", DEMO, "OUTPUT_DIR", "{tmp}/out"], 2, "is no folder: set FASTREID_DATASETS"),
+        (["--config-file", DEMO, "--eval-only", "OUTPUT_DIR", "{tmp}/out"], 2, "MODEL.WEIGHTS"),
+    ],
+)
+def test_command_line_mistakes_are_one_line(arguments: list[str], status: int, message: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(REPO / "tools/train_net.py"), *(a.format(tmp=tmp_path) for a in arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(REPO / "projects/MGOT"), "FASTREID_DATASETS": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=REPO, check=False)
+    assert done.returncode == status
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("train_net.py: ")

@@ -1,0 +1,90 @@
+"""Batch augmentation against the per-image definition of each step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mgot.data.transforms import Augmentation, channel_view, crop_and_flip, erase, level_jitter
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def images(n: int = 6, h: int = 12, w: int = 8) -> Tensor:
+    return torch.rand(n, 3, h, w, generator=seeded(9)) * 254 + 1
+
+
+def crops(image: Tensor, padding: int) -> list[Tensor]:
+    """Every crop of a padded image, and its mirror image."""
+    _, h, w = image.shape
+    padded = F.pad(image, [padding] * 4)
+    found = [padded[:, i : i + h, j : j + w] for i in range(2 * padding + 1) for j in range(2 * padding + 1)]
+    return found + [crop.flip(2) for crop in found]
+
+
+@pytest.mark.parametrize("padding", [0, 2])
+def test_every_output_is_a_crop_of_its_padded_image(padding: int) -> None:
+    x = images()
+    for before, after in zip(x, crop_and_flip(x, padding, 0.5, seeded()), strict=True):
+        assert any(torch.equal(after, crop) for crop in crops(before, padding))
+
+
+def test_flip_probability_is_obeyed() -> None:
+    x = images(400, 2, 3)
+    torch.testing.assert_close(crop_and_flip(x, 0, 0.0, seeded()), x)
+    torch.testing.assert_close(crop_and_flip(x, 0, 1.0, seeded()), x.flip(3))
+    flipped = (crop_and_flip(x, 0, 0.5, seeded()) != x).any(dim=(1, 2, 3)).float().mean()
+    assert 0.4 < float(flipped) < 0.6
+
+
+def test_erasing_fills_one_rectangle_of_the_stated_size() -> None:
+    x = images(300, 40, 20)
+    out = erase(x, 0.5, (0.0, 0.0, 0.0), seeded())
+    gone = (out == 0).all(dim=1)
+    assert 0.4 < float(gone.any(dim=(1, 2)).float().mean()) < 0.6
+    for mask in gone[gone.any(dim=(1, 2))]:
+        rows, columns = mask.any(1).sum(), mask.any(0).sum()
+        assert int(mask.sum()) == int(rows * columns)
+        assert 0.01 < float(mask.float().mean()) < 0.36
+    assert torch.equal(erase(x, 0.0, (0.0, 0.0, 0.0), seeded()), x)
+
+
+def test_channel_view_is_one_channel_or_luma() -> None:
+    x = images(200)
+    luma = (x * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1)
+    gray = 0
+    for before, after, grey in zip(x, channel_view(x, 0.5, seeded()), luma, strict=True):
+        assert torch.equal(after[0], after[1]) and torch.equal(after[1], after[2])
+        if torch.allclose(after[0], grey, atol=1e-3):
+            gray += 1
+        else:
+            assert any(torch.equal(after[0], channel) for channel in before)
+    assert 70 < gray < 130
+
+
+def test_level_jitter_is_an_affine_map_inside_the_range() -> None:
+    x = images(50)
+    out = level_jitter(x, 0.2, seeded())
+    assert float(out.min()) >= 0 and float(out.max()) <= 255
+    assert torch.equal(level_jitter(x, 0.0, seeded()), x)
+    inside = (out > 0) & (out < 255)
+    for before, after, keep in zip(x, out, inside, strict=True):
+        low, high = before[keep].argmin(), before[keep].argmax()
+        gain = (after[keep][high] - after[keep][low]) / (before[keep][high] - before[keep][low])
+        assert 0.8 <= float(gain) <= 1.2
+
+
+def test_a_batch_is_two_visible_views_then_infrared_and_a_seed_fixes_it() -> None:
+    visible, infrared = images(4).to(torch.uint8), images(3).to(torch.uint8)
+    augment = Augmentation(padding=2)
+    out = augment(visible, infrared, seeded(1))
+    assert out.shape == (11, 3, 12, 8) and out.dtype == torch.float32
+    assert torch.equal(out, augment(visible, infrared, seeded(1)))
+    assert not torch.equal(out, augment(visible, infrared, seeded(2)))
+    plain = Augmentation(padding=0, flip_prob=0, erase_prob=0, infrared_jitter=0)(visible, infrared, seeded())
+    assert torch.equal(plain[:4], visible.float()) and torch.equal(plain[8:], infrared.float())
+    assert torch.equal(plain[4:8, 0], plain[4:8, 1])
