@@ -9,11 +9,11 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+
+import tests.reference_clustering as reference
 from benchmarks._dense import dense_pseudo_labels
 from benchmarks._features import DIFFICULTIES, describe, generate
 from benchmarks._measure import in_fresh_process
-
-import tests.reference_clustering as reference
 from mgot.errors import UserError
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "benchmark.py"

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from tests.trees import SYSU_COUNTS, llcm_tree, random_draws, regdb_tree, save_draws, sysu_tree
 
 from mgot.data import check, llcm, regdb, sysu
 from mgot.data.check import check_dataset
 from mgot.data.counts import Expected
+from tests.trees import SYSU_COUNTS, llcm_tree, random_draws, regdb_tree, save_draws, sysu_tree
 
 TOOL = Path(__file__).resolve().parent.parent / "tools" / "check_dataset.py"
 

@@ -10,6 +10,12 @@ from typing import Any
 
 import pytest
 from scipy.io import loadmat
+
+from mgot.data import llcm, regdb, sysu
+from mgot.data.counts import count, differences
+from mgot.data.items import INFRARED, VISIBLE, Item
+from mgot.errors import UserError
+from mgot.evaluation import read_official_draws
 from tests.trees import (
     LLCM_TEST_COUNTS,
     SYSU_COUNTS,
@@ -20,12 +26,6 @@ from tests.trees import (
     save_draws,
     sysu_tree,
 )
-
-from mgot.data import llcm, regdb, sysu
-from mgot.data.counts import count, differences
-from mgot.data.items import INFRARED, VISIBLE, Item
-from mgot.errors import UserError
-from mgot.evaluation import read_official_draws
 
 OFFICIAL = Path(__file__).resolve().parents[2] / "shared" / "sysu-mm01"
 needs_official = pytest.mark.skipif(

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import _literal_scoring as reference_scoring
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
+from benchmarks import _literal_scoring as reference_scoring
 from mgot.errors import UserError
 from mgot.evaluation.draws import read_official_draws
 from mgot.evaluation.protocols import (

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks import _literal_scoring as reference_scoring
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import loadmat
 
+from benchmarks import _literal_scoring as reference_scoring
 from mgot.errors import UserError
 from mgot.evaluation import (
     DROP_RULES,

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from benchmarks import _literal_scoring as reference_scoring
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import _literal_scoring as reference_scoring
 from mgot.errors import UserError
 from mgot.evaluation.search import RANKS, SearchScores, score_search
 
