@@ -11,7 +11,8 @@ from typing import Any
 from tabulate import tabulate
 
 _COLUMNS = {"stage": "stage", "protocol": "protocol", "rank1": "Rank-1", "rank1_std": "+-", "rank5": "Rank-5",
-            "rank10": "Rank-10", "rank20": "Rank-20", "mAP": "mAP", "mINP": "mINP"}  # fmt: skip
+            "rank10": "Rank-10", "rank20": "Rank-20", "mAP": "mAP", "mINP": "mINP",
+            "draws": "draws", "flip": "flip"}  # fmt: skip
 
 
 def write_atomically(path: Path, text: str) -> None:
