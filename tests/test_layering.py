@@ -16,10 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "projects" / "MGOT" / "mgot"
 
 LAYERS = (
-    {"errors", "progress", "compat"},
+    {"errors", "files", "progress", "compat"},
     {"transport"},
     {"losses", "memory", "clustering", "matching", "principles"},
-    {"config", "evaluation", "modeling", "data"},
+    {"config", "evaluation", "modeling", "data", "diagnostics"},
     {"engine"},
 )
 CORE = LAYERS[1] | LAYERS[2]

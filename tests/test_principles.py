@@ -45,9 +45,13 @@ def test_entropies_of_nothing_and_of_one_prototype() -> None:
 
 def test_cluster_statistics_of_even_and_uneven_clusters() -> None:
     even = cluster_statistics(np.array([0, 0, 1, 1, -1]))
-    assert even == {"clusters": 2.0, "outliers": pytest.approx(0.2), "size_entropy": pytest.approx(1.0)}
-    assert cluster_statistics(np.array([0, 0, 0, 1]))["size_entropy"] < 1
-    assert cluster_statistics(np.array([-1, -1])) == {"clusters": 0.0, "outliers": 1.0, "size_entropy": 0.0}
+    assert even == pytest.approx(
+        {"clusters": 2, "outliers": 0.2, "size_entropy": 1, "size_median": 2, "size_max_share": 0.5}
+    )
+    uneven = cluster_statistics(np.array([0, 0, 0, 1]))
+    assert uneven["size_entropy"] < 1 and uneven["size_max_share"] == 0.75
+    nothing = {"clusters": 0, "outliers": 1, "size_entropy": 0, "size_median": 0, "size_max_share": 0}
+    assert cluster_statistics(np.array([-1, -1])) == nothing
 
 
 def test_matching_statistics_show_a_collapse() -> None:
@@ -57,6 +61,8 @@ def test_matching_statistics_show_a_collapse() -> None:
     collapsed = matching_statistics(matched([0, 0, 0], [0, 0, 0]))
     assert collapsed["load_max"] == 3 and collapsed["load_empty"] == pytest.approx(2 / 3)
     assert collapsed["one_to_one"] == pytest.approx(1 / 3)
+    assert collapsed["load_top3"] == 1
+    assert matching_statistics(matched(list(range(6)), list(range(6))))["load_top3"] == pytest.approx(0.5)
 
 
 def test_agreement_survives_renumbering_and_notices_change() -> None:

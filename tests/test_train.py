@@ -57,6 +57,14 @@ def test_two_epochs_end_to_end(tiny_options: Options) -> None:
         "fairness/r_c",
         "matching/confidence",
         "matching/agreement",
+        "matching/load_top3",
+        "transport/converged",
+        "visible/size_median",
+        "seconds/extract",
+        "seconds/train",
+        "seconds/score",
+        "images_per_second",
+        "epoch",
         "truth/matching_accuracy",
     } <= logged
     assert (folder / "model_final.pth").is_file()

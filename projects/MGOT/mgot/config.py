@@ -25,6 +25,9 @@ def add_mgot_config(cfg: CN) -> None:
     # From the cross stage on, draw the same cross labels for both modalities of a batch, so that CPAL meets the same
     # people on both sides [ours].
     cfg.MGOT.PAIRED_SAMPLING = True
+    # Keep what pictures and reports are drawn from in OUTPUT_DIR/diagnostics: matrices, matches, labels and a sample of
+    # features at each epoch's start, at most about 6 MB an epoch, and some ranking lists [ours].
+    cfg.MGOT.DIAGNOSTICS = True
 
     _add_cluster_keys(cfg)
     _add_loss_keys(cfg)

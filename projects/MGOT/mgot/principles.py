@@ -43,7 +43,16 @@ def prediction_entropies(features: Tensor, prototypes: Tensor, temperature: floa
 
 
 def cluster_statistics(labels: np.ndarray) -> dict[str, float]:
-    """Number of clusters, share of outliers, and entropy of the cluster sizes over log K in [0, 1]; (N,) labels."""
+    """Clusters and sizes of (N,) labels.
+
+    Returns:
+        clusters: K;
+        outliers: their share of the images;
+        size_entropy: entropy of the cluster sizes over log K in [0, 1];
+        size_median: median size in images;
+        size_max_share: the largest cluster's share of the clustered images.
+        All 0, and outliers as they are, where there is no cluster.
+    """
     sizes = np.bincount(labels[labels >= 0])
     share = sizes / max(sizes.sum(), 1)
     entropy = float(-(share[share > 0] * np.log(share[share > 0])).sum())
@@ -51,6 +60,8 @@ def cluster_statistics(labels: np.ndarray) -> dict[str, float]:
         "clusters": float(len(sizes)),
         "outliers": float(np.mean(labels < 0)) if len(labels) else 0.0,
         "size_entropy": entropy / math.log(len(sizes)) if len(sizes) > 1 else float(len(sizes) == 1),
+        "size_median": float(np.median(sizes)) if len(sizes) else 0.0,
+        "size_max_share": float(share.max(initial=0.0)),
     }
 
 
@@ -60,6 +71,7 @@ def matching_statistics(matching: Matching) -> dict[str, float]:
     Returns:
         load_max: most supply clusters that one demand cluster took, over the mean of a uniform load;
         load_empty: share of demand clusters that nobody took;
+        load_top3: share of the matched supply clusters that the three most taken demand clusters took;
         one_to_one: share of supply clusters i with backward[forward[i]] = i;
         confidence: mean over supply clusters of the largest share of their row of the scores.
         All 0 where a side has no cluster.
@@ -68,7 +80,7 @@ def matching_statistics(matching: Matching) -> dict[str, float]:
     forward, backward = (matching.v2r, matching.r2v) if visible_supplies else (matching.r2v, matching.v2r)
     scores = matching.scores if visible_supplies else matching.scores.T
     if not scores.size:
-        return dict.fromkeys(("load_max", "load_empty", "one_to_one", "confidence"), 0.0)
+        return dict.fromkeys(("load_max", "load_empty", "load_top3", "one_to_one", "confidence"), 0.0)
     matched = forward != UNMATCHED
     load = np.bincount(forward[matched], minlength=len(backward))
     mutual = matched & (backward[forward] == np.arange(len(forward)))
@@ -76,6 +88,7 @@ def matching_statistics(matching: Matching) -> dict[str, float]:
     return {
         "load_max": float(load.max() * len(backward) / max(matched.sum(), 1)),
         "load_empty": float(np.mean(load == 0)),
+        "load_top3": float(np.sort(load)[-3:].sum() / max(matched.sum(), 1)),
         "one_to_one": float(mutual.mean()),
         "confidence": float(np.mean(scores.max(axis=1) / np.where(row > 0, row, 1.0))),
     }

@@ -26,13 +26,17 @@ from mgot.errors import UserError
 logger = logging.getLogger("mgot")
 
 
+def data_root() -> str:
+    """The folder that holds the data sets: FASTREID_DATASETS, else ``datasets``."""
+    return os.getenv("FASTREID_DATASETS", "datasets")
+
+
 def build_dataset(cfg: CfgNode, name: str) -> Any:
     """The registered data set of that name, read from FASTREID_DATASETS (default: ``datasets``).
 
     Raises:
         UserError: no data set of that name is registered, it is none of MGOT's, or its files are not there.
     """
-    root = os.getenv("FASTREID_DATASETS", "datasets")
     try:
         cls = DATASET_REGISTRY.get(name)
     except KeyError:
@@ -41,7 +45,7 @@ def build_dataset(cfg: CfgNode, name: str) -> Any:
         ) from None
     if not issubclass(cls, TwoModalityDataset):
         raise UserError(f"DATASETS: '{name}' is one of the host's, without modalities: choose SYSUMM01, RegDB or LLCM")
-    return cls(root=root, **cls.options(cfg.MGOT.TEST))
+    return cls(root=data_root(), **cls.options(cfg.MGOT.TEST))
 
 
 @dataclass

@@ -11,8 +11,8 @@ import torch
 from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
 
-from mgot.engine.results import write_atomically
 from mgot.errors import UserError
+from mgot.files import write_atomically
 
 
 def load_tensors(path: str | Path) -> Any:

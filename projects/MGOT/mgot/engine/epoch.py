@@ -156,11 +156,12 @@ def describe_epoch(
     """Everything that METHOD.md section 8 logs at an epoch's start, by the names of metrics.json.
 
     ``visible/...`` and ``infrared/...`` hold the clusterings, ``sharpness/x_y`` and ``fairness/x_y`` the entropies of
-    modality x against memory y (v, r, c), ``matching/...`` load and fitness; ``truth/...`` needs ground truth.
+    modality x against memory y (v, r, c), ``matching/...`` load and fitness, ``transport/...`` how well the plan was
+    solved, where there is one; ``truth/...`` needs ground truth.
     """
     matching = state.matching
     assert matching is not None
-    scalars: dict[str, float] = {}
+    scalars: dict[str, float] = {"epoch": float(state.epoch)}
     for name, y in (("visible", state.labels.visible), ("infrared", state.labels.infrared)):
         scalars.update({f"{name}/{key}": value for key, value in cluster_statistics(y).items()})
     phi_c = cross_prototypes(state.phi_v, state.phi_r, matching)
@@ -169,6 +170,10 @@ def describe_epoch(
             sharpness, fairness = prediction_entropies(features, phi, temperature)
             scalars[f"sharpness/{x}_{memory}"], scalars[f"fairness/{x}_{memory}"] = sharpness, fairness
     scalars.update({f"matching/{key}": value for key, value in matching_statistics(matching).items()})
+    plan = matching.transport
+    if plan is not None:
+        scalars["transport/converged"], scalars["transport/iterations"] = float(plan.converged), float(plan.iterations)
+        scalars["transport/marginal_error"] = max(plan.row_error, plan.column_error)
     if previous is not None and previous.matching is not None:
         now, before = state.labels, previous.labels
         scalars["matching/agreement"] = matching_agreement(

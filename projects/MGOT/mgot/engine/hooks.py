@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from mgot.data.items import identities
 from mgot.data.loaders import build_ordered_loader
+from mgot.diagnostics.images import add_rankings
 from mgot.engine.epoch import EpochState, build_bank, describe_epoch, label_epoch, match_epoch
 from mgot.engine.extraction import extract
 from mgot.engine.results import ResultsFile, format_rows
@@ -91,21 +92,6 @@ class OTPAHook(HookBase):
         scalars = describe_epoch(state, trainer.previous_state, truth[:n_visible], truth[n_visible:], self._temperature)
         trainer.storage.iter = trainer.iter  # between epochs the host's storage still stands at the last step
         trainer.storage.put_scalars(**scalars, smoothing_hint=False)
-        logger.info(epoch_line(trainer.epoch, "cross" if cross else "intra", scalars))
-
-
-def epoch_line(epoch: int, stage: str, scalars: dict[str, float]) -> str:
-    """One compact line on an epoch's labels and matches."""
-    return (
-        f"epoch {epoch:3d} {stage}"
-        f" | clusters {scalars['visible/clusters']:.0f} v {scalars['infrared/clusters']:.0f} r"
-        f" | outliers {scalars['visible/outliers']:.1%} {scalars['infrared/outliers']:.1%}"
-        f" | ARI {scalars['truth/visible_ari']:.3f} {scalars['truth/infrared_ari']:.3f}"
-        f" | matching accuracy {scalars['truth/matching_accuracy']:.3f}"
-        f" | sharpness {scalars['sharpness/v_c']:.2f} {scalars['sharpness/r_c']:.2f}"
-        f" | fairness {scalars['fairness/v_c']:.3f} {scalars['fairness/r_c']:.3f}"
-        f" | 1:1 {scalars['matching/one_to_one']:.2f}"
-    )
 
 
 class MemoryUpdateHook(HookBase):
@@ -155,6 +141,8 @@ class StageResultsHook(HookBase):
         rows = self.trainer.score()
         now = time.perf_counter()
         self._results.add(stage, rows, now - self._stage_began)
+        if self.trainer.rankings:
+            add_rankings(self._results.path.parent, stage, self.trainer.rankings)
         self._stage_began = now
         logger.info(format_rows([{"stage": stage, **row} for row in rows]))
 

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
+from mgot.files import write_atomically
+
 _COLUMNS = {"stage": "stage", "protocol": "protocol", "rank1": "Rank-1", "rank1_std": "+-", "rank5": "Rank-5",
             "rank10": "Rank-10", "rank20": "Rank-20", "mAP": "mAP", "mINP": "mINP",
             "draws": "draws", "flip": "flip"}  # fmt: skip
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader, or a kill, meets the old content or the new, never a part."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
 
 
 class ResultsFile:

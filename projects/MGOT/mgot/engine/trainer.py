@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from torch import nn
 from mgot.data.image_set import ImageSet
 from mgot.data.loaders import CrossModalityLoader, EpochLabels, build_dataset, build_ordered_loader, build_train_loader
 from mgot.engine.checkpoint import AtomicCheckpointer
+from mgot.engine.diary import RecordHook, SummaryHook
 from mgot.engine.epoch import EpochState
 from mgot.engine.hooks import ClusteringHook, EpochWriter, MemoryUpdateHook, OTPAHook, ProgressHook, StageResultsHook
 from mgot.engine.results import ResultsFile
@@ -40,8 +43,10 @@ class MGOTTrainer(DefaultTrainer):
     Attributes:
         epoch_state: labels, prototypes and matches in force, None before the first epoch.
         previous_state: those of the epoch before.
+        rankings: what some queries found at the last scoring, one a protocol; empty without MGOT.DIAGNOSTICS.
     """
 
+    rankings: Sequence[dict[str, Any]] = ()
     epoch_state: EpochState | None = None
     previous_state: EpochState | None = None
     checkpointer: Checkpointer
@@ -104,7 +109,7 @@ class MGOTTrainer(DefaultTrainer):
         self.iters_per_epoch = cfg.MGOT.ITERS_PER_EPOCH
         self.max_iter = self.max_epoch * self.iters_per_epoch
         hosts = [hook for hook in super().build_hooks() if not isinstance(hook, EvalHook | PeriodicWriter)]
-        cluster, loss = cfg.MGOT.CLUSTER, cfg.MGOT.LOSS
+        cluster, loss, cross_start = cfg.MGOT.CLUSTER, cfg.MGOT.LOSS, cfg.MGOT.CROSS_START_EPOCH
         results = ResultsFile(Path(cfg.OUTPUT_DIR) / "results.json", describe_run(cfg))
         ours = [
             ClusteringHook(
@@ -120,14 +125,16 @@ class MGOTTrainer(DefaultTrainer):
             ),
             OTPAHook(
                 build_matcher(cfg),
-                cross_start=cfg.MGOT.CROSS_START_EPOCH,
+                cross_start=cross_start,
                 momentum=loss.MOMENTUM,
                 temperature=loss.TEMPERATURE,
                 paired=cfg.MGOT.PAIRED_SAMPLING,
             ),
             MemoryUpdateHook(),
+            *([RecordHook(Path(cfg.OUTPUT_DIR), cross_start=cross_start)] if cfg.MGOT.DIAGNOSTICS else []),
             ProgressHook(),
-            StageResultsHook(results, cross_start=cfg.MGOT.CROSS_START_EPOCH, period=cfg.TEST.EVAL_PERIOD),
+            SummaryHook(cfg.SOLVER.IMS_PER_BATCH, cross_start=cross_start),
+            StageResultsHook(results, cross_start=cross_start, period=cfg.TEST.EVAL_PERIOD),
         ]
         writers = [EpochWriter(self.build_writers())] if comm.is_main_process() else []
         return hosts[:2] + ours + hosts[2:] + writers
@@ -151,9 +158,12 @@ class MGOTTrainer(DefaultTrainer):
 
     def score(self) -> list[dict[str, Any]]:
         """Score the model on all protocols, log the figures, and return a row per protocol."""
+        start = time.perf_counter()
         results = self.test(self.cfg, self.model)
+        self.storage.put_scalar("seconds/score", time.perf_counter() - start, smoothing_hint=False)
         self._last_eval_results = results
         rows = results.pop("rows") if "rows" in results else []
+        self.rankings = results.pop("rankings") if "rankings" in results else []
         for row in rows:
             figures = {f"{row['protocol']}/{key}": row[key] for key in ("rank1", "mAP", "mINP")}
             self.storage.put_scalars(**figures, smoothing_hint=False)
@@ -171,14 +181,17 @@ class MGOTTrainer(DefaultTrainer):
         """Score a model on the config's test sets.
 
         Returns:
-            ``{"rows": [row per protocol]}`` on the main process, {} on the others.
+            ``{"rows": [row per protocol], "rankings": [...]}`` on the main process, {} on the others; the rankings as
+            the evaluator gives them.
         """
         rows: list[dict[str, Any]] = []
+        rankings: list[dict[str, Any]] = []
         for name in cfg.DATASETS.TESTS:
             loader, evaluator = cls.build_evaluator(cfg, name)
             results = inference_on_dataset(model, loader, evaluator, flip_test=cfg.TEST.FLIP.ENABLED)
             rows.extend(results.get("rows", []))
-        return OrderedDict(rows=rows) if comm.is_main_process() else OrderedDict()
+            rankings.extend(results.get("rankings", []))
+        return OrderedDict(rows=rows, rankings=rankings) if comm.is_main_process() else OrderedDict()
 
 
 def build_matcher(cfg: CfgNode) -> Matcher:

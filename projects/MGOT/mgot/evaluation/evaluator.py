@@ -11,7 +11,9 @@ from fastreid.evaluation import ReidEvaluator
 from fastreid.utils import comm
 
 from mgot.data.items import cameras, identities
+from mgot.data.loaders import data_root
 from mgot.data.registered import TwoModalityDataset
+from mgot.diagnostics.images import rank_some
 from mgot.evaluation.rerank import Reranking
 from mgot.evaluation.scoring import score_protocols, score_reranked
 
@@ -32,9 +34,10 @@ class CrossModalityEvaluator(ReidEvaluator):
         """Nothing: the host would build Cython in site-packages here, and end the process where it cannot."""
 
     def evaluate(self) -> dict[str, Any]:
-        """``{"rows": [row per protocol]}`` on the main process, {} on the others; rows of ``score_protocols``.
+        """``{"rows": [row per protocol], "rankings": [...]}`` on the main process, {} on the others.
 
-        With TEST.RERANK.ENABLED the re-ranked rows follow, under names of their own.
+        Rows are those of ``score_protocols``; with TEST.RERANK.ENABLED the re-ranked ones follow, under names of their
+        own. Rankings are what some queries found by the first protocol; none without MGOT.DIAGNOSTICS.
         """
         predictions = self._predictions
         if comm.get_world_size() > 1:
@@ -48,4 +51,5 @@ class CrossModalityEvaluator(ReidEvaluator):
         keys = self.cfg.TEST.RERANK
         if keys.ENABLED:
             rows += score_reranked(protocols, ids, cams, features, Reranking(keys.K1, keys.K2, keys.LAMBDA))
-        return {"rows": [{**row, "flip": bool(self.cfg.TEST.FLIP.ENABLED)} for row in rows]}
+        rankings = [rank_some(protocols[0], pool, features.numpy(), data_root())] if self.cfg.MGOT.DIAGNOSTICS else []
+        return {"rows": [{**row, "flip": bool(self.cfg.TEST.FLIP.ENABLED)} for row in rows], "rankings": rankings}

@@ -1,0 +1,198 @@
+"""What an epoch's matching looked like: one file an epoch, small enough to keep them all.
+
+Letters: N_v, N_r images; K_v, K_r clusters; k_v <= K_v, k_r <= K_r those whose matrices are kept; n_v, n_r sampled
+images; D feature dimension.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mgot.errors import UserError
+from mgot.files import write_atomically
+from mgot.matching import UNMATCHED, Matching
+
+FOLDER = "diagnostics"
+MATRIX_LIMIT = 512  # prototypes a side in the kept matrices
+SAMPLE_LIMIT = 2000  # sampled images a modality
+SAMPLE_BYTES = 1 << 21  # and the most that their features may take, a modality
+DISTANCE_BINS = 64
+DISTANCE_EDGES = np.linspace(0.0, 2.0, DISTANCE_BINS + 1)
+PAIRS = ("visible", "infrared", "cross")
+_SEED = 0
+
+
+class EpochRecord(NamedTuple):
+    """One epoch, as its start found it.
+
+    Attributes:
+        epoch: its number.
+        cross: 1 in the cross-modality stage, else 0.
+        supply: "visible" or "infrared", the modality that moved first.
+        transported: 1 where a transport was solved, 0 where the argmax of P was taken.
+        labels_v, labels_r: (N_v,), (N_r,) pseudo labels, -1 = outlier.
+        identity_v, identity_r: (K_v,), (K_r,) majority identities; ground truth.
+        v2r, r2v: (K_v,), (K_r,) matches, -1 = none.
+        kept_v, kept_r: (k_v,), (k_r,) clusters that the two matrices hold, ascending.
+        similarity: (k_v, k_r) S.
+        scores: (k_v, k_r) what the matches were chosen from, times K_v over the sum of all: each row of a whole plan
+            sums to 1.
+        sample_v, sample_r: (n_v,), (n_r,) sampled images, the same ones in every epoch.
+        features_v, features_r: (n_v, D), (n_r, D) their features.
+        distances: (3, 2, DISTANCE_BINS) numbers of sampled pairs by 1 - cosine, between DISTANCE_EDGES: of PAIRS, and
+            of one identity (0) or two (1).
+    """
+
+    epoch: np.ndarray
+    cross: np.ndarray
+    supply: np.ndarray
+    transported: np.ndarray
+    labels_v: np.ndarray
+    labels_r: np.ndarray
+    identity_v: np.ndarray
+    identity_r: np.ndarray
+    v2r: np.ndarray
+    r2v: np.ndarray
+    kept_v: np.ndarray
+    kept_r: np.ndarray
+    similarity: np.ndarray
+    scores: np.ndarray
+    sample_v: np.ndarray
+    sample_r: np.ndarray
+    features_v: np.ndarray
+    features_r: np.ndarray
+    distances: np.ndarray
+
+
+def record_epoch(
+    epoch: int,
+    *,
+    cross: bool,
+    features: tuple[Tensor, Tensor],
+    labels: tuple[np.ndarray, np.ndarray],
+    identities: tuple[np.ndarray, np.ndarray],
+    prototypes: tuple[Tensor, Tensor],
+    majorities: tuple[np.ndarray, np.ndarray],
+    matching: Matching,
+) -> EpochRecord:
+    """The record of an epoch; each pair is (visible, infrared).
+
+    Args:
+        epoch: its number.
+        cross: whether it belongs to the cross-modality stage.
+        features: (N, D) L2-normalised.
+        labels: (N,) pseudo labels, -1 = outlier.
+        identities: (N,) ground truth, for the distances alone.
+        prototypes: (K, D) L2-normalised.
+        majorities: (K,) majority identities.
+        matching: of these prototypes.
+    """
+    kept_v, kept_r = kept_prototypes(matching)
+    scale = len(matching.v2r) / max(float(matching.scores.sum()), 1e-12)
+    samples = [sample(len(each), each.shape[1]) for each in features]
+    sampled = [each[torch.as_tensor(rows)] for each, rows in zip(features, samples, strict=True)]
+    truth = [each[rows] for each, rows in zip(identities, samples, strict=True)]
+    return EpochRecord(
+        epoch=np.array(epoch),
+        cross=np.array(int(cross)),
+        supply=np.array(matching.supply),
+        transported=np.array(int(matching.transport is not None)),
+        labels_v=labels[0].astype(np.int32),
+        labels_r=labels[1].astype(np.int32),
+        identity_v=majorities[0],
+        identity_r=majorities[1],
+        v2r=matching.v2r.astype(np.int32),
+        r2v=matching.r2v.astype(np.int32),
+        kept_v=kept_v.astype(np.int32),
+        kept_r=kept_r.astype(np.int32),
+        similarity=(prototypes[0][kept_v] @ prototypes[1][kept_r].T).numpy().astype(np.float16),
+        scores=(matching.scores[np.ix_(kept_v, kept_r)] * scale).astype(np.float16),
+        sample_v=samples[0].astype(np.int32),
+        sample_r=samples[1].astype(np.int32),
+        features_v=sampled[0].numpy().astype(np.float16),
+        features_r=sampled[1].numpy().astype(np.float16),
+        distances=distance_counts(sampled[0], sampled[1], truth[0], truth[1]),
+    )
+
+
+def kept_prototypes(matching: Matching, limit: int = MATRIX_LIMIT) -> tuple[np.ndarray, np.ndarray]:
+    """Clusters of both sides whose matrices are kept: all, or a seeded ``limit`` of each side.
+
+    The matches of the chosen visible clusters come first among the infrared ones, others fill up.
+    """
+    rng = np.random.default_rng(_SEED)
+    n_v, n_r = len(matching.v2r), len(matching.r2v)
+    rows = np.sort(rng.choice(n_v, min(n_v, limit), replace=False)) if n_v else np.arange(0)
+    matched = np.unique(matching.v2r[rows][matching.v2r[rows] != UNMATCHED])
+    others = rng.permutation(np.setdiff1d(np.arange(n_r), matched))
+    return rows, np.sort(np.concatenate([matched, others[: max(min(n_r, limit) - len(matched), 0)]]))
+
+
+def sample(total: int, dimension: int) -> np.ndarray:
+    """Sorted indices of a fixed, seeded sample of ``total`` images whose features have ``dimension`` numbers."""
+    size = min(total, SAMPLE_LIMIT, max(SAMPLE_BYTES // (2 * dimension), 1))
+    return np.sort(np.random.default_rng(_SEED).choice(total, size, replace=False))
+
+
+def distance_counts(f_v: Tensor, f_r: Tensor, ids_v: np.ndarray, ids_r: np.ndarray) -> np.ndarray:
+    """(3, 2, DISTANCE_BINS) int64 counts of pairs of PAIRS, each pair of two images once; see :class:`EpochRecord`."""
+    counts = np.zeros((len(PAIRS), 2, DISTANCE_BINS), dtype=np.int64)
+    for row, (f_a, f_b, ids_a, ids_b) in enumerate(
+        ((f_v, f_v, ids_v, ids_v), (f_r, f_r, ids_r, ids_r), (f_v, f_r, ids_v, ids_r))
+    ):
+        bins = ((1.0 - f_a @ f_b.T) * (DISTANCE_BINS / 2.0)).long().clamp_(0, DISTANCE_BINS - 1).numpy()
+        bins += DISTANCE_BINS * (ids_a[:, None] != ids_b[None, :])
+        once = bins[np.triu_indices(len(bins), k=1)] if f_a is f_b else bins.ravel()
+        counts[row] = np.bincount(once, minlength=2 * DISTANCE_BINS).reshape(2, DISTANCE_BINS)
+    return counts
+
+
+def record_path(run: Path, epoch: int) -> Path:
+    """The file of an epoch's record."""
+    return run / FOLDER / f"epoch_{epoch:03d}.npz"
+
+
+def write_record(run: Path, record: EpochRecord) -> Path:
+    """Write a record under the run's folder, whole or not at all; the file."""
+    path = record_path(run, int(record.epoch))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **record._asdict())
+    write_atomically(path, buffer.getvalue())
+    return path
+
+
+def read_record(path: Path) -> EpochRecord:
+    """Read a record, executing nothing that it holds.
+
+    Raises:
+        UserError: the file is missing, damaged, or no record.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            fields: dict[str, Any] = {name: stored[name] for name in EpochRecord._fields}
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no such record: the run did not reach that epoch, or MGOT.DIAGNOSTICS was off"
+        ) from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not a readable record ({error}): delete it, the others will do") from None
+    return EpochRecord(**fields)
+
+
+def recorded_epochs(run: Path) -> list[int]:
+    """Numbers of the epochs that a run has records of, ascending; none where there is no such folder."""
+    return sorted(int(path.stem.removeprefix("epoch_")) for path in (run / FOLDER).glob("epoch_[0-9]*.npz"))
+
+
+def forget_records(run: Path) -> None:
+    """Remove what an earlier run recorded in the same folder."""
+    for path in (run / FOLDER).glob("epoch_[0-9]*.npz"):
+        path.unlink()
