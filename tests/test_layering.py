@@ -20,7 +20,7 @@ LAYERS = (
     {"transport"},
     {"losses", "memory", "clustering", "matching", "principles"},
     {"config", "evaluation", "modeling", "data", "diagnostics"},
-    {"engine"},
+    {"engine", "comparison"},
 )
 CORE = LAYERS[1] | LAYERS[2]
 CORE_LIBRARIES = {"torch", "numpy", "scipy", "sklearn", "ot", "faiss", "numba"}

@@ -1,0 +1,185 @@
+"""One run as its folder tells it: config.yaml, metrics.json and results.json, whichever are there."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mgot.errors import UserError
+
+FILES = ("config.yaml", "metrics.json", "results.json")
+OWN_KEYS = frozenset({"OUTPUT_DIR"})  # differ between any two runs
+_AT_START = ("truth/", "matching/", "visible/", "infrared/", "sharpness/", "fairness/")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run left.
+
+    Attributes:
+        folder: its OUTPUT_DIR.
+        label: a short name, its own among the runs that are compared.
+        config: values by dotted key; empty where there is no config.yaml.
+        results: the content of results.json; empty where there is none.
+        metrics: the lines of metrics.json.
+    """
+
+    folder: Path
+    label: str
+    config: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+    metrics: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of the end, one a protocol; none where the end was not reached."""
+        return [row for row in self.results.get("rows", []) if row.get("stage") == "final"]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """1 where there is no config: the epochs of a curve are then steps."""
+        return int(self.config.get("MGOT.ITERS_PER_EPOCH", 1))
+
+    @property
+    def seed(self) -> int | None:
+        """None where it is not recorded."""
+        return self.config.get("SEED", self.results.get("seed"))
+
+    @property
+    def seconds(self) -> float | None:
+        """Time of training and scoring up to the last stage that was scored; None where none was."""
+        seconds = self.results.get("seconds")
+        return sum(seconds.values()) if seconds else None
+
+    @property
+    def status(self) -> str:
+        """Finished, scored alone, a mean of trials, unfinished at some epoch, or without results."""
+        trained = [line["iteration"] + 1 for line in self.metrics if "total_loss" in line]
+        if self.rows and "trials" in self.results:
+            return f"mean of {len(self.results['trials'])} trials"
+        if self.rows:
+            return "finished" if trained else "scored, not trained"
+        if trained:
+            epochs = self.config.get("SOLVER.MAX_EPOCH", "?")
+            return f"unfinished: {max(trained) // self.steps_per_epoch} of {epochs} epochs"
+        return "no results"
+
+    def last(self, name: str) -> float | None:
+        """The newest finite value of a measure; None where there is none."""
+        values = self.curve(name)[1]
+        return values[-1] if values else None
+
+    def curve(self, name: str) -> tuple[list[float], list[float]]:
+        """Epochs done and the measure's value there, by epoch; where an epoch was repeated, its last value.
+
+        Labels and matches are measured at an epoch's start, losses over it and scores at its end. Values that are not
+        finite are left out.
+        """
+        done = 0 if name.startswith(_AT_START) else 1
+        points = {}
+        for line in self.metrics:
+            if name in line and math.isfinite(line[name]):
+                points[(line["iteration"] + done) / self.steps_per_epoch] = float(line[name])
+        for row in self.results.get("rows", []):
+            protocol, _, figure = name.rpartition("/")
+            if row.get("stage") == "initial" and row["protocol"] == protocol and figure in row:
+                points[0.0] = float(row[figure])
+        epochs = sorted(points)
+        return epochs, [points[epoch] for epoch in epochs]
+
+
+def read_runs(folders: Sequence[str | Path]) -> list[Run]:
+    """Read runs, in the order given.
+
+    Raises:
+        UserError: a folder is missing or no run's, is given twice, or holds a file that is damaged.
+    """
+    paths = [Path(folder) for folder in folders]
+    real = [path.resolve() for path in paths]
+    for path, resolved in zip(paths, real, strict=True):
+        if real.count(resolved) > 1:
+            raise UserError(f"{path} is given twice: name each run once")
+    names = [resolved.name for resolved in real]
+    labels = [name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
+    return [read_run(path, label) for path, label in zip(paths, labels, strict=True)]
+
+
+def read_run(folder: Path, label: str) -> Run:
+    """Read one run; raises as :func:`read_runs` does."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder: name the OUTPUT_DIR of a run")
+    if not any((folder / name).is_file() for name in FILES):
+        raise UserError(f"{folder} is no run: it holds none of {', '.join(FILES)}; name the OUTPUT_DIR of a run")
+    return Run(
+        folder,
+        label,
+        _flat(_config(folder / "config.yaml")),
+        _results(folder / "results.json"),
+        _metrics(folder / "metrics.json"),
+    )
+
+
+def _config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not the YAML that a run writes ({str(error).splitlines()[0]})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not the YAML that a run writes (it holds a {type(content).__name__})")
+    return content
+
+
+def _flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    pairs: dict[str, Any] = {}
+    for key, value in node.items():
+        pairs.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return pairs
+
+
+def _results(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not the JSON that a run writes ({error})") from None
+    if not isinstance(content, dict) or not isinstance(content.get("rows"), list):
+        raise UserError(f"{path}: not the JSON that a run writes (it has no list of rows)")
+    return content
+
+
+def _metrics(path: Path) -> list[dict[str, float]]:
+    """The lines that can be read: a run that was killed may have left part of one."""
+    if not path.is_file():
+        return []
+    lines = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and "iteration" in line:
+            lines.append(line)
+    return lines
+
+
+def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
+    """Values of the config keys on which runs differ, by key, in the runs' order; None where a run lacks the key.
+
+    Runs without a config.yaml are passed over, as None; so are OUTPUT_DIR and keys that all runs share.
+    """
+    known = [run for run in runs if run.config]
+    keys = sorted({key for run in known for key in run.config} - OWN_KEYS)
+    return {
+        key: [run.config.get(key) for run in runs]
+        for key in keys
+        if any(run.config.get(key) != known[0].config.get(key) for run in known)
+    }
