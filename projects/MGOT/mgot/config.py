@@ -22,6 +22,11 @@ def add_mgot_config(cfg: CN) -> None:
     cfg.MGOT.CROSS_START_EPOCH = 40
     # Training steps of an epoch [field: 200 on SYSU-MM01, 100 on RegDB].
     cfg.MGOT.ITERS_PER_EPOCH = 200
+    # Number format of the backbone, in training and in extraction: "auto", "float32", "bfloat16" or "float16" [ours].
+    # auto: bfloat16 on GPUs that multiply in it, float16 with scaled gradients on older ones, float32 on processors.
+    # bfloat16 on a processor without instructions for it is float32 too, with a warning.
+    # Takes the place of the host's SOLVER.AMP.ENABLED, which stays False.
+    cfg.MGOT.PRECISION = "auto"
     # From the cross stage on, draw the same cross labels for both modalities of a batch, so that CPAL meets the same
     # people on both sides [ours].
     cfg.MGOT.PAIRED_SAMPLING = True

@@ -108,6 +108,13 @@ class MemoryUpdateHook(HookBase):
         heads.bank.update(*step)
 
 
+class LossHook(HookBase):
+    """At each epoch's end: the losses of its steps leave the device and enter the host's storage."""
+
+    def after_epoch(self) -> None:
+        self.trainer._trainer.write_losses(self.trainer.storage)
+
+
 class StageResultsHook(HookBase):
     """Scores the model before training, after the intra-modality stage, at each period and at the end.
 

@@ -24,6 +24,7 @@ from mgot.config import add_mgot_config
 from mgot.data.image_set import CACHES
 from mgot.errors import UserError
 from mgot.matching import MATCHERS, SUPPLIES
+from mgot.modeling.precision import PRECISIONS
 
 logger = logging.getLogger("mgot")
 
@@ -103,11 +104,9 @@ def _first_line(error: BaseException) -> str:
 
 
 def _settle_device(cfg: CfgNode) -> None:
-    """Fall back to the CPU where there is no GPU, and leave mixed precision to GPUs."""
+    """Fall back to the CPU where there is no GPU."""
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
-    if cfg.MODEL.DEVICE == "cpu":
-        cfg.SOLVER.AMP.ENABLED = False
 
 
 def check_config(cfg: CfgNode) -> None:
@@ -120,6 +119,7 @@ def check_config(cfg: CfgNode) -> None:
     rules: list[tuple[str, Any, bool, str]] = [
         ("MGOT.CROSS_START_EPOCH", mgot.CROSS_START_EPOCH, mgot.CROSS_START_EPOCH >= 0, "0 or more"),
         ("MGOT.ITERS_PER_EPOCH", mgot.ITERS_PER_EPOCH, mgot.ITERS_PER_EPOCH >= 1, "1 or more"),
+        ("MGOT.PRECISION", mgot.PRECISION, mgot.PRECISION in PRECISIONS, f"one of {PRECISIONS}"),
         ("MGOT.CLUSTER.EPS", mgot.CLUSTER.EPS, 0 < mgot.CLUSTER.EPS < 1, "between 0 and 1"),
         ("MGOT.CLUSTER.K1", mgot.CLUSTER.K1, mgot.CLUSTER.K1 >= 2, "2 or more"),
         ("MGOT.CLUSTER.K2", mgot.CLUSTER.K2, 1 <= mgot.CLUSTER.K2 <= mgot.CLUSTER.K1, "between 1 and K1"),
@@ -139,6 +139,7 @@ def check_config(cfg: CfgNode) -> None:
         ("DATALOADER.CACHE", cfg.DATALOADER.CACHE, cfg.DATALOADER.CACHE in CACHES, f"one of {CACHES}"),
         ("DATALOADER.NUM_WORKERS", cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.NUM_WORKERS >= 0, "0 or more"),
         ("SOLVER.MAX_EPOCH", cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.MAX_EPOCH >= 1, "1 or more"),
+        ("SOLVER.AMP.ENABLED", cfg.SOLVER.AMP.ENABLED, not cfg.SOLVER.AMP.ENABLED, "False: set MGOT.PRECISION instead"),
         ("SOLVER.BASE_LR", cfg.SOLVER.BASE_LR, cfg.SOLVER.BASE_LR > 0, "more than 0"),
         ("SOLVER.CHECKPOINT_PERIOD", cfg.SOLVER.CHECKPOINT_PERIOD, cfg.SOLVER.CHECKPOINT_PERIOD >= 1, "1 or more"),
         ("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH, cfg.TEST.IMS_PER_BATCH >= 1, "1 or more"),

@@ -28,8 +28,17 @@ from mgot.data.loaders import CrossModalityLoader, EpochLabels, build_dataset, b
 from mgot.engine.checkpoint import AtomicCheckpointer
 from mgot.engine.diary import RecordHook, SummaryHook
 from mgot.engine.epoch import EpochState
-from mgot.engine.hooks import ClusteringHook, EpochWriter, MemoryUpdateHook, OTPAHook, ProgressHook, StageResultsHook
+from mgot.engine.hooks import (
+    ClusteringHook,
+    EpochWriter,
+    LossHook,
+    MemoryUpdateHook,
+    OTPAHook,
+    ProgressHook,
+    StageResultsHook,
+)
 from mgot.engine.results import ResultsFile
+from mgot.engine.step import StepTrainer
 from mgot.evaluation.evaluator import CrossModalityEvaluator
 from mgot.matching import MATCHERS, Matcher
 from mgot.modeling import DEN, MGOTHead
@@ -50,9 +59,11 @@ class MGOTTrainer(DefaultTrainer):
     epoch_state: EpochState | None = None
     previous_state: EpochState | None = None
     checkpointer: Checkpointer
+    _trainer: Any
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__(cfg)
+        self._trainer = StepTrainer(self._trainer, scaled=self.network.precision == torch.float16)
         hosts = self.checkpointer
         self.checkpointer = AtomicCheckpointer(
             self.model,
@@ -60,6 +71,7 @@ class MGOTTrainer(DefaultTrainer):
             about=describe_training_set(cfg),
             save_to_disk=hosts.save_to_disk,
             **hosts.checkpointables,
+            **({"grad_scaler": self.grad_scaler} if self.grad_scaler.is_enabled() else {}),
         )
         for hook in self._hooks:
             if isinstance(hook, PeriodicCheckpointer):
@@ -131,6 +143,7 @@ class MGOTTrainer(DefaultTrainer):
                 paired=cfg.MGOT.PAIRED_SAMPLING,
             ),
             MemoryUpdateHook(),
+            LossHook(),
             *([RecordHook(Path(cfg.OUTPUT_DIR), cross_start=cross_start)] if cfg.MGOT.DIAGNOSTICS else []),
             ProgressHook(),
             SummaryHook(cfg.SOLVER.IMS_PER_BATCH, cross_start=cross_start),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mgot.errors import UserError
 from mgot.modeling.discriminator import ModalityDiscriminator
 from mgot.modeling.heads import MGOTHead
+from mgot.modeling.precision import resolve_precision
 from mgot.modeling.stages import StageTap, probe, split_stem
 
 
@@ -35,6 +36,8 @@ class DEN(nn.Module):
         reversal_iters: T of the reversal coefficient.
         dropout: of the adversary.
         two_stream_stem: names of the modules that each modality has of its own.
+        precision: format of the backbone's arithmetic under autocast, in training and in inference; its maps leave it
+            as float32, and the head, the adversary and the losses are float32.
 
     Raises:
         UserError: a module name is unknown, or the backbone's channels are not ``feat_dim``.
@@ -58,8 +61,10 @@ class DEN(nn.Module):
         reversal_iters: int = 10000,
         dropout: float = 0.5,
         two_stream_stem: Sequence[str] = (),
+        precision: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
+        self.precision = precision
         self.adversary_weight = adversary_weight
         self.tap = StageTap(backbone, stages)
         stage_dims, out_dim = probe(backbone, self.tap, input_size)
@@ -92,6 +97,7 @@ class DEN(nn.Module):
             "reversal_iters": cfg.MGOT.DEN.REVERSAL_ITERS,
             "dropout": cfg.MGOT.DEN.DROPOUT,
             "two_stream_stem": cfg.MGOT.DEN.TWO_STREAM_STEM,
+            "precision": resolve_precision(cfg.MGOT.PRECISION, cfg.MODEL.DEVICE),
         }
 
     @property
@@ -116,12 +122,18 @@ class DEN(nn.Module):
         for stream in self.streams:
             stream.is_visible = is_visible
         if not self.training:
-            return self.heads(self.backbone(images))
+            return self.heads(self._maps(images))
         if is_visible is None:
             raise UserError("a training batch must carry 'is_visible': use the loader that MGOT builds")
         self.tap.enabled = self.discriminator is not None
-        embedded = self.heads(self.backbone(images))
+        embedded = self.heads(self._maps(images))
         losses = self.heads.losses(embedded, is_visible, inputs["targets"].to(self.device))
         if self.discriminator is not None:
             losses["loss_adv"] = self.adversary_weight * self.discriminator.loss(self.tap.take(), is_visible)
         return losses
+
+    def _maps(self, images: Tensor) -> Tensor:
+        """The backbone's output in float32, computed in :attr:`precision`."""
+        with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
+            maps = self.backbone(images)
+        return maps.float()

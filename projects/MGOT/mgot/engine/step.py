@@ -1,0 +1,82 @@
+"""One training step, and its losses kept on the device until the epoch's end."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+from fastreid.engine.train_loop import SimpleTrainer
+from fastreid.utils import comm
+from fastreid.utils.events import EventStorage
+from torch import Tensor
+
+
+class StepTrainer(SimpleTrainer):
+    """The host's inner trainer without its waits: it reads no loss before :meth:`write_losses`.
+
+    The host's own reads every term of every step, and the device stands still meanwhile.
+
+    Args:
+        hosts: the inner trainer that the host built; its model, loader and optimiser are taken over.
+        scaled: scale the gradients, which float16 needs and other formats do not.
+    """
+
+    def __init__(self, hosts: SimpleTrainer, *, scaled: bool) -> None:
+        self.model, self.optimizer, self.param_wrapper = hosts.model, hosts.optimizer, hosts.param_wrapper
+        self.data_loader, self._data_loader_iter = hosts.data_loader, hosts._data_loader_iter
+        self.grad_scaler = torch.amp.GradScaler(enabled=scaled)
+        self._losses: list[tuple[int, list[str], Tensor, float]] = []
+        self._hooks: list[Any] = []
+        self.iter = 0
+
+    def run_step(self) -> None:
+        """Forward, backward, optimiser; the memories move afterwards, in a hook."""
+        start = time.perf_counter()
+        batch = next(self._data_loader_iter)
+        waited = time.perf_counter() - start
+        losses: dict[str, Tensor] = self.model(batch)
+        total = torch.stack(list(losses.values())).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.grad_scaler.scale(total).backward()
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+        terms = torch.stack([total, *losses.values()]).detach()
+        self._losses.append((self.iter, ["total_loss", *losses], terms, waited))
+
+    def write_losses(self, storage: EventStorage) -> None:
+        """Put the losses of the steps since the last call into the host's storage, each at its own iteration.
+
+        Over several processes they are means; ``data_time`` is the slowest's.
+
+        Raises:
+            FloatingPointError: a term was infinite or NaN; names the first.
+        """
+        if not self._losses:
+            return
+        now = storage.iter
+        steps, self._losses = self._losses, []
+        rows = torch.cat([terms.double() for *_, terms, _ in steps]).cpu()
+        waits = torch.tensor([waited for *_, waited in steps], dtype=torch.float64)
+        rows, waits = _over_processes(rows, waits)
+        start = 0
+        for (iteration, names, terms, _), waited in zip(steps, waits.tolist(), strict=True):
+            values = dict(zip(names, rows[start : start + len(terms)].tolist(), strict=True))
+            start += len(terms)
+            _refuse_non_finite(iteration, values)
+            storage.iter = iteration
+            storage.put_scalars(data_time=waited, **values)
+        storage.iter = now
+
+
+def _over_processes(rows: Tensor, waits: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of the losses and greatest of the waits over all processes."""
+    gathered = comm.all_gather((rows, waits))
+    return torch.stack([each[0] for each in gathered]).mean(0), torch.stack([each[1] for each in gathered]).amax(0)
+
+
+def _refuse_non_finite(iteration: int, values: dict[str, Any]) -> None:
+    broken = [name for name, value in values.items() if not math.isfinite(value)]
+    if broken:
+        raise FloatingPointError(f"iteration {iteration}: {', '.join(broken[1:] or broken)} became infinite or NaN")

@@ -1,0 +1,83 @@
+"""The inner trainer: its steps against a plain loop, and its losses at their own iterations."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from fastreid.utils.events import EventStorage
+from torch import Tensor, nn
+
+from mgot.engine.step import StepTrainer
+
+
+class TwoTerms(nn.Module):
+    """Losses of a linear map; the second term comes from the third step on, as the cross stage's do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.steps = 0
+
+    def forward(self, batch: Tensor) -> dict[str, Tensor]:
+        out = self.linear(batch)
+        self.steps += 1
+        return {"loss_a": out.square().mean(), **({"loss_b": out.abs().mean()} if self.steps > 2 else {})}
+
+
+def batches() -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(4, 3, generator=generator) for _ in range(4)]
+
+
+def trainer(model: nn.Module, data: list[Tensor]) -> StepTrainer:
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    hosts: Any = SimpleNamespace(
+        model=model, optimizer=optimizer, param_wrapper=None, data_loader=data, _data_loader_iter=iter(data)
+    )
+    return StepTrainer(hosts, scaled=False)
+
+
+def plain_losses(model: nn.Module, data: list[Tensor]) -> Iterator[dict[str, float]]:
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    for batch in data:
+        losses = model(batch)
+        total = cast("Tensor", sum(losses.values()))
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        yield {"total_loss": total.item(), **{name: value.item() for name, value in losses.items()}}
+
+
+def test_losses_are_those_of_a_plain_loop_each_at_its_own_iteration() -> None:
+    torch.manual_seed(0)
+    model = TwoTerms()
+    expected = list(plain_losses(copy.deepcopy(model), batches()))
+    step = trainer(model, batches())
+    with EventStorage(10) as storage:
+        for step.iter in range(10, 14):
+            step.run_step()
+        assert storage.histories() == {}
+        storage.iter = 13
+        step.write_losses(storage)
+        step.write_losses(storage)
+        assert storage.iter == 13
+        for name in ("total_loss", "loss_a", "loss_b"):
+            found = {iteration: value for value, iteration in storage.history(name).values()}
+            wanted = {10 + i: row[name] for i, row in enumerate(expected) if name in row}
+            assert found == pytest.approx(wanted, rel=1e-6)
+        assert len(storage.history("data_time").values()) == 4
+
+
+def test_a_loss_that_is_not_finite_is_named_with_its_iteration() -> None:
+    data = batches()
+    data[1][0, 0] = float("nan")
+    step = trainer(TwoTerms(), data)
+    for step.iter in range(2):
+        step.run_step()
+    with EventStorage() as storage, pytest.raises(FloatingPointError, match="iteration 1: loss_a became"):
+        step.write_losses(storage)
