@@ -29,11 +29,13 @@ INSTALL_REQUIRES = [
     "gdown>=4.7",  # only where the host fetches ImageNet weights
 ]
 TEST = ["pytest>=7.4", "hypothesis>=6.92", "packaging>=23"]
+ONNX = ["onnx>=1.16", "onnxruntime>=1.18"]
 EXTRAS_REQUIRE = {
     "gpu": ["faiss-gpu>=1.8"],  # brings the same module as faiss-cpu: uninstall that one first
     "viz": ["matplotlib>=3.7"],
+    "onnx": ONNX,
     "test": TEST,
-    "dev": [*TEST, "matplotlib>=3.7", "mypy>=1.8", "ruff>=0.6", "types-PyYAML>=6"],
+    "dev": [*TEST, *ONNX, "matplotlib>=3.7", "mypy>=1.8", "ruff>=0.6", "types-PyYAML>=6"],
 }
 
 

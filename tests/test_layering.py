@@ -19,7 +19,7 @@ LAYERS = (
     {"errors", "files", "progress", "compat"},
     {"transport"},
     {"losses", "memory", "clustering", "matching", "principles"},
-    {"config", "evaluation", "modeling", "data", "diagnostics"},
+    {"config", "evaluation", "modeling", "data", "diagnostics", "onnx_model"},
     {"engine", "comparison"},
 )
 CORE = LAYERS[1] | LAYERS[2]

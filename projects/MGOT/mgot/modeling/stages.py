@@ -123,6 +123,9 @@ class TwoStream(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Route the rows of x (B, ...) by :attr:`is_visible` (B,), which DEN sets before each run; None is visible."""
         mask = self.is_visible
+        if mask is not None and torch.onnx.is_in_onnx_export():  # a traced graph cannot choose by the batch's content
+            visible, infrared = self.visible(x), self.infrared(x)
+            return torch.where(mask.view(-1, *[1] * (visible.dim() - 1)), visible, infrared)
         if mask is None or bool(mask.all()):
             return self.visible(x)
         if not bool(mask.any()):

@@ -1,0 +1,120 @@
+"""A retrieval model in an ONNX file: read and run without PyTorch's modules, the config or the host.
+
+``tools/export_onnx.py`` writes such files. The graph normalises pixels, runs the network and L2-normalises.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mgot.errors import UserError
+
+EXTRA = "pip install 'mgot[onnx]'"
+METADATA_KEY = "mgot"
+IMAGES, IS_VISIBLE, FEATURES = "images", "is_visible", "features"
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What an ONNX file says of itself, kept in its metadata as JSON under ``mgot``.
+
+    Attributes:
+        input_size: (height, width) of the images.
+        feature_dim: D.
+        opset: the ONNX operator set of the graph.
+        flip: whether the graph averages each image's feature with its mirror image's, as TEST.FLIP scores.
+        two_stream: whether the graph asks which images are visible, for the stem that each modality has of its own.
+        pixels: what the graph takes.
+        resize: how images were resized in training and scoring.
+        backbone: the host's name and the depth.
+        weights: name of the checkpoint's file; empty for random weights.
+    """
+
+    input_size: tuple[int, int]
+    feature_dim: int
+    opset: int
+    flip: bool
+    two_stream: bool
+    backbone: str
+    weights: str
+    pixels: str = "RGB, float32, 0..255, (B, 3, H, W)"
+    resize: str = "bicubic"
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelFacts:
+        """Read :meth:`to_json`'s line; keys of a newer version are passed over.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is no such line.
+        """
+        told: dict[str, Any] = json.loads(text)
+        known = {field.name: told[field.name] for field in fields(cls) if field.name in told}
+        height, width = (int(side) for side in known.pop("input_size"))
+        return cls(input_size=(height, width), **known)
+
+
+class OnnxEmbedder:
+    """Images to L2-normalised features, by onnxruntime.
+
+    Args:
+        path: a file that ``tools/export_onnx.py`` wrote.
+        provider: onnxruntime's name of what computes.
+
+    Attributes:
+        facts: what the file says of itself.
+
+    Raises:
+        UserError: the file is missing, is no ONNX model of ours, or onnxruntime is not installed.
+    """
+
+    def __init__(self, path: str | Path, *, provider: str = "CPUExecutionProvider") -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise UserError(f"{path}: reading ONNX files needs onnxruntime: type `{EXTRA}`") from None
+        if not Path(path).is_file():
+            raise UserError(f"{path}: no such file; tools/export_onnx.py makes one from a checkpoint")
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), providers=[provider])
+        except Exception as error:  # onnxruntime raises types of its own, with no common base but Exception
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"{path}: not a readable ONNX model ({reason})") from None
+        try:
+            self.facts = ModelFacts.from_json(self._session.get_modelmeta().custom_metadata_map[METADATA_KEY])
+        except (KeyError, TypeError, ValueError):
+            raise UserError(f"{path}: an ONNX model, but not one that tools/export_onnx.py made") from None
+
+    def embed(self, images: np.ndarray, is_visible: np.ndarray | None = None) -> np.ndarray:
+        """(B, D) float32 features of unit length.
+
+        Args:
+            images: (B, 3, H, W) RGB in 0..255, uint8 or float, H and W as ``facts.input_size`` says.
+            is_visible: (B,) bool, which images are visible ones; read by two-stream models alone, which need it.
+
+        Returns:
+            Features in the images' order; (0, D) for no image.
+
+        Raises:
+            UserError: images of another shape, or a two-stream model without ``is_visible``.
+        """
+        if images.ndim != 4 or images.shape[1:] != (3, *self.facts.input_size):
+            height, width = self.facts.input_size
+            raise UserError(f"this model takes images of shape (B, 3, {height}, {width}), not {images.shape}")
+        if not len(images):
+            return np.zeros((0, self.facts.feature_dim), dtype=np.float32)
+        feed = {IMAGES: np.ascontiguousarray(images, dtype=np.float32)}
+        if self.facts.two_stream:
+            if is_visible is None:
+                raise UserError("a two-stream model must be told the modality of each image: give is_visible")
+            feed[IS_VISIBLE] = np.ascontiguousarray(is_visible, dtype=bool)
+        features: np.ndarray = self._session.run([FEATURES], feed)[0]
+        return features
