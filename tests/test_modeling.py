@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partialmethod
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -53,9 +55,10 @@ def test_registered_with_the_host() -> None:
 
 
 def test_reversal_coefficient_climbs_from_zero_to_one() -> None:
-    assert reversal_coefficient(0, 10_000) == 0.0
-    assert reversal_coefficient(5_000, 10_000) == pytest.approx(2 / (1 + 2.718281828459045**-5) - 1)
-    assert reversal_coefficient(10_000, 10_000) == pytest.approx(1, abs=1e-4)
+    start, middle, end = (float(reversal_coefficient(torch.tensor(t), 10_000)) for t in (0, 5_000, 10_000))
+    assert start == 0.0
+    assert middle == pytest.approx(2 / (1 + 2.718281828459045**-5) - 1)
+    assert end == pytest.approx(1, abs=1e-4)
 
 
 def test_gradient_is_reversed_and_scaled() -> None:
@@ -162,6 +165,23 @@ def test_two_stream_stem_gives_each_modality_its_own_weights() -> None:
         next(stream.infrared.parameters()).mul_(2)
     torch.testing.assert_close(backbone(x)[mask], stream.visible(x[mask]))
     torch.testing.assert_close(backbone(x)[~mask], stream.infrared(x[~mask]))
+
+
+@pytest.mark.slow
+def test_a_compiled_backbone_gives_the_same_losses_and_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))
+    plain, compiled = (
+        build_model(small_config("MGOT.COMPILE", flag, "MGOT.DEN.DROPOUT", 0.0)) for flag in (False, True)
+    )
+    compiled.load_state_dict(plain.state_dict())
+    assert plain.state_dict().keys() == compiled.state_dict().keys()
+    for model in (plain, compiled):
+        model.heads.bank = bank(512, cross=True)
+    losses = [model.train()(batch()) for model in (plain, compiled)]
+    assert losses[0].keys() == losses[1].keys()
+    for name, value in losses[0].items():
+        torch.testing.assert_close(losses[1][name], value)
+    torch.testing.assert_close(compiled.eval()(batch()), plain.eval()(batch()))
 
 
 def test_two_stream_model_trains() -> None:

@@ -9,10 +9,13 @@ from typing import Any, cast
 
 import pytest
 import torch
+from fastreid.solver import build_optimizer
 from fastreid.utils.events import EventStorage
 from torch import Tensor, nn
 
+from mgot.engine.optimizer import build_fused_optimizer
 from mgot.engine.step import StepTrainer
+from tests.test_modeling import small_config
 
 
 class TwoTerms(nn.Module):
@@ -81,3 +84,24 @@ def test_a_loss_that_is_not_finite_is_named_with_its_iteration() -> None:
         step.run_step()
     with EventStorage() as storage, pytest.raises(FloatingPointError, match="iteration 1: loss_a became"):
         step.write_losses(storage)
+
+
+def test_the_fused_optimiser_steps_as_the_hosts() -> None:
+    cfg = small_config("SOLVER.BIAS_LR_FACTOR", 2.0, "SOLVER.WEIGHT_DECAY_NORM", 0.001)
+    models = [copy.deepcopy(norm_net()) for _ in range(2)]
+    hosts, _ = build_optimizer(cfg, models[0], contiguous=False)
+    ours, _ = build_fused_optimizer(cfg, models[1])
+    assert len(ours.param_groups) < len(hosts.param_groups)
+    assert all(group["fused"] for group in ours.param_groups)
+    for model, optimizer in zip(models, (hosts, ours), strict=True):
+        for batch in batches():
+            optimizer.zero_grad()
+            model(batch).square().mean().backward()
+            optimizer.step()
+    for theirs, mine in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def norm_net() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))

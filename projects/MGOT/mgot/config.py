@@ -27,6 +27,8 @@ def add_mgot_config(cfg: CN) -> None:
     # bfloat16 on a processor without instructions for it is float32 too, with a warning.
     # Takes the place of the host's SOLVER.AMP.ENABLED, which stays False.
     cfg.MGOT.PRECISION = "auto"
+    # Compile the backbone with torch.compile; pays on GPUs, after minutes of compiling [ours].
+    cfg.MGOT.COMPILE = False
     # From the cross stage on, draw the same cross labels for both modalities of a batch, so that CPAL meets the same
     # people on both sides [ours].
     cfg.MGOT.PAIRED_SAMPLING = True

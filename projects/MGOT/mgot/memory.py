@@ -73,18 +73,22 @@ class PrototypeMemory:
 
         Args:
             f: (B, D) L2-normalised features of all ranks.
-            y: (B,) int64 in [0, K), or -1 for samples to pass over.
+            y: (B,) int64 in [0, K), or -1 for samples to pass over; on the CPU it costs no wait for the device.
         """
-        keep = y >= 0
-        f, y = f.detach().float()[keep], y[keep]
-        if f.shape[0] == 0:
+        y = y.cpu()
+        kept = torch.nonzero(y >= 0).flatten()
+        if len(kept) == 0:
             return
-        turn = _occurrence(y)
-        for t in range(int(turn.max()) + 1):
-            now = turn == t
-            rows = y[now]
-            moved = self.momentum * self.prototypes[rows] + (1.0 - self.momentum) * f[now]
-            self.prototypes[rows] = F.normalize(moved, dim=1)
+        turn, device = _occurrence(y[kept]), f.device
+        order = torch.argsort(turn, stable=True)
+        f = f.detach().float().index_select(0, kept[order].to(device, non_blocking=True))
+        rows = y[kept[order]].to(device, non_blocking=True)
+        start = 0
+        for count in torch.bincount(turn).tolist():
+            now = rows[start : start + count]
+            moved = self.momentum * self.prototypes[now] + (1.0 - self.momentum) * f[start : start + count]
+            self.prototypes[now] = F.normalize(moved, dim=1)
+            start += count
 
 
 @dataclass
@@ -99,6 +103,8 @@ class MemoryBank:
         r2v: (K_r,) visible cluster of each infrared one.
         c_v: (K_v,) cross label of each visible cluster, -1 where unmatched.
         c_r: (K_r,) cross label of each infrared cluster.
+
+    The last four are on the CPU, as labels are.
     """
 
     visible: PrototypeMemory

@@ -69,7 +69,8 @@ class _Indexed(Dataset[tuple[Tensor, Tensor, Any]]):
 class CrossModalityLoader:
     """Training batches: two views of the visible images, then the infrared ones, with their pseudo labels.
 
-    A batch is ``images`` (2 B_v + B_r, 3, H, W) float in 0..255, ``is_visible`` and ``targets`` of that length.
+    A batch is ``images`` (2 B_v + B_r, 3, H, W) float in 0..255 on the device, ``is_visible`` and ``targets`` of that
+    length on the CPU: what steers a step must not make it wait for the device.
     Workers only decode: labels join in this process, so that workers outlive a change of labels.
 
     Args:
@@ -137,8 +138,8 @@ class CrossModalityLoader:
             is_visible[: 2 * len(index_v)] = True
             yield {
                 "images": images,
-                "is_visible": is_visible.to(self.device),
-                "targets": torch.cat([y_v, y_v, y_r]).to(self.device),
+                "is_visible": is_visible,
+                "targets": torch.cat([y_v, y_v, y_r]),
             }
 
 

@@ -141,7 +141,7 @@ def build_bank(state: EpochState, *, momentum: float, cross: bool, device: torch
         c_v, c_r = cross_labels(state.matching)
         bank.cross = memory(cross_prototypes(state.phi_v, state.phi_r, state.matching))
         bank.v2r, bank.r2v, bank.c_v, bank.c_r = (
-            torch.as_tensor(table, device=device) for table in (state.matching.v2r, state.matching.r2v, c_v, c_r)
+            torch.as_tensor(table) for table in (state.matching.v2r, state.matching.r2v, c_v, c_r)
         )
     return bank
 

@@ -16,7 +16,7 @@ from fastreid.engine import DefaultTrainer
 from fastreid.engine.hooks import EvalHook, PeriodicCheckpointer, PeriodicWriter
 from fastreid.evaluation import inference_on_dataset
 from fastreid.modeling.meta_arch import build_model
-from fastreid.solver import build_lr_scheduler, build_optimizer
+from fastreid.solver import build_lr_scheduler
 from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.env import seed_all_rng
@@ -37,6 +37,7 @@ from mgot.engine.hooks import (
     ProgressHook,
     StageResultsHook,
 )
+from mgot.engine.optimizer import build_fused_optimizer
 from mgot.engine.results import ResultsFile
 from mgot.engine.step import StepTrainer
 from mgot.evaluation.evaluator import CrossModalityEvaluator
@@ -106,9 +107,7 @@ class MGOTTrainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Any:
-        # The host's contiguous parameters (fastreid/utils/params.py) share their gradients with the optimiser's
-        # buffers; since torch 2.0 zero_grad() drops those buffers and the model would silently stop learning.
-        return build_optimizer(cfg, model, contiguous=False)
+        return build_fused_optimizer(cfg, model)
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Any, iters_per_epoch: int) -> Any:

@@ -14,22 +14,24 @@ from torch import Tensor
 def prototype_cross_entropy(f: Tensor, phi: Tensor, y: Tensor, temperature: float = 0.05) -> Tensor:
     """Contrast features with prototypes.
 
-        CE(f, Phi, y) = -log softmax(f Phi^T / tau)[y], averaged over the batch
+        CE(f, Phi, y) = -log softmax(f Phi^T / tau)[y], averaged over the images that have a label
 
     Source: METHOD.md section 6; tau = 0.05 is [field].
 
     Args:
         f: (B, D) L2-normalised features.
         phi: (K, D) L2-normalised prototypes, constants.
-        y: (B,) int64 labels in [0, K).
+        y: (B,) int64 labels in [0, K), or -1: images of clusters without a match take no part.
         temperature: tau > 0.
 
     Returns:
-        Scalar in nats. An empty batch gives 0 that is still attached to the graph of ``f``.
+        Scalar in nats. A batch without labels gives 0 that is still attached to the graph of ``f``.
     """
     if f.shape[0] == 0:
         return f.sum()
-    return F.cross_entropy(f.float() @ phi.t() / temperature, y)
+    # Not by a mask: picking rows by their values would make the host wait for a GPU in every step.
+    total = F.cross_entropy(f.float() @ phi.t() / temperature, y, ignore_index=-1, reduction="sum")
+    return total / (y >= 0).sum().clamp(min=1)
 
 
 def visible_contrastive(f_v: Tensor, phi_v: Tensor, y_v: Tensor, temperature: float = 0.05) -> Tensor:

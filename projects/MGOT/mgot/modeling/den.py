@@ -38,6 +38,7 @@ class DEN(nn.Module):
         two_stream_stem: names of the modules that each modality has of its own.
         precision: format of the backbone's arithmetic under autocast, in training and in inference; its maps leave it
             as float32, and the head, the adversary and the losses are float32.
+        compiled: compile the backbone with torch.compile at its first run.
 
     Raises:
         UserError: a module name is unknown, or the backbone's channels are not ``feat_dim``.
@@ -62,6 +63,7 @@ class DEN(nn.Module):
         dropout: float = 0.5,
         two_stream_stem: Sequence[str] = (),
         precision: torch.dtype = torch.float32,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.precision = precision
@@ -81,6 +83,8 @@ class DEN(nn.Module):
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(1, -1, 1, 1), persistent=False)
         self.to(memory_format=torch.channels_last)  # convolutions run faster so, on processors and tensor cores
+        if compiled:
+            backbone.compile()
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -97,6 +101,7 @@ class DEN(nn.Module):
             "reversal_iters": cfg.MGOT.DEN.REVERSAL_ITERS,
             "dropout": cfg.MGOT.DEN.DROPOUT,
             "two_stream_stem": cfg.MGOT.DEN.TWO_STREAM_STEM,
+            "compiled": cfg.MGOT.COMPILE,
             "precision": resolve_precision(cfg.MGOT.PRECISION, cfg.MODEL.DEVICE),
         }
 
@@ -111,6 +116,7 @@ class DEN(nn.Module):
         Args:
             batch: ``images`` (B, 3, H, W) in 0..255 of any dtype; ``is_visible`` (B,) bool; for training also
                 ``targets`` (B,), the pseudo label of each image within its modality. A bare tensor is images alone.
+                The last two are best left on the CPU, where they steer without a wait for the device.
 
         Returns:
             (B, D) features after the neck, not normalised, or the dictionary of weighted losses.
@@ -118,7 +124,7 @@ class DEN(nn.Module):
         inputs = {"images": batch} if isinstance(batch, Tensor) else batch
         images = (inputs["images"].to(self.device).float() - self.pixel_mean) / self.pixel_std
         images = images.contiguous(memory_format=torch.channels_last)
-        is_visible = inputs["is_visible"].to(self.device) if "is_visible" in inputs else None
+        is_visible = inputs.get("is_visible")
         for stream in self.streams:
             stream.is_visible = is_visible
         if not self.training:
@@ -127,9 +133,11 @@ class DEN(nn.Module):
             raise UserError("a training batch must carry 'is_visible': use the loader that MGOT builds")
         self.tap.enabled = self.discriminator is not None
         embedded = self.heads(self._maps(images))
-        losses = self.heads.losses(embedded, is_visible, inputs["targets"].to(self.device))
+        losses = self.heads.losses(embedded, is_visible, inputs["targets"])
         if self.discriminator is not None:
-            losses["loss_adv"] = self.adversary_weight * self.discriminator.loss(self.tap.take(), is_visible)
+            losses["loss_adv"] = self.adversary_weight * self.discriminator.loss(
+                self.tap.take(), is_visible.to(self.device, non_blocking=True)
+            )
         return losses
 
     def _maps(self, images: Tensor) -> Tensor:

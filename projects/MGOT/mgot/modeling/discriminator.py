@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 class _Reversal(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, coefficient: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, coefficient: float | Tensor) -> Tensor:
         ctx.coefficient = coefficient
         return x.view_as(x)
 
@@ -22,14 +21,17 @@ class _Reversal(torch.autograd.Function):
         return -ctx.coefficient * grad, None
 
 
-def reverse_gradient(x: Tensor, coefficient: float) -> Tensor:
+def reverse_gradient(x: Tensor, coefficient: float | Tensor) -> Tensor:
     """The identity forwards; backwards the gradient times ``-coefficient``."""
     return _Reversal.apply(x, coefficient)
 
 
-def reversal_coefficient(iteration: int, horizon: int) -> float:
-    """2 / (1 + exp(-10 t / T)) - 1: 0 at t = 0, close to 1 at t = T. Source: [OTLA], T = 10000."""
-    return 2.0 / (1.0 + math.exp(-10.0 * iteration / horizon)) - 1.0
+def reversal_coefficient(iteration: Tensor, horizon: int) -> Tensor:
+    """2 / (1 + exp(-10 t / T)) - 1 = tanh(5 t / T): 0 at t = 0, close to 1 at t = T. Source: [OTLA], T = 10000.
+
+    A tensor on t's device, so that a step need not wait for the count.
+    """
+    return torch.tanh(5.0 * iteration / horizon)
 
 
 class ModalityDiscriminator(nn.Module):
@@ -64,7 +66,7 @@ class ModalityDiscriminator(nn.Module):
     def forward(self, stages: Sequence[Tensor]) -> Tensor:
         """(B,) logits of "visible" from pooled stage outputs [(B, C_1), (B, C_2), ...]."""
         necked = torch.cat([neck(stage.float()) for neck, stage in zip(self.necks, stages, strict=True)], dim=1)
-        coefficient = reversal_coefficient(int(self.iteration), self.horizon)
+        coefficient = reversal_coefficient(self.iteration, self.horizon)
         return self.mlp(reverse_gradient(necked, coefficient)).squeeze(1)
 
     def loss(self, stages: Sequence[Tensor], is_visible: Tensor) -> Tensor:

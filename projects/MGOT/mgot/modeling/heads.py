@@ -37,7 +37,10 @@ class LossWeights:
 
 
 class StepFeatures(NamedTuple):
-    """Detached features (B, D) and pseudo labels (B,) of one step, for the memory update that follows it."""
+    """Detached features (B, D) and pseudo labels (B,) of one step, for the memory update that follows it.
+
+    Features are on the model's device, labels on the CPU.
+    """
 
     f_v: Tensor
     y_v: Tensor
@@ -105,8 +108,8 @@ class MGOTHead(nn.Module):
 
         Args:
             embedded: (B, D) output of :meth:`forward`, both modalities in one batch.
-            is_visible: (B,) bool.
-            y: (B,) int64 pseudo label of each image within its modality.
+            is_visible: (B,) bool; on the CPU whatever the model's device, it costs no wait for the device.
+            y: (B,) int64 pseudo label of each image within its modality; as above.
 
         Returns:
             loss_vcl and loss_icl; from the cross stage on also loss_ccl, loss_mcl, loss_cpal where their weight is
@@ -121,38 +124,39 @@ class MGOTHead(nn.Module):
             return self._losses(self.bank, F.normalize(embedded.float(), dim=1), is_visible, y)
 
     def _losses(self, bank: MemoryBank, f: Tensor, is_visible: Tensor, y: Tensor) -> dict[str, Tensor]:
-        f_v, f_r, y_v, y_r = f[is_visible], f[~is_visible], y[is_visible], y[~is_visible]
+        is_visible, y = is_visible.cpu(), y.cpu()
+        rows_v, rows_r = (torch.nonzero(mask).flatten() for mask in (is_visible, ~is_visible))
+        f_v, f_r = f.index_select(0, _sent(rows_v, f)), f.index_select(0, _sent(rows_r, f))
+        y_v, y_r = y[rows_v], y[rows_r]
         self.step = StepFeatures(f_v.detach(), y_v, f_r.detach(), y_r)
         phi_v, phi_r, tau = bank.visible.prototypes, bank.infrared.prototypes, self.weights.temperature
         terms = {
-            "loss_vcl": visible_contrastive(f_v, phi_v, y_v, tau),
-            "loss_icl": infrared_contrastive(f_r, phi_r, y_r, tau),
+            "loss_vcl": visible_contrastive(f_v, phi_v, _sent(y_v, f), tau),
+            "loss_icl": infrared_contrastive(f_r, phi_r, _sent(y_r, f), tau),
         }
         if bank.cross is not None:
-            terms.update(self._cross_losses(bank, self.step, f_v, f_r))
+            terms.update(self._cross_losses(bank, f_v, f_r, y_v, y_r))
         return terms
 
-    def _cross_losses(self, bank: MemoryBank, step: StepFeatures, f_v: Tensor, f_r: Tensor) -> dict[str, Tensor]:
+    def _cross_losses(self, bank: MemoryBank, f_v: Tensor, f_r: Tensor, y_v: Tensor, y_r: Tensor) -> dict[str, Tensor]:
         assert bank.cross is not None and bank.v2r is not None and bank.r2v is not None
         assert bank.c_v is not None and bank.c_r is not None
         w, tau = self.weights, self.weights.temperature
         terms = {}
         if w.ccl:
-            to_r, to_v = bank.v2r[step.y_v], bank.r2v[step.y_r]
-            (f_va, to_r), (f_ra, to_v) = _matched(f_v, to_r), _matched(f_r, to_v)
-            ccl = cross_contrastive(f_va, f_ra, bank.visible.prototypes, bank.infrared.prototypes, to_r, to_v, tau)
+            to_r, to_v = _sent(bank.v2r[y_v], f_v), _sent(bank.r2v[y_r], f_v)
+            ccl = cross_contrastive(f_v, f_r, bank.visible.prototypes, bank.infrared.prototypes, to_r, to_v, tau)
             terms["loss_ccl"] = w.ccl * ccl
         phi_c = bank.cross.prototypes
         if w.mcl:
-            (f_va, c_v), (f_ra, c_r) = _matched(f_v, bank.c_v[step.y_v]), _matched(f_r, bank.c_r[step.y_r])
-            terms["loss_mcl"] = w.mcl * mutual_contrastive(f_va, f_ra, phi_c, c_v, c_r, tau)
+            c_v, c_r = _sent(bank.c_v[y_v], f_v), _sent(bank.c_r[y_r], f_v)
+            terms["loss_mcl"] = w.mcl * mutual_contrastive(f_v, f_r, phi_c, c_v, c_r, tau)
         if w.cpal:
             s_v, s_r = f_v @ phi_c.t() / tau, f_r @ phi_c.t() / tau
             terms["loss_cpal"] = w.cpal * cross_prediction_alignment(s_v, s_r, w.cpal_visible, w.cpal_infrared)
         return terms
 
 
-def _matched(f: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows whose label is not -1: images of clusters without a match take no part in a cross term."""
-    keep = y >= 0
-    return f[keep], y[keep]
+def _sent(labels: Tensor, f: Tensor) -> Tensor:
+    """Labels on the features' device, without waiting for it."""
+    return labels.to(f.device, non_blocking=True)
