@@ -10,8 +10,10 @@ from fastreid.config import get_cfg
 from fastreid.modeling.meta_arch import build_model
 
 from mgot.config import add_mgot_config
+from mgot.engine.modes import matcher_keys
 from mgot.engine.setup import check_config, default_config, load_config
 from mgot.errors import UserError
+from mgot.matching import MATCHERS
 
 REPO = Path(__file__).resolve().parent.parent
 YAMLS = sorted([*REPO.glob("configs/*.yml"), *REPO.glob("projects/MGOT/configs/*.yml")])
@@ -53,8 +55,17 @@ def test_base_recipe_is_the_methods() -> None:
 def test_every_key_of_ours_is_read_somewhere() -> None:
     text = "\n".join(path.read_text() for path in SOURCES if path.name != "config.py")
     ours = set(leaves(default_config())) - set(leaves(get_cfg()))
+    ours -= {f"MGOT.MATCHER.{key}" for matcher in MATCHERS.values() for key in matcher_keys(matcher).values()}
     unread = [key for key in ours if not re.search(rf"\.{key.split('.')[-1]}\b", text)]
     assert unread == []
+
+
+def test_every_field_of_our_matchers_has_a_commented_key_of_the_same_default() -> None:
+    cfg = get_cfg()
+    add_mgot_config(cfg)
+    for matcher in MATCHERS.values():
+        for field, key in matcher_keys(matcher).items():
+            assert cfg.MGOT.MATCHER[key] == getattr(matcher, field), key
 
 
 def test_every_key_of_ours_is_commented() -> None:
@@ -77,6 +88,13 @@ def test_every_key_of_ours_is_commented() -> None:
         (["MGOT.MATCHER.NAME", "otp"], "MGOT.MATCHER.NAME must be one of"),
         (["MGOT.MATCHER.SUPPLY", "thermal"], "MGOT.MATCHER.SUPPLY"),
         (["MGOT.MATCHER.LAMBDA", "-1.0"], "MGOT.MATCHER.LAMBDA must be more than 0"),
+        (["MGOT.MATCHER.RELAXATION", "0.0"], "MGOT.MATCHER.RELAXATION must be more than 0"),
+        (["MGOT.MATCHER.MIN_MASS", "1.0"], "MGOT.MATCHER.MIN_MASS must be in [0, 1)"),
+        (["MGOT.MODE", "semi"], "MGOT.MODE must be one of"),
+        (["MGOT.DATA.OVERLAP", "1.5"], "MGOT.DATA.OVERLAP must be in [0, 1]"),
+        (["MGOT.DATA.OVERLAP_DROPS", "thermal"], "MGOT.DATA.OVERLAP_DROPS must be one of"),
+        (["MGOT.DATA.OVERLAP_SEED", "-1"], "MGOT.DATA.OVERLAP_SEED must be 0 or more"),
+        (["MGOT.TEST.STAGES", "['initial']"], "MGOT.TEST.STAGES must be of"),
         (["MGOT.LOSS.W_CCL", "-1.0"], "MGOT.LOSS.W_CCL must be 0 or more"),
         (["MGOT.LOSS.MOMENTUM", "1.0"], "MGOT.LOSS.MOMENTUM"),
         (["DATALOADER.CACHE", "tape"], "DATALOADER.CACHE"),

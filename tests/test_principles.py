@@ -92,7 +92,11 @@ def test_majorities_and_accuracy() -> None:
     assert majority_identities(labels, truth, 2).tolist() == [7, 3]
     assert majority_identities(np.full(6, -1), truth, 0).shape == (0,)
     assert matching_accuracy(matched([0, 1], [0, 1]), np.array([7, 3]), np.array([7, 9])) == pytest.approx(0.5)
-    assert matching_accuracy(matched([UNMATCHED, 0], [1, 0]), np.array([7, 3]), np.array([3, 3])) == pytest.approx(0.5)
+    nobody_for_7 = matching_accuracy(matched([UNMATCHED, 0], [1, 0]), np.array([7, 3]), np.array([3, 3]))
+    assert nobody_for_7 == pytest.approx(0.75)
+    left_alone = matching_accuracy(matched([UNMATCHED, 0], [1, 0]), np.array([3, 3]), np.array([3, 3]))
+    assert left_alone == pytest.approx(0.75)
+    assert matching_accuracy(matched([UNMATCHED], [UNMATCHED]), np.array([3]), np.array([3])) == 0.0
 
 
 def test_outliers_count_against_the_clustering() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mgot.errors import UserError
-from mgot.transport import exact_transport, probability, transport_cost, uniform_transport
+from mgot.transport import exact_transport, probability, relaxed_transport, transport_cost, uniform_transport
 
 
 def similarity(n: int, m: int, seed: int = 0) -> np.ndarray:
@@ -88,3 +88,48 @@ def test_unusable_similarities_are_refused(bad: np.ndarray) -> None:
 def test_lambda_must_be_positive(sharpness: float) -> None:
     with pytest.raises(UserError, match="lambda"):
         uniform_transport(similarity(2, 2), sharpness)
+
+
+def _unbalanced_reference(
+    cost: np.ndarray, alpha: np.ndarray, beta: np.ndarray, sharpness: float, relaxation: float
+) -> np.ndarray:
+    """The scalings of unbalanced Sinkhorn, one logarithm at a time."""
+    n, m = cost.shape
+    f, g, share = np.zeros(n), np.zeros(m), relaxation / (relaxation + 1 / sharpness)
+    kernel = -sharpness * cost + np.log(alpha)[:, None] + np.log(beta)[None, :]
+    for _ in range(3000):
+        for i in range(n):
+            f[i] = share * (np.log(alpha[i]) - np.logaddexp.reduce(kernel[i] + g))
+        for j in range(m):
+            g[j] = share * (np.log(beta[j]) - np.logaddexp.reduce(kernel[:, j] + f))
+    return np.exp(kernel + f[:, None] + g[None, :])
+
+
+@pytest.mark.parametrize(("sharpness", "relaxation"), [(5.0, 0.1), (25.0, 0.1), (100.0, 0.05)])
+def test_relaxed_plan_is_the_plain_iterations(sharpness: float, relaxation: float) -> None:
+    s = similarity(6, 4, 2)
+    result = relaxed_transport(s, sharpness, relaxation, tolerance=1e-10)
+    cost = transport_cost(s)
+    expected = _unbalanced_reference(cost - cost.min(), np.full(6, 1 / 6), np.full(4, 1 / 4), sharpness, relaxation)
+    np.testing.assert_allclose(result.plan, expected, rtol=1e-5, atol=1e-12)
+    assert result.converged and result.row_error > 0.01
+
+
+def test_relaxed_plan_approaches_the_uniform_one() -> None:
+    s = similarity(5, 4, 7) * 0.4 + 0.5
+    dear = relaxed_transport(s, 25.0, 500.0, max_iterations=10_000, tolerance=1e-9)
+    np.testing.assert_allclose(dear.plan, uniform_transport(s, tolerance=1e-8).plan, atol=1e-4)
+
+
+def test_relaxed_plan_of_a_stranger_is_finite_and_light() -> None:
+    s = np.array([[0.9, 0.1], [-1.0, -1.0]])
+    for sharpness, share in ((25.0, 1e-3), (1000.0, 0.1)):
+        mass = relaxed_transport(s, sharpness).plan.sum(1)
+        assert np.isfinite(mass).all() and mass[1] < share * mass[0]
+
+
+def test_relaxed_transport_admits_and_refuses() -> None:
+    assert not relaxed_transport(similarity(9, 9), 25.0, 1e6, max_iterations=2).converged
+    assert relaxed_transport(np.zeros((0, 2))).plan.shape == (0, 2)
+    with pytest.raises(UserError, match="relaxation"):
+        relaxed_transport(similarity(2, 2), 25.0, 0.0)

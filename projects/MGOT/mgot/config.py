@@ -17,8 +17,10 @@ def add_mgot_config(cfg: CN) -> None:
     cfg.DATALOADER.CACHE = "off"
 
     cfg.MGOT = CN()
+    # "unsupervised" [paper]; "supervised": ground-truth identities as clusters and matches through the same losses, an
+    # upper bound for diagnosis only [ours]; "intra_only": the cross-modality terms never start [ours].
+    cfg.MGOT.MODE = "unsupervised"
     # Epoch, counted from 0, from which CCL, MCL and CPAL are trained [paper: two stages; 40 is field].
-    # An epoch past SOLVER.MAX_EPOCH leaves the cross-modality terms out: the intra-modality baseline.
     cfg.MGOT.CROSS_START_EPOCH = 40
     # Training steps of an epoch [field: 200 on SYSU-MM01, 100 on RegDB].
     cfg.MGOT.ITERS_PER_EPOCH = 200
@@ -78,18 +80,24 @@ def _add_loss_keys(cfg: CN) -> None:
 
 def _add_matcher_keys(cfg: CN) -> None:
     cfg.MGOT.MATCHER = CN()
-    # "otpa" [paper], or "oracle" (ground truth, for diagnosis only), or a matcher registered from outside.
+    # "otpa" [paper]; "sinkhorn", "hungarian", "vote", "nearest" [field]; "unbalanced", for modalities that do not hold
+    # the same people [ours]; "oracle" (ground truth, for diagnosis only); or a matcher registered from outside, whose
+    # dataclass fields become keys here.
     cfg.MGOT.MATCHER.NAME = "otpa"
-    # lambda, the sharpness of the transport [OTLA].
+    # lambda, the sharpness of the transport: otpa, sinkhorn, unbalanced [OTLA].
     cfg.MGOT.MATCHER.LAMBDA = 25.0
-    # False: plain argmax of P, the degraded solution of the paper's Fig. 3 [paper].
+    # otpa. False: plain argmax of P, the degraded solution of the paper's Fig. 3 [paper].
     cfg.MGOT.MATCHER.UNIFORM_PRIOR = True
-    # False: demand clusters that nobody took stay unmatched [paper: True].
+    # otpa. False: demand clusters that nobody took stay unmatched [paper: True].
     cfg.MGOT.MATCHER.OPPOSITE_TRANSPORT = True
     # The modality that moves first, "visible" or "infrared"; the other one's clusters index the labels [ours].
     cfg.MGOT.MATCHER.SUPPLY = "visible"
     # Bound on Sinkhorn's iterations [ours].
     cfg.MGOT.MATCHER.MAX_ITERATIONS = 2000
+    # unbalanced: rho > 0, the price of mass that is not sent; the smaller, the more clusters stay alone [ours].
+    cfg.MGOT.MATCHER.RELAXATION = 0.1
+    # unbalanced: clusters with less than this share of the mean mass stay unmatched, in [0, 1) [ours].
+    cfg.MGOT.MATCHER.MIN_MASS = 0.5
 
 
 def _add_den_keys(cfg: CN) -> None:
@@ -119,10 +127,18 @@ def _add_data_keys(cfg: CN) -> None:
     cfg.MGOT.DATA.CHECK_COUNTS = True
     # Train on where an image cannot be read: warn, and let the next image of the list stand in; False stops.
     cfg.MGOT.DATA.SKIP_UNREADABLE = False
+    # Share of the training identities that keep both modalities, in [0, 1]; the others keep one [ours].
+    cfg.MGOT.DATA.OVERLAP = 1.0
+    # The modality that those others lose: "visible", "infrared", or "both", by turns [ours].
+    cfg.MGOT.DATA.OVERLAP_DROPS = "both"
+    # Seed of who keeps both, apart from SEED so that runs of several seeds train on the same people [ours].
+    cfg.MGOT.DATA.OVERLAP_SEED = 0
 
 
 def _add_test_keys(cfg: CN) -> None:
     cfg.MGOT.TEST = CN()
+    # When to score: "initial" (before training), "intra" (after that stage), and always "final".
+    cfg.MGOT.TEST.STAGES = ["initial", "intra", "final"]
     # SYSU-MM01: gallery cameras, "all" and "indoor"; images of each identity and camera, 1 = single-, 10 = multi-shot.
     cfg.MGOT.TEST.SYSU_MODES = ["all", "indoor"]
     cfg.MGOT.TEST.SYSU_SHOTS = [1, 10]

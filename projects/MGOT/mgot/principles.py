@@ -145,11 +145,14 @@ def clustering_quality(labels: np.ndarray, identities: np.ndarray) -> dict[str, 
 
 
 def matching_accuracy(matching: Matching, identity_v: np.ndarray, identity_r: np.ndarray) -> float:
-    """Share of clusters of both modalities whose match has their majority identity; unmatched ones count as wrong."""
+    """Share of clusters of both modalities whose match has their majority identity.
+
+    An unmatched cluster is right where the other modality has no cluster of its identity, and wrong elsewhere.
+    """
     right = 0
     for forward, own, other in ((matching.v2r, identity_v, identity_r), (matching.r2v, identity_r, identity_v)):
-        matched = np.flatnonzero(forward != UNMATCHED)
-        right += int((own[matched] == other[forward[matched]]).sum())
+        matched = forward != UNMATCHED
+        right += int((own[matched] == other[forward[matched]]).sum()) + int((~np.isin(own[~matched], other)).sum())
     return right / max(len(identity_v) + len(identity_r), 1)
 
 

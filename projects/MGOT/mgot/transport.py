@@ -14,6 +14,7 @@ import ot
 from mgot.errors import UserError
 
 _TINY = 1e-12
+_LARGEST_EXPONENT = 600.0  # exp(-600) is still a float64
 
 
 class TransportPlan(NamedTuple):
@@ -21,7 +22,7 @@ class TransportPlan(NamedTuple):
 
     Attributes:
         plan: (K_a, K_b) non-negative float64.
-        converged: the marginal errors are within the tolerance.
+        converged: the marginal errors are within the tolerance; of an unbalanced plan, it changes no more.
         row_error: largest |row sum - alpha|, as a share of alpha.
         column_error: largest |column sum - beta|, as a share of beta.
         iterations: Sinkhorn iterations spent.
@@ -91,6 +92,59 @@ def uniform_transport(
             log=True,
         )
     return _described(plan, alpha, beta, tolerance, int(log.get("niter", max_iterations)))
+
+
+def relaxed_transport(
+    similarity: np.ndarray,
+    sharpness: float = 25.0,
+    relaxation: float = 0.1,
+    *,
+    max_iterations: int = 2000,
+    tolerance: float = 1e-6,
+) -> TransportPlan:
+    """Unbalanced entropic transport: a prototype that fits nothing may send or receive less than its share.
+
+        Q = argmin <Q, C> + (1/lambda) KL(Q || alpha beta^T) + rho (KL(Q 1 || alpha) + KL(Q^T 1 || beta))
+
+    with C = -log P less its smallest entry, so that the best pair is free and the others are measured against it, and
+    uniform alpha, beta. Source: [ours]; solved by POT, with lambda C bounded by 600 against underflow.
+
+    Args:
+        similarity: (K_a, K_b) cosine similarities in [-1, 1].
+        sharpness: lambda > 0.
+        relaxation: rho > 0; towards infinity the plan becomes that of :func:`uniform_transport`.
+        max_iterations: bound on Sinkhorn's iterations, each O(K_a K_b).
+        tolerance: relative change of the scalings, at which the solver stops and counts as converged.
+
+    Returns:
+        The plan; its row and column errors are what the relaxation allowed, no failure. A side without prototypes gives
+        an empty plan that counts as converged.
+
+    Raises:
+        UserError: lambda or rho is not positive, or the similarity is not a finite matrix.
+    """
+    for name, value in (("lambda", sharpness), ("relaxation", relaxation)):
+        if not value > 0:
+            raise UserError(f"the transport's {name} must be positive, not {value}")
+    cost = transport_cost(similarity)
+    if not cost.size:
+        return TransportPlan(np.zeros(cost.shape), True, 0.0, 0.0, 0)
+    alpha, beta = (np.full(n, 1.0 / n) for n in cost.shape)
+    with warnings.catch_warnings():  # POT's word on convergence is in the plan's
+        warnings.simplefilter("ignore", UserWarning)
+        plan, log = ot.unbalanced.sinkhorn_unbalanced(
+            alpha,
+            beta,
+            np.minimum(cost - cost.min(), _LARGEST_EXPONENT / sharpness),
+            1.0 / sharpness,
+            relaxation,
+            method="sinkhorn",  # POT 0.9.7's sinkhorn_stabilized gives plans of mass 1e22 at lambda 100
+            numItermax=max_iterations,
+            stopThr=tolerance,
+            log=True,
+        )
+    described = _described(plan, alpha, beta, np.inf, min(10 * len(log["err"]), max_iterations))
+    return described._replace(converged=described.converged and bool(log["err"][-1] <= tolerance))
 
 
 def exact_transport(similarity: np.ndarray) -> TransportPlan:

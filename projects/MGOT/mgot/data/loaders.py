@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mgot.data.image_set import ImageSet
 from mgot.data.items import Item
+from mgot.data.overlap import incomplete_overlap
 from mgot.data.registered import TwoModalityDataset
 from mgot.data.sampler import CrossModalitySampler
 from mgot.data.transforms import Augmentation
@@ -161,6 +162,7 @@ def build_train_loader(cfg: CfgNode) -> CrossModalityLoader:
             raise UserError(
                 f"{cfg.DATASETS.NAMES[0]} has no {modality} training image: check the data folder's cameras"
             )
+    visible, infrared = _overlapping(cfg, data)
     per_class = cfg.DATALOADER.NUM_INSTANCE
     n_classes, rest = divmod(cfg.SOLVER.IMS_PER_BATCH, 2 * per_class)
     if rest:
@@ -177,8 +179,8 @@ def build_train_loader(cfg: CfgNode) -> CrossModalityLoader:
         world_size=comm.get_world_size(),
     )
     return CrossModalityLoader(
-        data.visible,
-        data.infrared,
+        visible,
+        infrared,
         cfg.INPUT.SIZE_TRAIN,
         sampler,
         build_augmentation(cfg),
@@ -187,6 +189,20 @@ def build_train_loader(cfg: CfgNode) -> CrossModalityLoader:
         skip_unreadable=cfg.MGOT.DATA.SKIP_UNREADABLE,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
     )
+
+
+def _overlapping(cfg: CfgNode, data: TwoModalityDataset) -> tuple[list[Item], list[Item]]:
+    """Training items of both modalities by MGOT.DATA.OVERLAP, with a line on what was left out."""
+    keys = cfg.MGOT.DATA
+    if keys.OVERLAP == 1:
+        return data.visible, data.infrared
+    kept = incomplete_overlap(data.visible, data.infrared, keys.OVERLAP, keys.OVERLAP_DROPS, keys.OVERLAP_SEED)
+    before, after = ({item.identity for item in v} & {item.identity for item in r} for v, r in (data.lists[:2], kept))
+    logger.info(
+        f"MGOT.DATA.OVERLAP {keys.OVERLAP}: {len(after)} of {len(before)} identities keep both modalities;"
+        f" {len(data.visible) - len(kept[0])} visible and {len(data.infrared) - len(kept[1])} infrared images left out"
+    )
+    return kept
 
 
 def build_augmentation(cfg: CfgNode) -> Augmentation:

@@ -8,16 +8,16 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mgot.clustering import Clustering, cluster
+from mgot.clustering import Clustering
 from mgot.data.loaders import EpochLabels
+from mgot.engine.modes import Clusterer
 from mgot.errors import UserError
-from mgot.matching import Matcher, Matching, Prototypes, cross_labels, cross_prototypes
+from mgot.matching import Matcher, Matching, Members, Prototypes, cross_labels, cross_prototypes
 from mgot.memory import MemoryBank, PrototypeMemory, cluster_means
 from mgot.principles import (
     cluster_statistics,
@@ -43,6 +43,7 @@ class EpochState:
         phi_v, phi_r: (K_v, D), (K_r, D) prototypes.
         matching: of these prototypes; None until the matcher ran.
         identity_v, identity_r: (K,) majority identities, for diagnosis and the oracle alone.
+        kept: names of the modalities that gave no cluster and kept the labels of the epoch before.
         seconds: time of each step.
     """
 
@@ -55,6 +56,7 @@ class EpochState:
     identity_v: np.ndarray
     identity_r: np.ndarray
     matching: Matching | None = None
+    kept: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -65,9 +67,9 @@ def label_epoch(
     identities_v: np.ndarray,
     identities_r: np.ndarray,
     previous: EpochState | None,
-    clustering_options: dict[str, Any],
+    clusterer: Clusterer,
 ) -> EpochState:
-    """Cluster each modality and build its prototypes.
+    """Label each modality and build its prototypes.
 
     A modality that gives no cluster keeps the labels of the epoch before, with a warning.
 
@@ -76,16 +78,18 @@ def label_epoch(
         f_v, f_r: features of both training sets.
         identities_v, identities_r: ground truth, for diagnosis alone.
         previous: the state of the epoch before.
-        clustering_options: keyword arguments of :func:`mgot.clustering.cluster`.
+        clusterer: features and identities to clusters; one that learns without labels looks at the features alone.
 
     Raises:
         UserError: a modality gives no cluster and there are no earlier labels.
     """
-    labels, seconds = [], {}
-    for name, features in (("visible", f_v), ("infrared", f_r)):
+    labels, seconds, kept = [], {}, []
+    for name, features, identities in (("visible", f_v, identities_v), ("infrared", f_r, identities_r)):
         start = time.perf_counter()
-        result = cluster(features, **clustering_options)
-        labels.append(_usable(result, name, epoch, previous, clustering_options["eps"]))
+        result = clusterer(features, identities)
+        labels.append(result.labels if result.n_clusters else _earlier(result, name, epoch, previous))
+        if not result.n_clusters:
+            kept.append(name)
         seconds[f"cluster_{name}"] = time.perf_counter() - start
     y_v, y_r = labels
     k_v, k_r = int(y_v.max()) + 1, int(y_r.max()) + 1
@@ -98,17 +102,16 @@ def label_epoch(
         cluster_means(f_r, torch.as_tensor(y_r), k_r),
         majority_identities(y_v, identities_v, k_v),
         majority_identities(y_r, identities_r, k_r),
+        kept=tuple(kept),
         seconds=seconds,
     )
 
 
-def _usable(result: Clustering, name: str, epoch: int, previous: EpochState | None, eps: float) -> np.ndarray:
-    if result.n_clusters:
-        return result.labels
+def _earlier(result: Clustering, name: str, epoch: int, previous: EpochState | None) -> np.ndarray:
     if previous is None:
         raise UserError(
             f"epoch {epoch}: the {name} images form no cluster (all {len(result.labels)} are outliers): raise"
-            f" MGOT.CLUSTER.EPS (now {eps}) or start from better weights (MODEL.WEIGHTS, MODEL.BACKBONE.PRETRAIN_PATH)"
+            " MGOT.CLUSTER.EPS or start from better weights (MODEL.WEIGHTS, MODEL.BACKBONE.PRETRAIN_PATH)"
         )
     logger.warning(f"epoch {epoch}: the {name} images form no cluster; the labels of the epoch before are kept")
     return getattr(previous.labels, name)
@@ -117,7 +120,8 @@ def _usable(result: Clustering, name: str, epoch: int, previous: EpochState | No
 def match_epoch(state: EpochState, matcher: Matcher) -> None:
     """Match the prototypes of both modalities and keep the matching in the state."""
     start = time.perf_counter()
-    prototypes = Prototypes(state.phi_v.numpy(), state.phi_r.numpy(), state.identity_v, state.identity_r)
+    members = Members(state.f_v.numpy(), state.f_r.numpy(), state.labels.visible, state.labels.infrared)
+    prototypes = Prototypes(state.phi_v.numpy(), state.phi_r.numpy(), state.identity_v, state.identity_r, members)
     state.matching = matcher(prototypes)
     state.seconds["match"] = time.perf_counter() - start
     plan = state.matching.transport
@@ -163,6 +167,7 @@ def describe_epoch(
     assert matching is not None
     scalars: dict[str, float] = {"epoch": float(state.epoch)}
     for name, y in (("visible", state.labels.visible), ("infrared", state.labels.infrared)):
+        scalars[f"{name}/labels_kept"] = float(name in state.kept)
         scalars.update({f"{name}/{key}": value for key, value in cluster_statistics(y).items()})
     phi_c = cross_prototypes(state.phi_v, state.phi_r, matching)
     for x, features in (("v", state.f_v), ("r", state.f_r)):

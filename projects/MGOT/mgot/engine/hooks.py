@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from mgot.data.loaders import build_ordered_loader
 from mgot.diagnostics.images import add_rankings
 from mgot.engine.epoch import EpochState, build_bank, describe_epoch, label_epoch, match_epoch
 from mgot.engine.extraction import extract
+from mgot.engine.modes import Clusterer
 from mgot.engine.results import ResultsFile, format_rows
 from mgot.matching import Matcher, cross_labels
 from mgot.modeling.heads import StepFeatures
@@ -29,13 +31,13 @@ class ClusteringHook(HookBase):
     """At each epoch's start: extract both training sets, cluster each modality, build its prototypes.
 
     Args:
-        options: keyword arguments of :func:`mgot.clustering.cluster`.
+        clusterer: features and identities to clusters.
         batch_size: images of one extraction batch.
         num_workers: decoding processes of the extraction.
     """
 
-    def __init__(self, options: dict[str, Any], batch_size: int, num_workers: int) -> None:
-        self._options = options
+    def __init__(self, clusterer: Clusterer, batch_size: int, num_workers: int) -> None:
+        self._clusterer = clusterer
         self._batch_size, self._num_workers = batch_size, num_workers
 
     def before_epoch(self) -> None:
@@ -53,7 +55,7 @@ class ClusteringHook(HookBase):
             truth[:n_visible],
             truth[n_visible:],
             trainer.epoch_state,
-            self._options,
+            self._clusterer,
         )
         state.seconds["extract"] = seconds
         trainer.previous_state, trainer.epoch_state = trainer.epoch_state, state
@@ -122,11 +124,12 @@ class StageResultsHook(HookBase):
         results: where the rows go.
         cross_start: first epoch of the cross-modality stage.
         period: TEST.EVAL_PERIOD; 0 scores at the stages' ends alone.
+        stages: of "initial", "intra" and "final", those to score.
     """
 
-    def __init__(self, results: ResultsFile, *, cross_start: int, period: int) -> None:
+    def __init__(self, results: ResultsFile, *, cross_start: int, period: int, stages: Sequence[str]) -> None:
         self._results = results
-        self._cross_start, self._period = cross_start, period
+        self._cross_start, self._period, self._stages = cross_start, period, stages
         self._stage_began = time.perf_counter()
 
     def before_train(self) -> None:
@@ -142,16 +145,19 @@ class StageResultsHook(HookBase):
             self._score("intra")
         elif self._period > 0 and done % self._period == 0:
             rows = self.trainer.score()
-            logger.info(f"epoch {self.trainer.epoch:3d} scored\n{format_rows(rows)}")
+            table = format_rows(rows, self._results.content["ground_truth"])
+            logger.info(f"epoch {self.trainer.epoch:3d} scored\n{table}")
 
     def _score(self, stage: str) -> None:
+        if stage not in self._stages:
+            return
         rows = self.trainer.score()
         now = time.perf_counter()
         self._results.add(stage, rows, now - self._stage_began)
         if self.trainer.rankings:
             add_rankings(self._results.path.parent, stage, self.trainer.rankings)
         self._stage_began = now
-        logger.info(format_rows([{"stage": stage, **row} for row in rows]))
+        logger.info(format_rows([{"stage": stage, **row} for row in rows], self._results.content["ground_truth"]))
 
 
 class EpochWriter(PeriodicWriter):

@@ -14,6 +14,9 @@ from mgot.files import write_atomically
 _COLUMNS = {"stage": "stage", "protocol": "protocol", "rank1": "Rank-1", "rank1_std": "+-", "rank5": "Rank-5",
             "rank10": "Rank-10", "rank20": "Rank-20", "mAP": "mAP", "mINP": "mINP",
             "draws": "draws", "flip": "flip"}  # fmt: skip
+STAGES = ("initial", "intra", "final")
+# What every table says of a training that used more than the images.
+GROUND_TRUTH_MARK = "ground truth, diagnosis only"
 
 
 class ResultsFile:
@@ -40,7 +43,8 @@ class ResultsFile:
         write_atomically(self.path, json.dumps(self.content, indent=2) + "\n")
 
 
-def format_rows(rows: Sequence[dict[str, Any]]) -> str:
-    """The table of some rows, figures in percent with two decimals."""
+def format_rows(rows: Sequence[dict[str, Any]], ground_truth: str = "") -> str:
+    """The table of some rows, figures in percent with two decimals; marked where training used the ground truth."""
     body = [[row.get(key, "") for key in _COLUMNS] for row in rows]
-    return tabulate(body, headers=list(_COLUMNS.values()), tablefmt="pipe", floatfmt=".2f")
+    table = tabulate(body, headers=list(_COLUMNS.values()), tablefmt="pipe", floatfmt=".2f")
+    return f"{table}\n{GROUND_TRUTH_MARK}: {ground_truth}" if ground_truth else table

@@ -32,8 +32,9 @@ def train(cfg: CfgNode, *, resume: bool) -> None:
         logger.info(f"{cfg.OUTPUT_DIR} holds a finished training of {trainer.start_epoch} epochs: nothing left to do")
     if comm.is_main_process():
         path = Path(cfg.OUTPUT_DIR) / "results.json"
-        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-        logger.info(f"\n{format_rows(rows)}\n{time.perf_counter() - start:.0f} s; results in {path}")
+        results = json.loads(path.read_text(encoding="utf-8"))
+        table = format_rows(results["rows"], results.get("ground_truth", ""))
+        logger.info(f"\n{table}\n{time.perf_counter() - start:.0f} s; results in {path}")
 
 
 def _set_aside(folder: Path) -> None:
@@ -54,16 +55,19 @@ def evaluate(cfg: CfgNode) -> None:
         raise UserError("--eval-only needs a checkpoint: add MODEL.WEIGHTS <OUTPUT_DIR>/model_final.pth")
     start = time.perf_counter()
     model = MGOTTrainer.build_model(cfg)
-    _refuse_other_split(cfg, AtomicCheckpointer(model).load(cfg.MODEL.WEIGHTS))
+    checkpoint = AtomicCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+    _refuse_other_split(cfg, checkpoint)
     rows = MGOTTrainer.test(cfg, model).get("rows", [])
     if comm.is_main_process():
         folder = Path(cfg.OUTPUT_DIR)
         if (folder / "results.json").exists():
             folder = folder / "evaluation"
             folder.mkdir(exist_ok=True)
-        results = ResultsFile(folder / "results.json", describe_run(cfg), fresh=True)
+        ground_truth = checkpoint.get("about", {}).get("ground_truth", "")
+        about = {**describe_run(cfg), "ground_truth": ground_truth}
+        results = ResultsFile(folder / "results.json", about, fresh=True)
         results.add("final", rows, time.perf_counter() - start)
-        logger.info(f"{format_rows(results.content['rows'])}\nresults in {results.path}")
+        logger.info(f"{format_rows(results.content['rows'], ground_truth)}\nresults in {results.path}")
 
 
 def _refuse_other_split(cfg: CfgNode, checkpoint: dict[str, Any]) -> None:

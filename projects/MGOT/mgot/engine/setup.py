@@ -22,6 +22,9 @@ from fastreid.utils.logger import setup_logger
 
 from mgot.config import add_mgot_config
 from mgot.data.image_set import CACHES
+from mgot.data.overlap import DROPS
+from mgot.engine.modes import MODES, add_matcher_keys
+from mgot.engine.results import STAGES
 from mgot.errors import UserError
 from mgot.matching import MATCHERS, SUPPLIES
 from mgot.modeling.precision import PRECISIONS
@@ -30,9 +33,10 @@ logger = logging.getLogger("mgot")
 
 
 def default_config() -> CfgNode:
-    """The host's defaults with MGOT's keys."""
+    """The host's defaults with MGOT's keys, those of matchers from outside included."""
     cfg = get_cfg()
     add_mgot_config(cfg)
+    add_matcher_keys(cfg)
     return cfg
 
 
@@ -116,7 +120,10 @@ def check_config(cfg: CfgNode) -> None:
         UserError: naming the key and what it may be.
     """
     mgot = cfg.MGOT
+    stages = set(mgot.TEST.STAGES)
     rules: list[tuple[str, Any, bool, str]] = [
+        ("MGOT.MODE", mgot.MODE, mgot.MODE in MODES, f"one of {MODES}"),
+        ("MGOT.TEST.STAGES", mgot.TEST.STAGES, {"final"} <= stages <= set(STAGES), f"of {STAGES}, 'final' always"),
         ("MGOT.CROSS_START_EPOCH", mgot.CROSS_START_EPOCH, mgot.CROSS_START_EPOCH >= 0, "0 or more"),
         ("MGOT.ITERS_PER_EPOCH", mgot.ITERS_PER_EPOCH, mgot.ITERS_PER_EPOCH >= 1, "1 or more"),
         ("MGOT.PRECISION", mgot.PRECISION, mgot.PRECISION in PRECISIONS, f"one of {PRECISIONS}"),
@@ -130,6 +137,11 @@ def check_config(cfg: CfgNode) -> None:
         ("MGOT.MATCHER.LAMBDA", mgot.MATCHER.LAMBDA, mgot.MATCHER.LAMBDA > 0, "more than 0"),
         ("MGOT.MATCHER.SUPPLY", mgot.MATCHER.SUPPLY, mgot.MATCHER.SUPPLY in SUPPLIES, f"one of {SUPPLIES}"),
         ("MGOT.MATCHER.MAX_ITERATIONS", mgot.MATCHER.MAX_ITERATIONS, mgot.MATCHER.MAX_ITERATIONS >= 1, "1 or more"),
+        ("MGOT.MATCHER.RELAXATION", mgot.MATCHER.RELAXATION, mgot.MATCHER.RELAXATION > 0, "more than 0"),
+        ("MGOT.MATCHER.MIN_MASS", mgot.MATCHER.MIN_MASS, 0 <= mgot.MATCHER.MIN_MASS < 1, "in [0, 1)"),
+        ("MGOT.DATA.OVERLAP", mgot.DATA.OVERLAP, 0 <= mgot.DATA.OVERLAP <= 1, "in [0, 1]"),
+        ("MGOT.DATA.OVERLAP_DROPS", mgot.DATA.OVERLAP_DROPS, mgot.DATA.OVERLAP_DROPS in DROPS, f"one of {DROPS}"),
+        ("MGOT.DATA.OVERLAP_SEED", mgot.DATA.OVERLAP_SEED, mgot.DATA.OVERLAP_SEED >= 0, "0 or more"),
         ("MGOT.DEN.REVERSAL_ITERS", mgot.DEN.REVERSAL_ITERS, mgot.DEN.REVERSAL_ITERS >= 1, "1 or more"),
         ("MGOT.DEN.DROPOUT", mgot.DEN.DROPOUT, 0 <= mgot.DEN.DROPOUT < 1, "in [0, 1)"),
         ("MGOT.AUG.GRAY_PROB", mgot.AUG.GRAY_PROB, 0 <= mgot.AUG.GRAY_PROB <= 1, "in [0, 1]"),

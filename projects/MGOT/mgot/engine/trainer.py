@@ -37,11 +37,11 @@ from mgot.engine.hooks import (
     ProgressHook,
     StageResultsHook,
 )
+from mgot.engine.modes import build_clusterer, build_matcher, cross_start_epoch, ground_truth_used
 from mgot.engine.optimizer import build_fused_optimizer
 from mgot.engine.results import ResultsFile
 from mgot.engine.step import StepTrainer
 from mgot.evaluation.evaluator import CrossModalityEvaluator
-from mgot.matching import MATCHERS, Matcher
 from mgot.modeling import DEN, MGOTHead
 
 logger = logging.getLogger("mgot")
@@ -120,20 +120,10 @@ class MGOTTrainer(DefaultTrainer):
         self.iters_per_epoch = cfg.MGOT.ITERS_PER_EPOCH
         self.max_iter = self.max_epoch * self.iters_per_epoch
         hosts = [hook for hook in super().build_hooks() if not isinstance(hook, EvalHook | PeriodicWriter)]
-        cluster, loss, cross_start = cfg.MGOT.CLUSTER, cfg.MGOT.LOSS, cfg.MGOT.CROSS_START_EPOCH
+        loss, cross_start = cfg.MGOT.LOSS, cross_start_epoch(cfg)
         results = ResultsFile(Path(cfg.OUTPUT_DIR) / "results.json", describe_run(cfg))
         ours = [
-            ClusteringHook(
-                {
-                    "k1": cluster.K1,
-                    "k2": cluster.K2,
-                    "eps": cluster.EPS,
-                    "min_samples": cluster.MIN_SAMPLES,
-                    "search": cluster.SEARCH,
-                },
-                cfg.TEST.IMS_PER_BATCH,
-                cfg.DATALOADER.NUM_WORKERS,
-            ),
+            ClusteringHook(build_clusterer(cfg), cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS),
             OTPAHook(
                 build_matcher(cfg),
                 cross_start=cross_start,
@@ -146,7 +136,9 @@ class MGOTTrainer(DefaultTrainer):
             *([RecordHook(Path(cfg.OUTPUT_DIR), cross_start=cross_start)] if cfg.MGOT.DIAGNOSTICS else []),
             ProgressHook(),
             SummaryHook(cfg.SOLVER.IMS_PER_BATCH, cross_start=cross_start),
-            StageResultsHook(results, cross_start=cross_start, period=cfg.TEST.EVAL_PERIOD),
+            StageResultsHook(
+                results, cross_start=cross_start, period=cfg.TEST.EVAL_PERIOD, stages=cfg.MGOT.TEST.STAGES
+            ),
         ]
         writers = [EpochWriter(self.build_writers())] if comm.is_main_process() else []
         return hosts[:2] + ours + hosts[2:] + writers
@@ -206,25 +198,13 @@ class MGOTTrainer(DefaultTrainer):
         return OrderedDict(rows=rows, rankings=rankings) if comm.is_main_process() else OrderedDict()
 
 
-def build_matcher(cfg: CfgNode) -> Matcher:
-    """The matcher that MGOT.MATCHER.NAME names, with the keys it takes."""
-    keys = cfg.MGOT.MATCHER
-    if keys.NAME == "otpa":
-        return MATCHERS["otpa"](
-            sharpness=keys.LAMBDA,
-            uniform_prior=keys.UNIFORM_PRIOR,
-            opposite_transport=keys.OPPOSITE_TRANSPORT,
-            supply=keys.SUPPLY,
-            max_iterations=keys.MAX_ITERATIONS,
-        )
-    return MATCHERS[keys.NAME](supply=keys.SUPPLY)
-
-
 def describe_training_set(cfg: CfgNode) -> dict[str, Any]:
-    """What a checkpoint says of the data that it was trained on: the data set, and RegDB's split."""
+    """What a checkpoint says of its training: the data set, RegDB's split, and what it took from the ground truth."""
     about: dict[str, Any] = {"dataset": cfg.DATASETS.NAMES[0]}
     if cfg.DATASETS.NAMES[0] == "RegDB":
         about["split"] = cfg.MGOT.TEST.REGDB_TRIAL
+    if ground_truth_used(cfg):
+        about["ground_truth"] = ground_truth_used(cfg)
     return about
 
 
@@ -232,7 +212,9 @@ def describe_run(cfg: CfgNode) -> dict[str, Any]:
     """What holds for every row of a run's results."""
     return {
         "flip": bool(cfg.TEST.FLIP.ENABLED),
+        "mode": cfg.MGOT.MODE,
         "matcher": cfg.MGOT.MATCHER.NAME,
+        "ground_truth": ground_truth_used(cfg),
         "seed": cfg.SEED,
         "config": "config.yaml",
         "checkpoint": cfg.MODEL.WEIGHTS or "model_final.pth",

@@ -1,0 +1,49 @@
+"""Matching the clusters of one modality to those of the other, behind one signature and a registry.
+
+A matcher is called with :class:`Prototypes` and returns a :class:`Matching`; MGOT.MATCHER.NAME chooses it.
+"""
+
+from mgot.matching.base import (
+    MATCHERS,
+    SUPPLIES,
+    UNMATCHED,
+    Matcher,
+    Matching,
+    Members,
+    Prototypes,
+    argmax_both_ways,
+    correspondence,
+    nothing_matched,
+    register_matcher,
+)
+from mgot.matching.cross import cross_labels, cross_prototypes
+from mgot.matching.hungarian import Hungarian
+from mgot.matching.oracle import Oracle
+from mgot.matching.otpa import OTPA
+from mgot.matching.plain import Nearest, Sinkhorn
+from mgot.matching.unbalanced import Unbalanced
+from mgot.matching.vote import Vote, instance_votes
+
+__all__ = [
+    "MATCHERS",
+    "OTPA",
+    "SUPPLIES",
+    "UNMATCHED",
+    "Hungarian",
+    "Matcher",
+    "Matching",
+    "Members",
+    "Nearest",
+    "Oracle",
+    "Prototypes",
+    "Sinkhorn",
+    "Unbalanced",
+    "Vote",
+    "argmax_both_ways",
+    "correspondence",
+    "cross_labels",
+    "cross_prototypes",
+    "instance_votes",
+    "nothing_matched",
+    "register_matcher",
+]

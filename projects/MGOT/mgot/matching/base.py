@@ -1,0 +1,130 @@
+"""What every matcher shares: what it may look at, what it returns, and the registry it joins.
+
+Letters: Phi prototypes (K, D); S = Phi_v Phi_r^T; P = (S+1)/2; Q transport plan; v visible, r infrared. *Supply* is the
+modality that moves first, *demand* the one that receives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from mgot.errors import UserError
+from mgot.transport import TransportPlan, probability
+
+UNMATCHED = -1
+SUPPLIES = ("visible", "infrared")
+
+
+class Members(NamedTuple):
+    """The images behind the prototypes.
+
+    Attributes:
+        f_v, f_r: (N_v, D), (N_r, D) L2-normalised features.
+        y_v, y_r: (N_v,), (N_r,) cluster of each image, -1 = outlier.
+    """
+
+    f_v: np.ndarray
+    f_r: np.ndarray
+    y_v: np.ndarray
+    y_r: np.ndarray
+
+    def sizes(self) -> tuple[np.ndarray, np.ndarray]:
+        """(K_v,), (K_r,) number of images in each cluster."""
+        return np.bincount(self.y_v[self.y_v >= 0]), np.bincount(self.y_r[self.y_r >= 0])
+
+
+class Prototypes(NamedTuple):
+    """What a matcher may look at.
+
+    Attributes:
+        visible: (K_v, D) L2-normalised prototypes.
+        infrared: (K_r, D) L2-normalised prototypes.
+        identity_v: (K_v,) majority ground-truth identity of each cluster; for the oracle alone.
+        identity_r: (K_r,) the same for infrared.
+        members: the images that the prototypes stand for, where the caller has them.
+    """
+
+    visible: np.ndarray
+    infrared: np.ndarray
+    identity_v: np.ndarray | None = None
+    identity_r: np.ndarray | None = None
+    members: Members | None = None
+
+    @property
+    def similarity(self) -> np.ndarray:
+        """S, (K_v, K_r)."""
+        return self.visible @ self.infrared.T
+
+
+class Matching(NamedTuple):
+    """A correspondence of clusters.
+
+    Attributes:
+        v2r: (K_v,) int64 infrared cluster of each visible one, UNMATCHED where there is none.
+        r2v: (K_r,) int64 visible cluster of each infrared one, UNMATCHED where there is none.
+        scores: (K_v, K_r) what the choice was made from: the plan, P, or votes.
+        supply: "visible" or "infrared"; the other side's clusters index the shared label space.
+        unassigned: (n,) demand clusters that no supply cluster took.
+        transport: the plan with its errors, where a transport was solved.
+    """
+
+    v2r: np.ndarray
+    r2v: np.ndarray
+    scores: np.ndarray
+    supply: str
+    unassigned: np.ndarray
+    transport: TransportPlan | None = None
+
+
+class Matcher(Protocol):
+    """Anything that turns prototypes into a matching; see :data:`MATCHERS`."""
+
+    def __call__(self, prototypes: Prototypes) -> Matching: ...
+
+
+MATCHERS: dict[str, type] = {}
+M = TypeVar("M", bound=type)
+
+
+def register_matcher(name: str) -> Callable[[M], M]:
+    """Class decorator: make a matcher known under ``name``, the value of the key MGOT.MATCHER.NAME.
+
+    The fields of a matcher that is a dataclass become keys: ``min_size`` is set by MGOT.MATCHER.MIN_SIZE.
+    """
+
+    def register(cls: M) -> M:
+        if name in MATCHERS:
+            raise UserError(f"a matcher named '{name}' is registered already: choose another name")
+        MATCHERS[name] = cls
+        return cls
+
+    return register
+
+
+def check_supply(supply: str) -> None:
+    """Raise UserError for a supply that is no modality."""
+    if supply not in SUPPLIES:
+        raise UserError(f"the supply must be one of {SUPPLIES}, not '{supply}'")
+
+
+def correspondence(
+    v2r: np.ndarray, r2v: np.ndarray, scores: np.ndarray, supply: str, transport: TransportPlan | None = None
+) -> Matching:
+    """The matching of two tables, with the demand clusters that no supply cluster took."""
+    forward, backward = (v2r, r2v) if supply == "visible" else (r2v, v2r)
+    return Matching(v2r, r2v, scores, supply, np.setdiff1d(np.arange(len(backward)), forward), transport)
+
+
+def argmax_both_ways(scores: np.ndarray, supply: str, transport: TransportPlan | None = None) -> Matching:
+    """Each cluster of both modalities takes its best of the other by (K_v, K_r) scores, nobody minding the others."""
+    return correspondence(scores.argmax(axis=1), scores.argmax(axis=0), scores, supply, transport)
+
+
+def nothing_matched(prototypes: Prototypes, supply: str) -> Matching:
+    """The matching where a modality has no cluster: whatever the other one has is UNMATCHED."""
+    scores = probability(prototypes.similarity)
+    n_v, n_r = scores.shape
+    return correspondence(np.full(n_v, UNMATCHED), np.full(n_r, UNMATCHED), scores, supply)

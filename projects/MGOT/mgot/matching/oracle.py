@@ -1,0 +1,54 @@
+"""The matcher that knows the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mgot.errors import UserError
+from mgot.matching.base import (
+    UNMATCHED,
+    Matching,
+    Prototypes,
+    check_supply,
+    correspondence,
+    nothing_matched,
+    register_matcher,
+)
+from mgot.transport import probability
+
+
+@register_matcher("oracle")
+@dataclass(frozen=True)
+class Oracle:
+    """Matches by ground truth: an upper bound for diagnosis, never a result of the method.
+
+    A cluster is matched to the other side's most similar cluster of the same majority identity; UNMATCHED where there
+    is none.
+
+    Args:
+        supply: which side's clusters carry the labels of the other's.
+
+    Raises:
+        UserError: the prototypes come without identities.
+    """
+
+    supply: str = "visible"
+
+    def __post_init__(self) -> None:
+        check_supply(self.supply)
+
+    def __call__(self, prototypes: Prototypes) -> Matching:
+        similarity = prototypes.similarity
+        if prototypes.identity_v is None or prototypes.identity_r is None:
+            raise UserError(
+                "MGOT.MATCHER.NAME 'oracle' needs ground-truth identities: choose 'otpa' for unlabelled data"
+            )
+        if not similarity.size:
+            return nothing_matched(prototypes, self.supply)
+        same = prototypes.identity_v[:, None] == prototypes.identity_r[None, :]
+        scores = np.where(same, probability(similarity), 0.0)
+        v2r = np.where(same.any(axis=1), np.where(same, similarity, -np.inf).argmax(axis=1), UNMATCHED)
+        r2v = np.where(same.any(axis=0), np.where(same, similarity, -np.inf).argmax(axis=0), UNMATCHED)
+        return correspondence(v2r, r2v, scores, self.supply)

@@ -1,0 +1,74 @@
+"""Matchers that take an argmax in both directions: with a transport plan, and without one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mgot.matching.base import (
+    Matching,
+    Prototypes,
+    argmax_both_ways,
+    check_supply,
+    nothing_matched,
+    register_matcher,
+)
+from mgot.transport import probability, uniform_transport
+
+
+@register_matcher("sinkhorn")
+@dataclass(frozen=True)
+class Sinkhorn:
+    """The transport plan's argmax in both directions, without repair.
+
+        v2r[i] = argmax_j Q_ij;   r2v[j] = argmax_i Q_ij
+
+    with the Q of :func:`mgot.transport.uniform_transport`. It differs from OTPA in the way back: a demand
+    cluster looks at all supply clusters, not at those alone that took it. Source: [field], RPNR's setting.
+
+    Args:
+        sharpness: lambda.
+        supply: the other modality's clusters index the shared label space.
+        max_iterations: bound on Sinkhorn's iterations.
+
+    A side without clusters leaves the other UNMATCHED; otherwise every cluster of both sides is matched.
+    """
+
+    sharpness: float = 25.0
+    supply: str = "visible"
+    max_iterations: int = 2000
+
+    def __post_init__(self) -> None:
+        check_supply(self.supply)
+
+    def __call__(self, prototypes: Prototypes) -> Matching:
+        similarity = prototypes.similarity
+        if not similarity.size:
+            return nothing_matched(prototypes, self.supply)
+        plan = uniform_transport(similarity, self.sharpness, max_iterations=self.max_iterations)
+        return argmax_both_ways(plan.plan, self.supply, plan)
+
+
+@register_matcher("nearest")
+@dataclass(frozen=True)
+class Nearest:
+    """Each cluster's most similar one of the other modality, with no regard to what others take.
+
+        v2r[i] = argmax_j P_ij;   r2v[j] = argmax_i P_ij
+
+    The degraded solution of the paper's Fig. 3, in both directions [paper].
+
+    Args:
+        supply: the other modality's clusters index the shared label space.
+
+    A side without clusters leaves the other UNMATCHED; otherwise every cluster of both sides is matched.
+    """
+
+    supply: str = "visible"
+
+    def __post_init__(self) -> None:
+        check_supply(self.supply)
+
+    def __call__(self, prototypes: Prototypes) -> Matching:
+        if not prototypes.similarity.size:
+            return nothing_matched(prototypes, self.supply)
+        return argmax_both_ways(probability(prototypes.similarity), self.supply)

@@ -1,0 +1,87 @@
+"""Matching by the votes of single images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mgot.errors import UserError
+from mgot.matching.base import (
+    UNMATCHED,
+    Matching,
+    Members,
+    Prototypes,
+    check_supply,
+    correspondence,
+    nothing_matched,
+    register_matcher,
+)
+
+_BLOCK = 8192
+
+
+@register_matcher("vote")
+@dataclass(frozen=True)
+class Vote:
+    """Greedy matching by instance votes.
+
+        W_ij = |images of visible cluster i whose nearest infrared prototype is j|
+             + |images of infrared cluster j whose nearest visible prototype is i|
+
+    The pair of free clusters with the most votes is matched first, the more similar of equals, until no pair of free
+    clusters has a vote; a cluster left over takes the one that it shares most votes with, free or not. Source: [field],
+    ADCA's idea of count priority; that both modalities vote is [ours].
+
+    Args:
+        supply: the other modality's clusters index the shared label space.
+
+    A side without clusters leaves the other UNMATCHED; otherwise every cluster of both sides is matched.
+
+    Raises:
+        UserError: the prototypes come without their members.
+    """
+
+    supply: str = "visible"
+
+    def __post_init__(self) -> None:
+        check_supply(self.supply)
+
+    def __call__(self, prototypes: Prototypes) -> Matching:
+        if prototypes.members is None:
+            raise UserError("MGOT.MATCHER.NAME 'vote' needs the members of the clusters: pass Prototypes.members")
+        if not prototypes.similarity.size:
+            return nothing_matched(prototypes, self.supply)
+        votes = instance_votes(prototypes.visible, prototypes.infrared, prototypes.members)
+        v2r, r2v = _greedy(votes, prototypes.similarity)
+        return correspondence(v2r, r2v, votes.astype(np.float64), self.supply)
+
+
+def instance_votes(phi_v: np.ndarray, phi_r: np.ndarray, members: Members) -> np.ndarray:
+    """W, (K_v, K_r) int64; (K_v, D), (K_r, D) prototypes, at least one of each. Outliers do not vote."""
+    votes = np.zeros((len(phi_v), len(phi_r)), dtype=np.int64)
+    for (own, nearest), table in (
+        (_ballots(members.f_v, members.y_v, phi_r), votes),
+        (_ballots(members.f_r, members.y_r, phi_v), votes.T),
+    ):
+        np.add.at(table, (own, nearest), 1)
+    return votes
+
+
+def _ballots(f: np.ndarray, y: np.ndarray, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(cluster, nearest prototype) of each image that is no outlier."""
+    voters = np.flatnonzero(y >= 0)
+    blocks = np.split(voters, range(_BLOCK, len(voters), _BLOCK))
+    return y[voters], np.concatenate([(f[block] @ phi.T).argmax(axis=1) for block in blocks])
+
+
+def _greedy(votes: np.ndarray, similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    v2r, r2v = np.full(votes.shape[0], UNMATCHED), np.full(votes.shape[1], UNMATCHED)
+    rows, columns = np.nonzero(votes)
+    for k in np.lexsort((-similarity[rows, columns], -votes[rows, columns])):
+        i, j = rows[k], columns[k]
+        if v2r[i] == UNMATCHED and r2v[j] == UNMATCHED:
+            v2r[i], r2v[j] = j, i
+    preference = votes + (similarity + 1.0) / 4.0  # below one vote: similarity decides between equal votes alone
+    v2r = np.where(v2r == UNMATCHED, preference.argmax(axis=1), v2r)
+    return v2r, np.where(r2v == UNMATCHED, preference.argmax(axis=0), r2v)
