@@ -50,6 +50,7 @@ def test_features_are_those_that_the_evaluation_scores(tmp_path: Path) -> None:
     assert embedder.facts == facts
     assert facts == ModelFacts((64, 32), 256, 17, True, False, "build_slim_resnet_backbone 10x", "weights.pth")
     model = build_model(cfg).eval()
+    model.precision = torch.float32  # demo.yml's is bfloat16
     model.load_state_dict(torch.load(tmp_path / "weights.pth", weights_only=True)["model"])
     for n in (1, 3, 8):
         x = torch.from_numpy(images(n))

@@ -54,7 +54,8 @@ def export_onnx(cfg: CfgNode, output: str | Path, *, opset: int = DEFAULT_OPSET)
     """Write the retrieval model of ``cfg`` with the weights of MODEL.WEIGHTS, and check the file.
 
     Source: [ours]. The batch is dynamic; height and width are INPUT.SIZE_TEST's. The file appears under its name only
-    after onnxruntime's features agree with PyTorch's to 1e-4 on random images, for two sizes of batch.
+    after onnxruntime's features agree with PyTorch's to 1e-4 on random images, for two sizes of batch. The graph
+    computes in float32, whatever MGOT.PRECISION says.
 
     Returns:
         What the file's metadata says.
@@ -69,6 +70,7 @@ def export_onnx(cfg: CfgNode, output: str | Path, *, opset: int = DEFAULT_OPSET)
     if not cfg.MODEL.WEIGHTS:
         raise UserError("MODEL.WEIGHTS: name the checkpoint to export, such as <OUTPUT_DIR>/model_final.pth")
     network = build_model(cfg)
+    network.precision = torch.float32  # onnxruntime has no convolution in bfloat16
     AtomicCheckpointer(network).load(cfg.MODEL.WEIGHTS)
     model = RetrievalModel(network.eval(), flip=cfg.TEST.FLIP.ENABLED).cpu().eval()
     size = (int(cfg.INPUT.SIZE_TEST[0]), int(cfg.INPUT.SIZE_TEST[1]))
