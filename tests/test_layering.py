@@ -20,7 +20,7 @@ LAYERS = (
     {"transport"},
     {"losses", "memory", "clustering", "matching", "principles"},
     {"config", "evaluation", "modeling", "data", "diagnostics", "onnx_model"},
-    {"engine", "comparison"},
+    {"engine", "comparison", "pictures", "report"},
 )
 CORE = LAYERS[1] | LAYERS[2]
 CORE_LIBRARIES = {"torch", "numpy", "scipy", "sklearn", "ot", "faiss", "numba"}

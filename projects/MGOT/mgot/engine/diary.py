@@ -82,10 +82,10 @@ class SummaryHook(HookBase):
 
     def __init__(self, images: int, *, cross_start: int) -> None:
         self._images, self._cross_start = images, cross_start
-        self._began = 0.0
+        self._began, self._first = 0.0, 0
 
     def before_epoch(self) -> None:
-        self._began = time.perf_counter()
+        self._began, self._first = time.perf_counter(), self.trainer.iter
 
     def after_epoch(self) -> None:
         trainer = self.trainer
@@ -93,8 +93,7 @@ class SummaryHook(HookBase):
         rate = self._images * trainer.iters_per_epoch / max(seconds, 1e-9)
         trainer.storage.put_scalars(**{"seconds/train": seconds, "images_per_second": rate}, smoothing_hint=False)
         latest = trainer.storage.latest_with_smoothing_hint(trainer.iters_per_epoch)
-        first = trainer.iter - trainer.iters_per_epoch + 1
-        scalars = {name: value for name, (value, iteration) in latest.items() if iteration >= first}
+        scalars = {name: value for name, (value, iteration) in latest.items() if iteration >= self._first}
         logger.info(epoch_line(trainer.epoch, "cross" if trainer.epoch >= self._cross_start else "intra", scalars))
 
 

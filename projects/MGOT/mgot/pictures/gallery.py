@@ -1,0 +1,89 @@
+"""All pictures of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mgot.comparison.runs import Run, read_run
+from mgot.diagnostics.record import FOLDER, EpochRecord, read_record, record_path, recorded_epochs
+from mgot.errors import UserError
+from mgot.pictures.curves import draw_curves
+from mgot.pictures.degraded import draw_degraded
+from mgot.pictures.distances import draw_distances
+from mgot.pictures.feature_map import Truth, draw_feature_maps
+from mgot.pictures.plan import draw_plans
+from mgot.pictures.sizes import draw_sizes
+from mgot.pictures.style import save
+from mgot.progress import progress
+
+DEFAULT_LAMBDA = 25.0
+
+
+def read_truth(run: Path) -> Truth:
+    """Identities of the training images, from the run's images.json.
+
+    Raises:
+        UserError: the file is missing or is not what a run writes.
+    """
+    path = run / FOLDER / "images.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Truth(*(np.array(content[name]["identities"], dtype=np.int64) for name in ("visible", "infrared")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error}): it comes with the records of a run") from None
+
+
+def first_and(run: Path, epoch: int | None) -> list[EpochRecord]:
+    """The first record and that of ``epoch`` (None: the last), or one where they are the same.
+
+    Raises:
+        UserError: there are no records, or none of that epoch.
+    """
+    epochs = recorded_epochs(run)
+    if not epochs:
+        raise UserError(f"{run} holds no {FOLDER}/epoch_*.npz: train with MGOT.DIAGNOSTICS True, which is the default")
+    wanted = epochs[-1] if epoch is None else epoch
+    if wanted not in epochs:
+        raise UserError(f"--epoch {wanted}: {run} has records of epochs {', '.join(map(str, epochs))}")
+    return [read_record(record_path(run, each)) for each in dict.fromkeys((epochs[0], wanted))]
+
+
+def recorded_sharpness(run: Run) -> float:
+    """lambda of the run's config; the default where it is not recorded."""
+    return float(run.config.get("MGOT.MATCHER.LAMBDA", DEFAULT_LAMBDA))
+
+
+def draw_run(folder: Path, output: Path, epoch: int | None = None) -> list[Path]:
+    """Draw every picture of a run: its first epoch and another one beside each other, and its curves.
+
+    Args:
+        folder: the run's OUTPUT_DIR.
+        output: where the PNG and SVG files go.
+        epoch: the other one; None for the last that was recorded.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: the folder is no run's, holds no records, or none of that epoch.
+    """
+    run, records, truth = read_run(folder, folder.name), first_and(folder, epoch), read_truth(folder)
+    pictures: dict[str, Callable[[], Figure | None]] = {
+        "plan": lambda: draw_plans(records),
+        "degraded": lambda: draw_degraded(records, recorded_sharpness(run)),
+        "features": lambda: draw_feature_maps(records, truth),
+        "sizes": lambda: draw_sizes(records),
+        "distances": lambda: draw_distances(records),
+        "curves": lambda: draw_curves(run),
+    }
+    files = []
+    for name, draw in progress(list(pictures.items()), "draw"):
+        figure = draw()
+        if figure is not None:
+            files += save(figure, output, name)
+    return files

@@ -1,0 +1,138 @@
+"""The pictures: what they put where, and that a command draws all of them or says why not."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mgot.comparison.runs import read_run
+from mgot.diagnostics.record import EpochRecord
+from mgot.errors import UserError
+from mgot.pictures.curves import draw_curves
+from mgot.pictures.degraded import measure_load
+from mgot.pictures.distances import overlap
+from mgot.pictures.feature_map import Truth, chosen_identities, shown_images
+from mgot.pictures.gallery import first_and
+from mgot.pictures.plan import diagonal_order, draw_plans, kept_matches
+from mgot.pictures.style import blend, encode
+from tests.runs import a_record, write_run
+
+TOOL = Path(__file__).resolve().parent.parent / "tools/visualize.py"
+
+
+def shuffled(record: EpochRecord, seed: int = 1) -> EpochRecord:
+    """The same matching under other cluster numbers."""
+    rng = np.random.default_rng(seed)
+    rows, columns = rng.permutation(len(record.v2r)), rng.permutation(len(record.r2v))
+    return record._replace(
+        identity_v=record.identity_v[rows],
+        identity_r=record.identity_r[columns],
+        v2r=np.argsort(columns)[record.v2r][rows],
+        r2v=np.argsort(rows)[record.r2v][columns],
+        similarity=record.similarity[np.ix_(rows, columns)],
+        scores=record.scores[np.ix_(rows, columns)],
+    )
+
+
+def test_matches_come_to_lie_on_the_diagonal_whatever_the_numbering() -> None:
+    record = shuffled(a_record(clusters=(9, 9)))
+    rows, columns = diagonal_order(record)
+    assert sorted(rows) == sorted(columns) == list(range(9))
+    assert [int(record.v2r[row]) for row in rows] == columns.tolist()
+
+
+def test_right_blocks_come_first_and_the_unmatched_last() -> None:
+    record = a_record(clusters=(4, 4))._replace(
+        v2r=np.array([1, -1, 2, 3]), r2v=np.array([-1, 0, 2, 3]), identity_r=np.array([0, 8, 2, 3])
+    )
+    rows, columns = diagonal_order(record)
+    assert set(rows[:2]) == set(columns[:2]) == {2, 3}
+    assert (rows[2], columns[2]) == (0, 1) and (rows[3], columns[3]) == (1, 0)
+
+
+def test_unknown_identities_are_neither_right_nor_wrong() -> None:
+    record = a_record(clusters=(3, 3))._replace(identity_v=np.array([-1, 1, 2]))
+    assert kept_matches(record).kinds.tolist() == [[2, 2, 2], [0, 1, 0], [0, 0, 1]]
+
+
+def test_matches_out_of_the_kept_matrices_are_none() -> None:
+    record = a_record(clusters=(4, 4))
+    half = record._replace(kept_v=np.array([1, 3]), kept_r=np.array([0, 3]), similarity=record.similarity[1::2, ::3])
+    assert kept_matches(half).v2r.tolist() == [-1, 1] and kept_matches(half).r2v.tolist() == [-1, 1]
+
+
+def test_the_load_of_the_degraded_solution_is_the_count_of_argmaxes() -> None:
+    record = a_record(clusters=(6, 5))
+    crowded = record.similarity.astype(float).copy()
+    crowded[:, 2] += 0.9
+    crowded = crowded / 2
+    load = measure_load(record._replace(similarity=crowded), uniform_prior=False, sharpness=25.0)
+    taken = np.bincount(crowded.argmax(axis=1), minlength=5)
+    assert load.total.tolist() == sorted(taken, reverse=True) and load.rescued == (taken == 0).sum()
+    assert load.right.sum() == (crowded.argmax(axis=1) == np.arange(6)).sum() and not load.unknown.any()
+    even = measure_load(record._replace(similarity=crowded), uniform_prior=True, sharpness=25.0)
+    assert even.total.max() < load.total.max()
+
+
+def test_maps_show_the_same_people_at_every_epoch() -> None:
+    records = [a_record(epoch, seed=epoch) for epoch in (0, 5)]
+    truth = Truth(np.maximum(records[0].labels_v, 0), np.maximum(records[0].labels_r, 0))
+    chosen = [chosen_identities(truth, record, count=3) for record in records]
+    assert chosen[0] == chosen[1] and len(chosen[0]) == 3
+    shown = [shown_images(truth, record, chosen[0]) for record in records]
+    assert shown[0].tolist() == shown[1].tolist()
+    nobody = Truth(np.full(25, -1), np.full(21, -1))
+    assert chosen_identities(nobody, records[0]) == []
+
+
+def test_overlap_of_histograms() -> None:
+    assert overlap(np.array([[2, 2, 0], [0, 5, 5]])) == pytest.approx(0.5)
+    assert overlap(np.array([[0, 0], [1, 2]])) == 0.0
+
+
+def test_blending_goes_from_white_to_the_full_colour() -> None:
+    cells = blend(np.array([[0.0, 1.0, 7.0]]), np.array([[0, 0, 1]]), ["#FF0000", "#0000FF"])
+    assert cells.tolist() == [[[1, 1, 1], [1, 0, 0], [0, 0, 1]]]
+
+
+@pytest.mark.slow
+def test_the_command_draws_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = importlib.util.spec_from_file_location("visualize", TOOL)
+    assert spec is not None and spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    run = write_run(tmp_path / "run")
+    assert tool.main([str(run)]) == 0
+    files = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    names = {"plan", "degraded", "features", "sizes", "distances", "curves"}
+    assert {path.stem for path in files} == names and len(files) == 12
+    assert all(path.read_bytes().startswith(b"\x89PNG" if path.suffix == ".png" else b"<?xml") for path in files)
+    assert tool.main([str(run), "--epoch", "7"]) == 2
+    assert "has records of epochs 0, 1, 2" in capsys.readouterr().err
+
+
+def test_the_first_epoch_stands_beside_another_one(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    assert [int(record.epoch) for record in first_and(run, None)] == [0, 2]
+    assert [int(record.epoch) for record in first_and(run, 1)] == [0, 1]
+    assert [int(record.epoch) for record in first_and(run, 0)] == [0]
+
+
+def test_the_same_picture_is_the_same_file() -> None:
+    files = [encode(draw_plans([a_record()]), "svg") for _ in range(2)]
+    assert files[0] == files[1]
+
+
+def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text("")
+    with pytest.raises(UserError, match=r"MGOT\.DIAGNOSTICS True"):
+        first_and(tmp_path, None)
+    assert draw_curves(read_run(tmp_path, "empty")) is None
+
+
+def test_a_run_without_the_prior_is_drawn_as_such() -> None:
+    figure = draw_plans([a_record(prior=False)])
+    assert "P, without the prior" in figure.axes[1].get_title()
