@@ -70,7 +70,7 @@ def _merge_file(cfg: CfgNode, path: Path) -> None:
         raise UserError(f"{path}: _BASE_ cannot be read ({_first_line(error)})") from None
     if not isinstance(loaded, dict):
         raise UserError(f"{path}: not a safe YAML mapping (it holds a {type(loaded).__name__})")
-    for key, value in _flat(loaded):
+    for key, value in flat(loaded):
         _set(cfg, key, value, str(path))
 
 
@@ -81,16 +81,17 @@ def _merge_options(cfg: CfgNode, opts: Sequence[str]) -> None:
         _set(cfg, key, value, "command line")
 
 
-def _flat(node: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flat(node: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """(dotted key, value) of each leaf of a config or of a YAML mapping, in order; ``prefix`` goes before each key."""
     pairs = []
     for key, value in node.items():
         name = f"{prefix}{key}"
-        pairs.extend(_flat(value, f"{name}.") if isinstance(value, dict) and value else [(name, value)])
+        pairs.extend(flat(value, f"{name}.") if isinstance(value, dict) and value else [(name, value)])
     return pairs
 
 
 def _set(cfg: CfgNode, key: str, value: Any, source: str) -> None:
-    known = dict(_flat(cfg))
+    known = dict(flat(cfg))
     if key not in known:
         near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.4)
         hint = f"; did you mean '{near[0]}'?" if near else ""

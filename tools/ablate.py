@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""Train a grid of configurations, several seeds each, and write one table: resumable, and finished runs are skipped.
+
+Exit code 0: all runs finished; 1: some failed, and the table names them; 2: a mistake in the grid or the command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+import mgot  # noqa: F401  restores what the host needs
+from mgot.errors import UserError
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line; what follows the seeds and is no number belongs to the overrides."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", required=True, help="the recipe that every run shares")
+    parser.add_argument("--grid", type=Path, required=True, help="YAML of tables, as projects/MGOT/ablations/demo.yml")
+    parser.add_argument(
+        "--seeds", nargs="+", default=["0", "1", "2"], help="each configuration is run for each (0 1 2)"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side (%(default)s)")
+    parser.add_argument("--output", type=Path, help="folder of runs and tables (logs/ablation/<name of the grid>)")
+    parser.add_argument("--list", action="store_true", help="print the runs, done and left, and stop")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides for every run")
+    args = parser.parse_args(argv)
+    numbers = next((n for n, word in enumerate(args.seeds) if not word.isdigit()), len(args.seeds))
+    args.opts = args.seeds[numbers:] + args.opts
+    args.seeds = sorted({int(word) for word in args.seeds[:numbers]})
+    if not args.seeds or args.jobs < 1:
+        parser.error("--seeds takes numbers from 0, --jobs a number from 1")
+    args.output = args.output or Path("logs/ablation") / args.grid.stem
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the grid; the exit code."""
+    args = parse(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        from mgot.engine.ablation.session import Ablation
+
+        ablation = Ablation(args.config_file, args.grid, args.seeds, args.output, REPO, args.opts)
+        if args.list:
+            print(ablation.listing())
+            return 0
+        failed = ablation.run(args.jobs)
+    except UserError as error:
+        print(f"ablate.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("ablate.py: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    print(f"{(args.output / 'table.md').read_text(encoding='utf-8')}\nwritten: {args.output}/table.md, table.json")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
