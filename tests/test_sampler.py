@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -72,16 +70,6 @@ def test_seed_and_epoch_fix_the_batches() -> None:
     assert draw(1, 0) != draw(2, 0)
 
 
-def test_ranks_share_the_batch_of_one_process() -> None:
-    whole = sampler(n_classes=4)
-    parts = [sampler(n_classes=4, rank=rank, world_size=2) for rank in (0, 1)]
-    for one in (whole, *parts):
-        one.set_epoch(3, LABELS_V, LABELS_R)
-    for (visible, infrared), *shares in zip(whole, *parts, strict=True):
-        assert sorted(visible) == sorted(itertools.chain(*(share[0] for share in shares)))
-        assert sorted(infrared) == sorted(itertools.chain(*(share[1] for share in shares)))
-
-
 def test_nothing_comes_before_labels_or_from_an_empty_modality() -> None:
     drawn = sampler()
     assert list(drawn) == []
@@ -93,8 +81,3 @@ def test_nothing_comes_before_labels_or_from_an_empty_modality() -> None:
 def test_empty_batches_are_refused(kwargs: dict[str, int]) -> None:
     with pytest.raises(UserError, match=r"SOLVER\.IMS_PER_BATCH"):
         sampler(**kwargs)
-
-
-def test_classes_must_divide_among_processes() -> None:
-    with pytest.raises(UserError, match="3 processes"):
-        sampler(world_size=3)

@@ -1,5 +1,9 @@
 #!/usr/bin/env python3
-"""Train or evaluate MGOT: the host's command line (--config-file, --resume, --eval-only, --num-gpus, KEY VALUE)."""
+"""Train or evaluate MGOT: the host's command line (--config-file, --resume, --eval-only, --num-gpus, KEY VALUE).
+
+Several processes: --num-gpus N, or `torchrun --nproc-per-node N tools/train_net.py ...`, which also works on
+processors and over several machines.
+"""
 
 from __future__ import annotations
 
@@ -24,37 +28,18 @@ def main(args: argparse.Namespace) -> None:
         train(cfg, resume=args.resume)
 
 
-def check_processes(args: argparse.Namespace) -> None:
-    """Raise UserError where more processes are asked for than there are GPUs: the host's launcher would assert."""
-    import torch
-
-    if args.num_gpus * args.num_machines > 1 and args.num_gpus > torch.cuda.device_count():
-        raise UserError(
-            f"--num-gpus {args.num_gpus}: this machine has {torch.cuda.device_count()}; leave the option out"
-        )
-
-
 def launch(argv: list[str] | None = None) -> int:
     """Parse the command line and run; 0 on success, 2 for a mistake of the user's."""
     try:
         require_host()
         from fastreid.engine import default_argument_parser
-        from fastreid.engine import launch as host_launch
 
-        args = default_argument_parser().parse_args(argv)
-        check_processes(args)
-        host_launch(
-            main,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
+        from mgot.engine.distributed import start
+
+        return start(main, default_argument_parser().parse_args(argv))
     except UserError as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":

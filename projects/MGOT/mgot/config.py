@@ -13,8 +13,13 @@ def add_mgot_config(cfg: CN) -> None:
     """Add the keys of MGOT, in place: ``cfg.MGOT``, ``cfg.SEED`` and ``cfg.DATALOADER.CACHE``."""
     # Seed of Python, NumPy, torch, the sampler and the augmentation; -1 draws a new one for each run.
     cfg.SEED = -1
-    # Keep the decoded, resized training images in memory: "off" or "ram" (height * width * 3 bytes an image).
+    # Keep decoded, resized images (height * width * 3 bytes each): "off", "ram" (the training images, decoded at each
+    # start) or "disk" (training and test images, decoded once, mapped into memory and shared by all processes).
     cfg.DATALOADER.CACHE = "off"
+    # Folder of the disk cache; empty: image_cache under the data root.
+    cfg.DATALOADER.CACHE_DIR = ""
+    # Most that this folder may hold, in 10^9 bytes; what was not used for longest makes room.
+    cfg.DATALOADER.CACHE_LIMIT_GB = 64.0
 
     cfg.MGOT = CN()
     # "unsupervised" [paper]; "supervised": ground-truth identities as clusters and matches through the same losses, an

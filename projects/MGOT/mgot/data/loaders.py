@@ -14,15 +14,16 @@ from fastreid.config import CfgNode
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.utils import comm
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
-from mgot.data.image_set import ImageSet
+from mgot.data.image_set import OFF, CacheOptions, ImageSet
 from mgot.data.items import Item
 from mgot.data.overlap import incomplete_overlap
 from mgot.data.registered import TwoModalityDataset
 from mgot.data.sampler import CrossModalitySampler
 from mgot.data.transforms import Augmentation
 from mgot.errors import UserError
+from mgot.modeling.gather import WholeBatch
 
 logger = logging.getLogger("mgot")
 
@@ -60,11 +61,12 @@ class EpochLabels:
 class _Indexed(Dataset[tuple[Tensor, Tensor, Any]]):
     """A data set whose index is a whole step's (visible, infrared) indices, so that a worker prepares whole batches."""
 
-    def __init__(self, images: ImageSet) -> None:
-        self.images = images
+    def __init__(self, images: ImageSet, rank: int, world_size: int) -> None:
+        self.images, self._rank, self._world_size = images, rank, world_size
 
     def __getitem__(self, step: tuple[np.ndarray, np.ndarray]) -> tuple[Tensor, Tensor, Any]:
-        return self.images.batch(step[0]), self.images.batch(step[1]), step
+        visible, infrared = (np.split(indices, self._world_size)[self._rank] for indices in step)
+        return self.images.batch(visible), self.images.batch(infrared), step
 
 
 class CrossModalityLoader:
@@ -80,9 +82,13 @@ class CrossModalityLoader:
         sampler: draws the indices.
         augmentation: applied to each batch.
         device: where batches are augmented and handed out.
-        cache: "off" or "ram".
+        cache: how decoded images are kept.
         skip_unreadable: as :class:`mgot.data.image_set.ImageSet` has it.
-        num_workers: decoding processes; none are used with a cache in memory.
+        num_workers: decoding processes; none are used where images are kept decoded.
+        rank, world_size: of each step's P clusters this process takes the rank-th of world_size equal parts.
+
+    Raises:
+        UserError: P is not a multiple of the number of processes.
     """
 
     def __init__(
@@ -94,10 +100,18 @@ class CrossModalityLoader:
         augmentation: Augmentation,
         *,
         device: torch.device,
-        cache: str = "off",
+        cache: CacheOptions = OFF,
         skip_unreadable: bool = False,
         num_workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
+        if sampler.n_classes % world_size:
+            raise UserError(
+                f"SOLVER.IMS_PER_BATCH gives {sampler.n_classes} pseudo classes per batch, which do not divide among"
+                f" {world_size} processes"
+            )
+        self._rank, self._world_size = rank, world_size
         self.n_visible = len(visible)
         self.dataset = ImageSet(
             [*visible, *infrared], size, cache=cache, skip_unreadable=skip_unreadable, desc="read training images"
@@ -105,7 +119,7 @@ class CrossModalityLoader:
         self.sampler, self.augmentation, self.device = sampler, augmentation, device
         workers = 0 if self.dataset.cached else num_workers
         self._steps = DataLoader(
-            _Indexed(self.dataset),
+            _Indexed(self.dataset, rank, world_size),
             batch_size=None,
             sampler=sampler,
             num_workers=workers,
@@ -121,27 +135,61 @@ class CrossModalityLoader:
         """Fix labels, draws and augmentation of the next iteration; cross labels as in the sampler."""
         self._labels = labels
         self.sampler.set_epoch(epoch, labels.visible, labels.infrared, cross_v, cross_r)
-        seed = np.random.SeedSequence([self.sampler.seed, epoch, self.sampler.rank]).generate_state(1, np.uint64)[0]
+        seed = np.random.SeedSequence([self.sampler.seed, epoch, self._rank]).generate_state(1, np.uint64)[0]
         self._generator.manual_seed(int(seed >> np.uint64(1)))
 
     def __len__(self) -> int:
         return len(self.sampler)
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return _one_ahead(self._batches(), self.device) if self.device.type == "cuda" else self._batches()
+
+    def _batches(self) -> Iterator[dict[str, Any]]:
         for visible, infrared, (index_v, index_r) in self._steps:
             assert self._labels is not None
-            y_v = torch.as_tensor(self._labels.visible[index_v])
-            y_r = torch.as_tensor(self._labels.infrared[index_r - self.n_visible])
+            whole = self._whole(index_v, index_r)
             images = self.augmentation(
                 visible.to(self.device, non_blocking=True), infrared.to(self.device, non_blocking=True), self._generator
             )
-            is_visible = torch.zeros(len(images), dtype=torch.bool)
-            is_visible[: 2 * len(index_v)] = True
-            yield {
-                "images": images,
-                "is_visible": is_visible,
-                "targets": torch.cat([y_v, y_v, y_r]),
-            }
+            if self._world_size == 1:
+                yield {"images": images, "is_visible": whole.is_visible, "targets": whole.targets}
+            else:
+                mine = torch.argsort(whole.order).chunk(self._world_size)[self._rank]
+                yield {
+                    "images": images,
+                    "is_visible": whole.is_visible[mine],
+                    "targets": whole.targets[mine],
+                    "whole": whole,
+                }
+
+    def _whole(self, index_v: np.ndarray, index_r: np.ndarray) -> WholeBatch:
+        """The batch of all processes: both visible views, then infrared, each one process after the other."""
+        assert self._labels is not None
+        y_v = torch.as_tensor(self._labels.visible[index_v])
+        y_r = torch.as_tensor(self._labels.infrared[index_r - self.n_visible])
+        targets = torch.cat([y_v, y_v, y_r])
+        is_visible = torch.arange(len(targets)) < 2 * len(y_v)
+        places = torch.arange(len(targets)).view(self._world_size, -1)
+        parts = places.split([len(part) // self._world_size for part in (y_v, y_v, y_r)], dim=1)
+        return WholeBatch(torch.cat([part.flatten() for part in parts]), is_visible, targets)
+
+
+def _one_ahead(batches: Iterator[dict[str, Any]], device: torch.device) -> Iterator[dict[str, Any]]:
+    """Copy and augment each batch on a stream of its own while the model works on the one before."""
+    stream = torch.cuda.Stream(device)
+
+    def draw() -> dict[str, Any] | None:
+        with torch.cuda.stream(stream):
+            return next(batches, None)
+
+    batch = draw()
+    while batch is not None:
+        current = torch.cuda.current_stream(device)
+        current.wait_stream(stream)
+        batch["images"].record_stream(current)
+        following = draw()
+        yield batch
+        batch = following
 
 
 def build_train_loader(cfg: CfgNode) -> CrossModalityLoader:
@@ -175,8 +223,6 @@ def build_train_loader(cfg: CfgNode) -> CrossModalityLoader:
         per_class,
         cfg.MGOT.ITERS_PER_EPOCH,
         seed=cfg.SEED,
-        rank=comm.get_rank(),
-        world_size=comm.get_world_size(),
     )
     return CrossModalityLoader(
         visible,
@@ -185,9 +231,11 @@ def build_train_loader(cfg: CfgNode) -> CrossModalityLoader:
         sampler,
         build_augmentation(cfg),
         device=torch.device(cfg.MODEL.DEVICE),
-        cache=cfg.DATALOADER.CACHE,
+        cache=cache_options(cfg),
         skip_unreadable=cfg.MGOT.DATA.SKIP_UNREADABLE,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
+        rank=comm.get_rank(),
+        world_size=comm.get_world_size(),
     )
 
 
@@ -205,6 +253,13 @@ def _overlapping(cfg: CfgNode, data: TwoModalityDataset) -> tuple[list[Item], li
     return kept
 
 
+def cache_options(cfg: CfgNode) -> CacheOptions:
+    """How the config wants decoded images kept."""
+    keys = cfg.DATALOADER
+    folder = keys.CACHE_DIR or os.path.join(data_root(), "image_cache")
+    return CacheOptions(keys.CACHE, folder, keys.CACHE_LIMIT_GB, keys.NUM_WORKERS)
+
+
 def build_augmentation(cfg: CfgNode) -> Augmentation:
     """The augmentation that the host's INPUT keys and MGOT.AUG describe."""
     return Augmentation(
@@ -218,5 +273,7 @@ def build_augmentation(cfg: CfgNode) -> Augmentation:
 
 
 def build_ordered_loader(images: ImageSet, batch_size: int, num_workers: int) -> DataLoader[dict[str, Any]]:
-    """Images in their own order, each once, for extraction."""
-    return DataLoader(images, batch_size=batch_size, num_workers=0 if images.cached else num_workers)
+    """Images in their own order, each once, for extraction; of several processes each has an equal run of them."""
+    rank, world_size = comm.get_rank(), comm.get_world_size()
+    mine = range(len(images) * rank // world_size, len(images) * (rank + 1) // world_size)
+    return DataLoader(Subset(images, mine), batch_size=batch_size, num_workers=0 if images.cached else num_workers)

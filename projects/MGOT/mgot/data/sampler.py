@@ -22,24 +22,21 @@ class CrossModalitySampler:
         n_instances: K, images per cluster.
         n_batches: steps of an epoch.
         seed: with the epoch's number it fixes every batch; the batches of an epoch do not depend on earlier epochs.
-        rank, world_size: this process draws the clusters rank, rank + world_size, ... of each global batch.
+
+    Every process of several draws the same batches and takes its share of each.
 
     Raises:
-        UserError: a count is not positive, or P is not a multiple of the number of processes.
+        UserError: a count is not positive.
     """
 
-    def __init__(
-        self, n_classes: int, n_instances: int, n_batches: int, *, seed: int, rank: int = 0, world_size: int = 1
-    ) -> None:
+    def __init__(self, n_classes: int, n_instances: int, n_batches: int, *, seed: int) -> None:
         if min(n_classes, n_instances, n_batches) < 1:
             raise UserError(
                 "a batch needs at least one pseudo class and one image of each modality: raise SOLVER.IMS_PER_BATCH"
                 " (both modalities together) or lower DATALOADER.NUM_INSTANCE"
             )
-        if n_classes % world_size:
-            raise UserError(f"{n_classes} pseudo classes per batch do not divide among {world_size} processes")
         self.n_classes, self.n_instances, self.n_batches = n_classes, n_instances, n_batches
-        self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.seed = seed
         self._epoch = 0
         self._members: list[list[np.ndarray]] | None = None
         self._cross: list[np.ndarray] | None = None
@@ -69,7 +66,7 @@ class CrossModalitySampler:
         return self.n_batches
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield (visible indices, infrared indices), each (P/world_size * K,); nothing before :meth:`set_epoch`."""
+        """Yield (visible indices, infrared indices), (P K,) each, cluster by cluster; nothing before set_epoch()."""
         if self._members is None or not all(self._members):
             return
         rng = np.random.default_rng([self.seed, self._epoch])
@@ -102,11 +99,9 @@ class CrossModalitySampler:
     def _images(self, rng: np.random.Generator, modality: int, clusters: np.ndarray) -> np.ndarray:
         assert self._members is not None
         drawn = []
-        for position, cluster in enumerate(clusters):
+        for cluster in clusters:
             members = self._members[modality][cluster]
-            chosen = rng.choice(members, self.n_instances, replace=len(members) < self.n_instances)
-            if position % self.world_size == self.rank:
-                drawn.append(chosen)
+            drawn.append(rng.choice(members, self.n_instances, replace=len(members) < self.n_instances))
         return np.concatenate(drawn)
 
 

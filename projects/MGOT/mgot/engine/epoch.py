@@ -5,6 +5,7 @@ Functions compute, hooks schedule: :mod:`mgot.engine.hooks` calls these. Source:
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from dataclasses import dataclass, field
@@ -58,6 +59,10 @@ class EpochState:
     matching: Matching | None = None
     kept: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def without_features(self) -> EpochState:
+        """The state as processes other than the first need it: nothing of the size of the data set but the labels."""
+        return dataclasses.replace(self, f_v=self.f_v[:0], f_r=self.f_r[:0])
 
 
 def label_epoch(
@@ -117,20 +122,21 @@ def _earlier(result: Clustering, name: str, epoch: int, previous: EpochState | N
     return getattr(previous.labels, name)
 
 
-def match_epoch(state: EpochState, matcher: Matcher) -> None:
-    """Match the prototypes of both modalities and keep the matching in the state."""
+def match_epoch(state: EpochState, matcher: Matcher) -> tuple[Matching, dict[str, float]]:
+    """Match the prototypes of both modalities: the matching, and the state's seconds with those of the matching."""
     start = time.perf_counter()
     members = Members(state.f_v.numpy(), state.f_r.numpy(), state.labels.visible, state.labels.infrared)
     prototypes = Prototypes(state.phi_v.numpy(), state.phi_r.numpy(), state.identity_v, state.identity_r, members)
-    state.matching = matcher(prototypes)
-    state.seconds["match"] = time.perf_counter() - start
-    plan = state.matching.transport
+    matching = matcher(prototypes)
+    seconds = {**state.seconds, "match": time.perf_counter() - start}
+    plan = matching.transport
     if plan is not None and not plan.converged:
         logger.warning(
             f"epoch {state.epoch}: the transport did not converge in {plan.iterations} iterations (marginal errors"
             f" {plan.row_error:.1e} and {plan.column_error:.1e} of a marginal): raise MGOT.MATCHER.MAX_ITERATIONS or"
             " lower MGOT.MATCHER.LAMBDA; its argmax is used all the same"
         )
+    return matching, seconds
 
 
 def build_bank(state: EpochState, *, momentum: float, cross: bool, device: torch.device) -> MemoryBank:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from fastreid.engine.hooks import PeriodicWriter
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
@@ -17,12 +16,12 @@ from tqdm import tqdm
 from mgot.data.items import identities
 from mgot.data.loaders import build_ordered_loader
 from mgot.diagnostics.images import add_rankings
+from mgot.engine.distributed import average_buffers, gather_rows, on_main
 from mgot.engine.epoch import EpochState, build_bank, describe_epoch, label_epoch, match_epoch
 from mgot.engine.extraction import extract
 from mgot.engine.modes import Clusterer
 from mgot.engine.results import ResultsFile, format_rows
 from mgot.matching import Matcher, cross_labels
-from mgot.modeling.heads import StepFeatures
 
 logger = logging.getLogger("mgot")
 
@@ -45,17 +44,20 @@ class ClusteringHook(HookBase):
         start = time.perf_counter()
         images, n_visible = trainer.data_loader.dataset, trainer.data_loader.n_visible
         loader = build_ordered_loader(images, self._batch_size, self._num_workers)
-        features = extract(trainer.model, loader, desc=f"epoch {trainer.epoch}: extract")
+        features = gather_rows(extract(trainer.network, loader, desc=f"epoch {trainer.epoch}: extract"))
         seconds = time.perf_counter() - start
         truth = identities(images.items)
-        state = label_epoch(
-            trainer.epoch,
-            features[:n_visible],
-            features[n_visible:],
-            truth[:n_visible],
-            truth[n_visible:],
-            trainer.epoch_state,
-            self._clusterer,
+        state = on_main(
+            lambda: label_epoch(
+                trainer.epoch,
+                features[:n_visible],
+                features[n_visible:],
+                truth[:n_visible],
+                truth[n_visible:],
+                trainer.epoch_state,
+                self._clusterer,
+            ),
+            send=EpochState.without_features,
         )
         state.seconds["extract"] = seconds
         trainer.previous_state, trainer.epoch_state = trainer.epoch_state, state
@@ -84,14 +86,18 @@ class OTPAHook(HookBase):
     def before_epoch(self) -> None:
         trainer = self.trainer
         state: EpochState = trainer.epoch_state
-        match_epoch(state, self._matcher)
+        state.matching, state.seconds = on_main(lambda: match_epoch(state, self._matcher))
         cross = trainer.epoch >= self._cross_start
         trainer.heads.bank = build_bank(state, momentum=self._momentum, cross=cross, device=trainer.device)
         assert state.matching is not None
         paired = cross_labels(state.matching) if cross and self._paired else (None, None)
         trainer.start_batches(state.labels, *paired)
         truth, n_visible = identities(trainer.data_loader.dataset.items), trainer.data_loader.n_visible
-        scalars = describe_epoch(state, trainer.previous_state, truth[:n_visible], truth[n_visible:], self._temperature)
+        scalars = on_main(
+            lambda: describe_epoch(
+                state, trainer.previous_state, truth[:n_visible], truth[n_visible:], self._temperature
+            )
+        )
         trainer.storage.iter = trainer.iter  # between epochs the host's storage still stands at the last step
         trainer.storage.put_scalars(**scalars, smoothing_hint=False)
 
@@ -102,18 +108,15 @@ class MemoryUpdateHook(HookBase):
     def after_step(self) -> None:
         heads = self.trainer.heads
         step, heads.step = heads.step, None
-        if step is None:
-            return
-        if comm.get_world_size() > 1:
-            ranks = zip(*comm.all_gather(step), strict=True)
-            step = StepFeatures(*(torch.cat([part.to(step.f_v.device) for part in parts]) for parts in ranks))
-        heads.bank.update(*step)
+        if step is not None:
+            heads.bank.update(*step)
 
 
-class LossHook(HookBase):
-    """At each epoch's end: the losses of its steps leave the device and enter the host's storage."""
+class GatherHook(HookBase):
+    """At each epoch's end: the losses of its steps leave the device, and processes agree on running statistics."""
 
     def after_epoch(self) -> None:
+        average_buffers(self.trainer.network)
         self.trainer._trainer.write_losses(self.trainer.storage)
 
 
@@ -153,7 +156,8 @@ class StageResultsHook(HookBase):
             return
         rows = self.trainer.score()
         now = time.perf_counter()
-        self._results.add(stage, rows, now - self._stage_began)
+        if comm.is_main_process():
+            self._results.add(stage, rows, now - self._stage_began)
         if self.trainer.rankings:
             add_rankings(self._results.path.parent, stage, self.trainer.rankings)
         self._stage_began = now

@@ -150,6 +150,7 @@ def check_config(cfg: CfgNode) -> None:
         ("MGOT.TEST.TRIALS", mgot.TEST.TRIALS, mgot.TEST.TRIALS >= 1, "1 or more"),
         ("MGOT.TEST.REGDB_TRIAL", mgot.TEST.REGDB_TRIAL, 1 <= mgot.TEST.REGDB_TRIAL <= 10, "1 to 10"),
         ("DATALOADER.CACHE", cfg.DATALOADER.CACHE, cfg.DATALOADER.CACHE in CACHES, f"one of {CACHES}"),
+        ("DATALOADER.CACHE_LIMIT_GB", cfg.DATALOADER.CACHE_LIMIT_GB, cfg.DATALOADER.CACHE_LIMIT_GB > 0, "more than 0"),
         ("DATALOADER.NUM_WORKERS", cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.NUM_WORKERS >= 0, "0 or more"),
         ("SOLVER.MAX_EPOCH", cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.MAX_EPOCH >= 1, "1 or more"),
         ("SOLVER.AMP.ENABLED", cfg.SOLVER.AMP.ENABLED, not cfg.SOLVER.AMP.ENABLED, "False: set MGOT.PRECISION instead"),

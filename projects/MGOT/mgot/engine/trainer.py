@@ -23,15 +23,23 @@ from fastreid.utils.env import seed_all_rng
 from fastreid.utils.events import JSONWriter, TensorboardXWriter
 from torch import nn
 
-from mgot.data.image_set import ImageSet
-from mgot.data.loaders import CrossModalityLoader, EpochLabels, build_dataset, build_ordered_loader, build_train_loader
+from mgot.data.image_set import OFF, ImageSet
+from mgot.data.loaders import (
+    CrossModalityLoader,
+    EpochLabels,
+    build_dataset,
+    build_ordered_loader,
+    build_train_loader,
+    cache_options,
+)
+from mgot.engine import distributed  # noqa: F401  readies the host for several processes
 from mgot.engine.checkpoint import AtomicCheckpointer
 from mgot.engine.diary import RecordHook, SummaryHook
 from mgot.engine.epoch import EpochState
 from mgot.engine.hooks import (
     ClusteringHook,
     EpochWriter,
-    LossHook,
+    GatherHook,
     MemoryUpdateHook,
     OTPAHook,
     ProgressHook,
@@ -132,7 +140,7 @@ class MGOTTrainer(DefaultTrainer):
                 paired=cfg.MGOT.PAIRED_SAMPLING,
             ),
             MemoryUpdateHook(),
-            LossHook(),
+            GatherHook(),
             *([RecordHook(Path(cfg.OUTPUT_DIR), cross_start=cross_start)] if cfg.MGOT.DIAGNOSTICS else []),
             ProgressHook(),
             SummaryHook(cfg.SOLVER.IMS_PER_BATCH, cross_start=cross_start),
@@ -163,7 +171,7 @@ class MGOTTrainer(DefaultTrainer):
     def score(self) -> list[dict[str, Any]]:
         """Score the model on all protocols, log the figures, and return a row per protocol."""
         start = time.perf_counter()
-        results = self.test(self.cfg, self.model)
+        results = self.test(self.cfg, self.network)
         self.storage.put_scalar("seconds/score", time.perf_counter() - start, smoothing_hint=False)
         self._last_eval_results = results
         rows = results.pop("rows") if "rows" in results else []
@@ -176,7 +184,9 @@ class MGOTTrainer(DefaultTrainer):
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_dir: str | None = None) -> Any:
         data = build_dataset(cfg, dataset_name)
-        images = ImageSet([*data.query, *data.gallery], cfg.INPUT.SIZE_TEST)
+        # Memory is for the training images; a file on disk serves every scoring of every run.
+        cache = cache_options(cfg) if cfg.DATALOADER.CACHE == "disk" else OFF
+        images = ImageSet([*data.query, *data.gallery], cfg.INPUT.SIZE_TEST, cache=cache)
         loader = build_ordered_loader(images, cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS)
         return loader, CrossModalityEvaluator(cfg, data)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mgot.errors import UserError
 from mgot.modeling.discriminator import ModalityDiscriminator
+from mgot.modeling.gather import gather_rows
 from mgot.modeling.heads import MGOTHead
 from mgot.modeling.precision import resolve_precision
 from mgot.modeling.stages import StageTap, probe, split_stem
@@ -116,12 +117,13 @@ class DEN(nn.Module):
         Args:
             batch: ``images`` (B, 3, H, W) in 0..255 of any dtype; ``is_visible`` (B,) bool; for training also
                 ``targets`` (B,), the pseudo label of each image within its modality. A bare tensor is images alone.
-                The last two are best left on the CPU, where they steer without a wait for the device.
+                The last two are best left on the CPU, where they steer without a wait for the device. ``whole``, where
+                several processes share a batch, is its :class:`mgot.modeling.gather.WholeBatch`.
 
         Returns:
             (B, D) features after the neck, not normalised, or the dictionary of weighted losses.
         """
-        inputs = {"images": batch} if isinstance(batch, Tensor) else batch
+        inputs: dict[str, Any] = {"images": batch} if isinstance(batch, Tensor) else batch
         images = (inputs["images"].to(self.device).float() - self.pixel_mean) / self.pixel_std
         images = images.contiguous(memory_format=torch.channels_last)
         is_visible = inputs.get("is_visible")
@@ -133,7 +135,12 @@ class DEN(nn.Module):
             raise UserError("a training batch must carry 'is_visible': use the loader that MGOT builds")
         self.tap.enabled = self.discriminator is not None
         embedded = self.heads(self._maps(images))
-        losses = self.heads.losses(embedded, is_visible, inputs["targets"])
+        whole = inputs.get("whole")
+        if whole is None:
+            losses = self.heads.losses(embedded, is_visible, inputs["targets"])
+        else:
+            order = whole.order.to(self.device, non_blocking=True)
+            losses = self.heads.losses(gather_rows(embedded)[order], whole.is_visible, whole.targets)
         if self.discriminator is not None:
             losses["loss_adv"] = self.adversary_weight * self.discriminator.loss(
                 self.tap.take(), is_visible.to(self.device, non_blocking=True)

@@ -1,0 +1,143 @@
+"""Several processes: how torchrun's join, and what they tell each other. Every function serves a single process too."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from fastreid.engine import defaults, launch
+from fastreid.utils import comm
+from torch import Tensor, nn
+from torch.multiprocessing import ProcessExitedException
+from torch.nn.parallel import DistributedDataParallel
+
+from mgot.errors import UserError
+
+T = TypeVar("T")
+
+# How long a process waits for the others before it gives them up; the slowest wait is for the labels of an epoch.
+TIMEOUT = timedelta(minutes=30)
+
+
+class HostsWrapper(DistributedDataParallel):
+    """The wrapper that the host's trainer builds: engine/defaults.py:210 names a GPU, which a processor has not."""
+
+    def __init__(self, module: nn.Module, device_ids: list[int] | None = None, **kwargs: Any) -> None:
+        on_gpu = next(module.parameters()).is_cuda
+        super().__init__(module, device_ids=device_ids if on_gpu else None, **kwargs)
+
+
+defaults.DistributedDataParallel = HostsWrapper
+
+
+def start(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
+    """Run a job's processes, and be one of them where torchrun started this one; the exit code.
+
+    Args:
+        main: one process of the job; picklable where the host starts several.
+        args: of the host's command line.
+
+    Raises:
+        UserError: more processes than GPUs are asked for, or the job's own.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        join_torchrun()
+        main(args)
+        dist.destroy_process_group()
+        return 0
+    gpus = torch.cuda.device_count()
+    if args.num_gpus * args.num_machines == 1:
+        main(args)
+        return 0
+    if args.num_gpus > gpus:
+        raise UserError(
+            f"--num-gpus {args.num_gpus}: this machine has {gpus}; leave the option out, or start processes on"
+            f" processors by torchrun --nproc-per-node {args.num_gpus} tools/train_net.py ..."
+        )
+    where = {"num_machines": args.num_machines, "machine_rank": args.machine_rank, "dist_url": args.dist_url}
+    try:
+        launch(_tell_mistakes, args.num_gpus, **where, args=(main, args))
+    except ProcessExitedException as error:
+        return error.exit_code
+    return 0
+
+
+def _tell_mistakes(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
+    """One of the host's processes: its parent would show a mistake of the user's as a traceback."""
+    try:
+        main(args)
+    except UserError as error:
+        print(f"process {comm.get_rank()}: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def join_torchrun() -> None:
+    """Join the other processes of torchrun: NCCL where this machine shows GPUs, gloo where it shows none.
+
+    Raises:
+        UserError: more processes than GPUs.
+    """
+    local, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    gpus = torch.cuda.device_count()
+    if gpus and local_size > gpus:
+        raise UserError(
+            f"--nproc-per-node {local_size}: this machine has {gpus} GPUs; start no more processes than that, or hide"
+            " the GPUs by CUDA_VISIBLE_DEVICES= to train on processors"
+        )
+    if gpus:
+        torch.cuda.set_device(local)
+    dist.init_process_group("nccl" if gpus else "gloo", timeout=TIMEOUT)
+    for first in range(0, dist.get_world_size(), local_size):  # the host asks this group for the local rank
+        group = dist.new_group(list(range(first, first + local_size)))
+        if first <= dist.get_rank() < first + local_size:
+            comm._LOCAL_PROCESS_GROUP = group
+
+
+def on_main(compute: Callable[[], T], *, send: Callable[[T], T] | None = None) -> T:
+    """Let the first process compute and all have the result.
+
+    Args:
+        compute: called in the first process alone.
+        send: what the others get of the result; all of it by default.
+
+    Raises:
+        Exception: what ``compute`` raised, in every process, so that none waits for another in vain.
+    """
+    if comm.get_world_size() == 1:
+        return compute()
+    result: Any = None
+    answer: list[Any] = [None, None]
+    if comm.is_main_process():
+        try:
+            result = compute()
+            answer[0] = result if send is None else send(result)
+        except Exception as error:
+            answer[1] = error
+    dist.broadcast_object_list(answer, src=0, group=comm._get_global_gloo_group())
+    if answer[1] is not None:
+        raise answer[1]
+    return result if comm.is_main_process() else answer[0]
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """All processes' rows, one process after the other, in the first process; no rows in the others."""
+    if comm.get_world_size() == 1:
+        return rows
+    parts = comm.gather(rows)
+    return torch.cat(parts) if comm.is_main_process() else rows[:0]
+
+
+def average_buffers(model: nn.Module) -> None:
+    """Give all processes the mean of their running statistics, which each gathers from its own batches. [ours]"""
+    if comm.get_world_size() == 1:
+        return
+    for buffer in model.buffers():
+        if buffer.is_floating_point():
+            dist.all_reduce(buffer)
+            buffer /= comm.get_world_size()

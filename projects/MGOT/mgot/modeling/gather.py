@@ -1,0 +1,46 @@
+"""The features of all processes in each of them, so that every process computes the losses of the whole batch."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class WholeBatch(NamedTuple):
+    """What a batch that several processes share looks like as one.
+
+    Attributes:
+        order: (B,) places, among the rows of all processes one after the other, of the rows as one process has them.
+        is_visible: (B,) bool, in that order.
+        targets: (B,) int64 pseudo labels, in that order.
+    """
+
+    order: Tensor
+    is_visible: Tensor
+    targets: Tensor
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        grad = grad.contiguous()
+        dist.all_reduce(grad)
+        return grad.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+def gather_rows(x: Tensor) -> Tensor:
+    """(W B, D) rows of all W processes from (B, D) rows of each.
+
+    Backwards the gradients of all processes add up. Each computes the same loss of all rows, so a row's gradient is W
+    times that of one process, and the mean over processes that data-parallel training takes is that of one process.
+    """
+    return _GatherRows.apply(x)
