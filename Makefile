@@ -9,6 +9,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready-$(notdir $(PYTHON))-$(notdir $(basename $(CONSTRAINTS)))
 DEMO_ROOT := datasets/demo
+DEMO_RUN ?= logs/demo
 DEMO_CONFIG := projects/MGOT/configs/demo.yml
 
 # "ok", or what is wrong with $(PYTHON).
@@ -24,9 +25,10 @@ help: ## list the targets
 
 env: $(STAMP) ## make the environment (Python 3.10 - 3.13)
 
-demo: $(STAMP) ## generate people, train MGOT on them without a label, print the table of results
+demo: $(STAMP) ## generate people, train MGOT on them without a label, print the table, write the report
 	@$(BIN)/python tools/make_demo_data.py --root $(DEMO_ROOT)
-	@FASTREID_DATASETS=$(DEMO_ROOT) $(BIN)/python tools/train_net.py --config-file $(DEMO_CONFIG) $(ARGS)
+	@FASTREID_DATASETS=$(DEMO_ROOT) $(BIN)/python tools/train_net.py --config-file $(DEMO_CONFIG) OUTPUT_DIR $(DEMO_RUN) $(ARGS)
+	@$(BIN)/python tools/report.py $(DEMO_RUN)
 
 test: $(STAMP) lint ## lint, then run the tests
 	@$(BIN)/python -m pytest $(ARGS)

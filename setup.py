@@ -30,12 +30,13 @@ INSTALL_REQUIRES = [
 ]
 TEST = ["pytest>=7.4", "hypothesis>=6.92", "packaging>=23"]
 ONNX = ["onnx>=1.16", "onnxruntime>=1.18"]
+VIZ = ["matplotlib>=3.7", "Jinja2>=3.1"]
 EXTRAS_REQUIRE = {
     "gpu": ["faiss-gpu>=1.8"],  # brings the same module as faiss-cpu: uninstall that one first
-    "viz": ["matplotlib>=3.7"],
+    "viz": VIZ,
     "onnx": ONNX,
     "test": TEST,
-    "dev": [*TEST, *ONNX, "matplotlib>=3.7", "mypy>=1.8", "ruff>=0.6", "types-PyYAML>=6"],
+    "dev": [*TEST, *VIZ, *ONNX, "mypy>=1.8", "ruff>=0.6", "types-PyYAML>=6"],
 }
 
 
@@ -57,7 +58,7 @@ setup(
     license="Apache-2.0",
     package_dir={"": SOURCE},
     packages=find_packages(SOURCE),
-    package_data={"mgot": ["py.typed"]},
+    package_data={"mgot": ["py.typed", "report/page.html.j2"]},
     python_requires=">=3.10,<3.14",
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,11 @@ def a_record(epoch: int = 3, *, clusters: tuple[int, int] = (6, 5), prior: bool 
     )
 
 
-def metrics_lines(epochs: int, **changes: dict[int, float]) -> list[dict[str, Any]]:
-    """A line an epoch of HEALTHY; changes: measure, with __ for a slash, to {epoch: value}."""
+def metrics_lines(epochs: int, changes: Mapping[str, Mapping[int, float]] | None = None) -> list[dict[str, Any]]:
+    """A line an epoch of HEALTHY; changes: measure to {epoch: value}."""
     lines = []
     for epoch in range(epochs):
-        own = {name.replace("__", "/"): values[epoch] for name, values in changes.items() if epoch in values}
+        own = {name: values[epoch] for name, values in (changes or {}).items() if epoch in values}
         lines.append({"iteration": STEPS * epoch, "epoch": epoch, **HEALTHY, **own})
     return lines
 

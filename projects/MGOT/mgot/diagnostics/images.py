@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import platform
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,18 @@ from mgot.diagnostics.record import FOLDER
 from mgot.evaluation.protocols import DROP_RULES, Protocol
 from mgot.files import write_atomically
 
+LIBRARIES = (
+    "mgot",
+    "fastreid",
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "POT",
+    "faiss-cpu",
+    "faiss-gpu",
+)
 QUERIES = 12
 DEPTH = 10
 _SEED = 0
@@ -27,14 +42,23 @@ def relative_path(path: str, root: str) -> str:
 
 
 def write_images(run: Path, root: str, visible: Sequence[Item], infrared: Sequence[Item]) -> None:
-    """Write the training images of both modalities, in the order of the records' labels."""
-    content: dict[str, Any] = {"root": root}
+    """Write the training images of both modalities, in the order of the records' labels, and versions."""
+    content: dict[str, Any] = {"root": root, "versions": versions()}
     for name, items in (("visible", visible), ("infrared", infrared)):
         content[name] = {
             "paths": [relative_path(item.path, root) for item in items],
             "identities": [int(item.identity) for item in items],
         }
     _write(run / FOLDER / "images.json", content)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the installed libraries that a run's figures depend on."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def add_rankings(run: Path, stage: str, rankings: Sequence[dict[str, Any]]) -> None:

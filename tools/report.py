@@ -1,0 +1,35 @@
+#!/usr/bin/env python3
+"""Write one page about a run, finished or not: results, diagnosis in words, plans, pictures, clusters and rankings."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from mgot.errors import UserError
+from mgot.report.page import write_report
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", help="the OUTPUT_DIR of a run")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the page (default: RUN/report.html)")
+    parser.add_argument("--root", type=Path, help="where the data set is, if not where the run found it")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write and name the page; 0 on success, 2 for a mistake of the user's."""
+    args = parse(argv)
+    try:
+        print(f"report: {write_report(args.run, args.output, args.root)}")
+    except UserError as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
