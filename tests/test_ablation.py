@@ -1,4 +1,4 @@
-"""Grids of trainings: planned, shared, resumed, averaged, interrupted; with a stand-in for the training, and once real."""
+"""Grids of trainings: planned, shared, resumed, averaged, interrupted: with a stand-in for the training, once real."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_mistakes_are_met_before_the_first_training(text: str, message: str, tmp
     (tmp_path / "grid.yml").write_text(text)
     with pytest.raises(UserError, match=message):
         plan(CONFIG, tmp_path / "grid.yml", [])
-    with pytest.raises(UserError, match="no such file|No such file"):
+    with pytest.raises(UserError, match=r"No such file"):
         plan(CONFIG, tmp_path / "none.yml", [])
 
 

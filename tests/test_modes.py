@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import runpy
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +128,30 @@ def test_a_field_without_default_is_refused() -> None:
             load_config(DEMO)
     finally:
         del MATCHERS["wanting"]
+
+
+@pytest.mark.slow
+def test_the_example_of_contributing_trains(
+    tiny_options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (REPO / "CONTRIBUTING.md").read_text()
+    script = tmp_path / "nearest_large.py"
+    script.write_text(text.split("```python\n")[1].split("```")[0])
+    keys = tiny_options(*FAST, "MGOT.MATCHER.NAME", "nearest_large", "MGOT.MATCHER.MIN_SIZE", 25)
+    monkeypatch.syspath_prepend(str(REPO / "tools"))
+    monkeypatch.setattr(sys, "argv", [str(script), "--config-file", DEMO, *keys])
+    try:
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(script), run_name="__main__")
+    finally:
+        del MATCHERS["nearest_large"]
+    assert ended.value.code == 0
+    folder = Path(keys[keys.index("OUTPUT_DIR") + 1])
+    assert json.loads((folder / "results.json").read_text())["matcher"] == "nearest_large"
+    unmatched = [
+        json.loads(line).get("matching/unmatched") for line in (folder / "metrics.json").read_text().splitlines()
+    ]
+    assert max(share for share in unmatched if share is not None) >= 0.5  # an identity has 12 infrared images
 
 
 def people(ids: range, modality: int) -> list[Item]:

@@ -61,6 +61,7 @@ def test_matching_statistics_show_a_collapse() -> None:
     collapsed = matching_statistics(matched([0, 0, 0], [0, 0, 0]))
     assert collapsed["load_max"] == 3 and collapsed["load_empty"] == pytest.approx(2 / 3)
     assert collapsed["one_to_one"] == pytest.approx(1 / 3)
+    assert fair["unmatched"] == 0 and matching_statistics(matched([0, UNMATCHED], [0, 1]))["unmatched"] == 0.25
     assert collapsed["load_top3"] == 1
     assert matching_statistics(matched(list(range(6)), list(range(6))))["load_top3"] == pytest.approx(0.5)
 

@@ -37,7 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"train_regdb.py: {error}", file=sys.stderr)
         return 2
-    print(f"{format_rows(results.content['rows'])}\nmean of {len(args.trials)} trials; results in {results.path}")
+    table = format_rows(results.content["rows"], results.content["ground_truth"])
+    print(f"{table}\nmean of {len(args.trials)} trials; results in {results.path}")
     return 0
 
 

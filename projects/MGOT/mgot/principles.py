@@ -73,6 +73,7 @@ def matching_statistics(matching: Matching) -> dict[str, float]:
         load_empty: share of demand clusters that nobody took;
         load_top3: share of the matched supply clusters that the three most taken demand clusters took;
         one_to_one: share of supply clusters i with backward[forward[i]] = i;
+        unmatched: share of the clusters of both modalities that have no match;
         confidence: mean over supply clusters of the largest share of their row of the scores.
         All 0 where a side has no cluster.
     """
@@ -90,6 +91,7 @@ def matching_statistics(matching: Matching) -> dict[str, float]:
         "load_empty": float(np.mean(load == 0)),
         "load_top3": float(np.sort(load)[-3:].sum() / max(matched.sum(), 1)),
         "one_to_one": float(mutual.mean()),
+        "unmatched": float(np.mean(np.concatenate([forward, backward]) == UNMATCHED)),
         "confidence": float(np.mean(scores.max(axis=1) / np.where(row > 0, row, 1.0))),
     }
 

@@ -45,7 +45,9 @@ def train_trials(command: Sequence[str], output: Path, trials: Sequence[int]) ->
                 raise UserError(f"trial {trial} ended with status {status}: mend it and run this again to go on")
         rows.append(final_rows(folder))
     output.mkdir(parents=True, exist_ok=True)
-    results = ResultsFile(output / "results.json", {"trials": list(trials)}, fresh=True)
+    first = json.loads((output / f"trial_{trials[0]}" / "results.json").read_text(encoding="utf-8"))
+    about = {"trials": list(trials), "ground_truth": first.get("ground_truth", "")}
+    results = ResultsFile(output / "results.json", about, fresh=True)
     results.add("final", mean_rows(rows), 0.0)
     return results
 
