@@ -70,9 +70,16 @@ def read_outcome(run: Run) -> Outcome:
 
 
 def _epochs(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.json that describe an epoch's start."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [line for line in map(json.loads, lines) if "truth/matching_accuracy" in line]
+    """The lines of metrics.json that describe an epoch's start; a line that a kill cut short is passed over."""
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            content = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if "truth/matching_accuracy" in content:
+            found.append(content)
+    return found
 
 
 class Runner:
