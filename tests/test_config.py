@@ -17,6 +17,7 @@ from mgot.matching import MATCHERS
 
 REPO = Path(__file__).resolve().parent.parent
 YAMLS = sorted([*REPO.glob("configs/*.yml"), *REPO.glob("projects/MGOT/configs/*.yml")])
+BASE = REPO / "configs/Base-MGOT.yml"
 SOURCES = sorted(REPO.glob("projects/MGOT/mgot/**/*.py"))
 
 
@@ -33,7 +34,8 @@ def test_there_are_recipes() -> None:
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.name)
 def test_every_yaml_builds_a_model(path: Path) -> None:
-    cfg = load_config(str(path), ["MODEL.BACKBONE.PRETRAIN", "False"])
+    recipe, overlay = (str(BASE), [str(path)]) if path.stem.startswith("Backbone-") else (str(path), [])
+    cfg = load_config(recipe, [*overlay, "MODEL.BACKBONE.PRETRAIN", "False"])
     assert build_model(cfg).heads is not None
 
 
@@ -50,6 +52,15 @@ def test_base_recipe_is_the_methods() -> None:
     assert (cfg.MGOT.CROSS_START_EPOCH, cfg.MGOT.ITERS_PER_EPOCH) == (40, 200)
     assert cfg.SOLVER.IMS_PER_BATCH == 2 * 8 * 16 and cfg.DATALOADER.NUM_INSTANCE == 16
     assert list(cfg.INPUT.SIZE_TRAIN) == [288, 144]
+
+
+def test_further_files_say_what_differs_and_pairs_come_last() -> None:
+    demo, osnet = str(REPO / "projects/MGOT/configs/demo.yml"), str(REPO / "configs/Backbone-OSNet.yml")
+    cfg = load_config(demo, [osnet, "MODEL.BACKBONE.DEPTH", "x0_25"])
+    assert (cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH) == ("build_osnet_backbone", "x0_25")
+    assert (cfg.MODEL.BACKBONE.FEAT_DIM, cfg.SOLVER.MAX_EPOCH) == (512, load_config(demo).SOLVER.MAX_EPOCH)
+    with pytest.raises(UserError, match=r"Backbone-X\.yml: no such file"):
+        load_config(demo, ["configs/Backbone-X.yml"])
 
 
 def test_every_key_of_ours_is_read_somewhere() -> None:
@@ -98,6 +109,7 @@ def test_every_key_of_ours_is_commented() -> None:
         (["MGOT.LOSS.W_CCL", "-1.0"], "MGOT.LOSS.W_CCL must be 0 or more"),
         (["MGOT.LOSS.MOMENTUM", "1.0"], "MGOT.LOSS.MOMENTUM"),
         (["DATALOADER.CACHE", "tape"], "DATALOADER.CACHE"),
+        (["MGOT.WEIGHTS_SOURCE", "web"], "MGOT.WEIGHTS_SOURCE must be one of"),
         (["SOLVER.MAX_EPOCH", "0"], "SOLVER.MAX_EPOCH"),
         (["MODEL.HEADS.NAME", "EmbeddingHead"], "MODEL.HEADS.NAME"),
         (["TEST.PRECISE_BN.ENABLED", "True"], "TEST.PRECISE_BN.ENABLED"),

@@ -127,6 +127,19 @@ def test_missing_extra_says_what_to_type(tmp_path: Path, monkeypatch: pytest.Mon
         OnnxEmbedder(tmp_path / "model.onnx")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("yaml", "depth"), [("ShuffleNetV2", "0.5x"), ("ViT", "small"), ("RegNet", "200x")])
+def test_networks_that_are_no_resnet(yaml: str, depth: str, tmp_path: Path) -> None:
+    width = {"RegNet": ["MODEL.BACKBONE.FEAT_DIM", "368"]}.get(yaml, [])
+    options = [*BASE, "MODEL.BACKBONE.DEPTH", depth, *width, "MODEL.WEIGHTS", str(tmp_path / "weights.pth")]
+    cfg = load_config(DEMO, [str(REPO / f"configs/Backbone-{yaml}.yml"), *options])
+    torch.save({"model": build_model(cfg).state_dict()}, tmp_path / "weights.pth")
+    export_onnx(cfg, tmp_path / "model.onnx")
+    features = OnnxEmbedder(tmp_path / "model.onnx").embed(images(3))
+    assert features.shape == (3, cfg.MODEL.BACKBONE.FEAT_DIM)
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
+
+
 @pytest.mark.parametrize(("weights", "status"), [("weights.pth", 0), ("none.pth", 2)])
 def test_command(weights: str, status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cfg = config_with_weights(tmp_path)

@@ -15,7 +15,8 @@ from mgot.errors import UserError
 pytest.importorskip("fastreid")
 
 from mgot.engine.pretrain import PEOPLE, Recipe, _pictures_of, pretrain, save_half
-from mgot.modeling.backbones import BLOCKS_PER_STAGE, SLIM_WIDTHS, SlimResNet, load_backbone_weights
+from mgot.modeling.backbones import BLOCKS_PER_STAGE, SLIM_WIDTHS, SlimResNet
+from mgot.modeling.weights import load_backbone_weights
 
 SHIPPED = Path(__file__).resolve().parents[1] / "projects" / "MGOT" / "weights" / "demo_slim_resnet.pth"
 FEW = Settings(seed=5, train_identities=4, visible_per_camera=2, width=32)
@@ -73,7 +74,7 @@ def test_unfit_weights_are_the_users_mistake(tmp_path: Path) -> None:
         load_backbone_weights(slim(), str(tmp_path / "none.pth"))
     garbage = tmp_path / "garbage.pth"
     garbage.write_bytes(b"no weights at all")
-    with pytest.raises(UserError, match="does not fit"):
+    with pytest.raises(UserError, match="not a readable file of tensors"):
         load_backbone_weights(slim(), str(garbage))
     save_half(slim((8, 16, 32, 64)), tmp_path / "narrow.pth")
     with pytest.raises(UserError, match="does not fit"):

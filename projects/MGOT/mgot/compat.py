@@ -2,6 +2,7 @@
 
 The host is the PyPI wheel ``fastreid==1.4.0`` or a checkout of fast-reid's GitHub main branch. Each shim below cites
 the host's line that it serves (of the wheel, unless said otherwise), and does nothing where that line works already.
+What the host's backbones need on top of that is in :mod:`mgot.modeling.host`.
 """
 
 from __future__ import annotations

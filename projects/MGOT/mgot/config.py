@@ -106,6 +106,9 @@ def _add_matcher_keys(cfg: CN) -> None:
 
 
 def _add_den_keys(cfg: CN) -> None:
+    # Who fetches ImageNet weights where MODEL.BACKBONE.PRETRAIN is on and PRETRAIN_PATH is empty: "host" as the host
+    # does, or "torchvision", for build_resnet_backbone [ours; both field].
+    cfg.MGOT.WEIGHTS_SOURCE = "host"
     cfg.MGOT.DEN = CN()
     # Modules of the backbone whose pooled outputs feed the discriminator [OTLA: all stages]; empty: the default.
     cfg.MGOT.DEN.STAGES = []

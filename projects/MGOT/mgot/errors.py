@@ -8,3 +8,9 @@ class UserError(ValueError):
 
     The tools print the message without a traceback and exit with status 2.
     """
+
+
+def reason(error: BaseException, limit: int = 160) -> str:
+    """The first line of what an exception says, cut at ``limit`` characters; its type's name where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:limit] if lines else type(error).__name__

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mgot.errors import UserError
+from mgot.errors import UserError, reason
 
 EXTRA = "pip install 'mgot[onnx]'"
 METADATA_KEY = "mgot"
@@ -86,8 +86,7 @@ class OnnxEmbedder:
         try:
             self._session = onnxruntime.InferenceSession(str(path), providers=[provider])
         except Exception as error:  # onnxruntime raises types of its own, with no common base but Exception
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"{path}: not a readable ONNX model ({reason})") from None
+            raise UserError(f"{path}: not a readable ONNX model ({reason(error)})") from None
         try:
             self.facts = ModelFacts.from_json(self._session.get_modelmeta().custom_metadata_map[METADATA_KEY])
         except (KeyError, TypeError, ValueError):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mgot.engine.checkpoint import AtomicCheckpointer
 from mgot.engine.extraction import embed
-from mgot.errors import UserError
+from mgot.errors import UserError, reason
 from mgot.modeling import DEN
 from mgot.onnx_model import EXTRA, FEATURES, IMAGES, IS_VISIBLE, METADATA_KEY, ModelFacts, OnnxEmbedder
 
@@ -69,8 +69,11 @@ def export_onnx(cfg: CfgNode, output: str | Path, *, opset: int = DEFAULT_OPSET)
         raise UserError(f"--opset must be {OPSETS.start} to {OPSETS.stop - 1}, not {opset}")
     if not cfg.MODEL.WEIGHTS:
         raise UserError("MODEL.WEIGHTS: name the checkpoint to export, such as <OUTPUT_DIR>/model_final.pth")
+    cfg = cfg.clone()
+    cfg.defrost()
+    # onnxruntime has no convolution in bfloat16.
+    cfg.merge_from_list(["MGOT.PRECISION", "float32", "MGOT.COMPILE", False])
     network = build_model(cfg)
-    network.precision = torch.float32  # onnxruntime has no convolution in bfloat16
     AtomicCheckpointer(network).load(cfg.MODEL.WEIGHTS)
     model = RetrievalModel(network.eval(), flip=cfg.TEST.FLIP.ENABLED).cpu().eval()
     size = (int(cfg.INPUT.SIZE_TEST[0]), int(cfg.INPUT.SIZE_TEST[1]))
@@ -138,8 +141,7 @@ def write_graph(model: RetrievalModel, facts: ModelFacts, path: Path) -> None:
                 **options,
             )
     except (ValueError, RuntimeError) as error:  # torch's own exporter errors are RuntimeErrors
-        reason = str(error).splitlines()[0]
-        raise UserError(f"PyTorch {torch.__version__} cannot export this with opset {facts.opset}: {reason}") from None
+        raise UserError(f"PyTorch cannot export this with opset {facts.opset}: {reason(error)}") from None
     graph = onnx.load(str(path))
     onnx.helper.set_model_props(graph, {METADATA_KEY: facts.to_json()})
     onnx.checker.check_model(graph)
@@ -148,11 +150,18 @@ def write_graph(model: RetrievalModel, facts: ModelFacts, path: Path) -> None:
 
 @torch.no_grad()
 def largest_difference(model: RetrievalModel, embedder: OnnxEmbedder) -> float:
-    """The largest absolute difference of a coordinate between PyTorch and onnxruntime, over two sizes of batch."""
+    """The largest absolute difference of a coordinate between PyTorch and onnxruntime, over two sizes of batch.
+
+    Raises:
+        UserError: onnxruntime cannot run the graph.
+    """
     worst = 0.0
     for n in _CHECKED_BATCHES:
         inputs = _random_inputs(embedder.facts, n)
         expected = model(*inputs).numpy()
-        found = embedder.embed(*(each.numpy() for each in inputs))
+        try:
+            found = embedder.embed(*(each.numpy() for each in inputs))
+        except RuntimeError as error:  # onnxruntime's
+            raise UserError(f"onnxruntime cannot run the graph with {n} images: {reason(error)}") from None
         worst = max(worst, float(np.abs(expected - found).max()))
     return worst

@@ -27,6 +27,7 @@ from mgot.engine.modes import MODES, add_matcher_keys
 from mgot.engine.results import STAGES
 from mgot.errors import UserError
 from mgot.matching import MATCHERS, SUPPLIES
+from mgot.modeling.host import WEIGHTS_SOURCES
 from mgot.modeling.precision import PRECISIONS
 
 logger = logging.getLogger("mgot")
@@ -42,6 +43,8 @@ def default_config() -> CfgNode:
 
 def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
     """Defaults, then the YAML file, then ``KEY VALUE`` pairs; checked, on a device that exists, frozen.
+
+    Before the pairs further YAML files may stand, each merged over what came before.
 
     Raises:
         UserError: the file is missing or no YAML, a key is unknown (the nearest is named), a value has another type
@@ -75,6 +78,9 @@ def _merge_file(cfg: CfgNode, path: Path) -> None:
 
 
 def _merge_options(cfg: CfgNode, opts: Sequence[str]) -> None:
+    while opts and opts[0].endswith((".yml", ".yaml")):  # files that say only what differs, such as a backbone's
+        _merge_file(cfg, Path(opts[0]))
+        opts = opts[1:]
     if len(opts) % 2:
         raise UserError(f"overrides come as KEY VALUE pairs: '{opts[-1]}' stands alone")
     for key, value in zip(opts[::2], opts[1::2], strict=True):
@@ -162,6 +168,8 @@ def check_config(cfg: CfgNode) -> None:
         ("MODEL.HEADS.NAME", cfg.MODEL.HEADS.NAME, cfg.MODEL.HEADS.NAME == "MGOTHead", "MGOTHead for DEN"),
         ("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.META_ARCHITECTURE == "DEN", "DEN"),
     ]
+    source = mgot.WEIGHTS_SOURCE
+    rules.append(("MGOT.WEIGHTS_SOURCE", source, source in WEIGHTS_SOURCES, f"one of {WEIGHTS_SOURCES}"))
     weights = {name: cfg.MGOT.LOSS[name] for name in cfg.MGOT.LOSS if name.startswith(("W_", "CPAL_"))}
     rules += [(f"MGOT.LOSS.{name}", value, value >= 0, "0 or more") for name, value in weights.items()]
     for key, value, holds, expected in rules:

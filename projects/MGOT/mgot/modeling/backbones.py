@@ -6,12 +6,8 @@ It stands in for an ImageNet ResNet-50 in the demo; its weights (`tools/pretrain
 
 from __future__ import annotations
 
-import logging
-import pickle
 from collections.abc import Sequence
-from pathlib import Path
 
-import torch
 from fastreid.config import CfgNode
 from fastreid.layers import get_norm
 from fastreid.modeling.backbones.build import BACKBONE_REGISTRY
@@ -19,8 +15,7 @@ from fastreid.modeling.backbones.resnet import BasicBlock, ResNet
 from torch import nn
 
 from mgot.errors import UserError
-
-logger = logging.getLogger(__name__)
+from mgot.modeling.weights import load_backbone_weights
 
 SLIM_WIDTHS = (32, 64, 128, 256)
 BLOCKS_PER_STAGE = {"10x": (1, 1, 1, 1), "18x": (2, 2, 2, 2)}
@@ -57,22 +52,6 @@ class SlimResNet(ResNet):
         # No non-local blocks: the host's forward reads these four lists.
         for stage in (1, 2, 3, 4):
             setattr(self, f"NL_{stage}_idx", [])
-
-
-def load_backbone_weights(model: nn.Module, path: str) -> None:
-    """Load a flat state dict of tensors into `model`, half precision widened to the model's.
-
-    Raises UserError where the file is missing, is no such state dict, or does not fit the model.
-    """
-    if not Path(path).is_file():
-        raise UserError(f"MODEL.BACKBONE.PRETRAIN_PATH: no file {path}; make it with tools/pretrain_demo.py")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(state)
-    except (RuntimeError, pickle.UnpicklingError, AttributeError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"MODEL.BACKBONE.PRETRAIN_PATH: {path} does not fit this backbone ({reason})") from error
-    logger.info("backbone weights from %s", path)
 
 
 @BACKBONE_REGISTRY.register()

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from fastreid.config import CfgNode, configurable
-from fastreid.modeling.backbones import build_backbone
 from fastreid.modeling.heads import build_heads
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from mgot.errors import UserError
 from mgot.modeling.discriminator import ModalityDiscriminator
 from mgot.modeling.gather import gather_rows
 from mgot.modeling.heads import MGOTHead
+from mgot.modeling.host import build_backbone
 from mgot.modeling.precision import resolve_precision
 from mgot.modeling.stages import StageTap, probe, split_stem
 

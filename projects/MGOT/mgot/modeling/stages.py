@@ -12,29 +12,42 @@ from torch import Tensor, nn
 
 from mgot.errors import UserError
 
-# The modules of each family of the host that end a stage, tried in this order; the first set that exists is taken.
-_FAMILY_STAGES = (
-    ("maxpool", "layer1", "layer2", "layer3", "layer4"),
-    ("maxpool", "conv2", "conv3", "conv4", "conv5"),
-    ("stage0", "stage1", "stage2", "stage3", "stage4"),
-    ("stem", "s1", "s2", "s3", "s4"),
-)
+_RESNET = ("maxpool", "layer1", "layer2", "layer3", "layer4")
+# By the host's class: the modules that end its stages, that is the last before the map shrinks. Where a class has
+# several forms, the first whose modules all exist.
+_CLASS_STAGES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "ResNet": (_RESNET,),
+    "ResNeSt": (_RESNET,),
+    "ResNeXt": (("maxpool1", *_RESNET[1:]),),
+    "OSNet": (("maxpool", "conv2", "conv3", "conv4", "conv5"),),
+    "RepVGG": (("stage0", "stage1", "stage2", "stage3", "stage4"),),
+    "RegNet": (("stem", "s1", "s2", "s3", "s4"),),
+    "EffNet": (("s1", "s2", "s3", "s5", "s7"),),
+    "MobileNetV2": (("features.1", "features.3", "features.6", "features.13", "features.17"),),
+    "MobileNetV3": (
+        ("features.1", "features.3", "features.6", "features.12", "features.16"),  # Large
+        ("features.0", "features.1", "features.3", "features.8", "features.12"),  # Small
+    ),
+    "ShuffleNetV2": (("maxpool", "features.3", "features.11", "features.15", "conv_last"),),
+}
+_N_SPREAD = 5
 
 
 def default_stages(backbone: nn.Module) -> list[str]:
     """Names of the modules that end the backbone's stages.
 
-    ResNet-like, OSNet, RepVGG and RegNet families by their module names; any other backbone by up to five of its
-    ``blocks`` or ``features``, spread evenly; else the whole backbone ("").
+    By the class or a base class of it for the host's networks; for a vision transformer and any other with ``blocks``
+    or ``features``, five of these, spread evenly and the last among them; else the whole backbone ("").
     """
     names = {name for name, _ in backbone.named_modules()}
-    for family in _FAMILY_STAGES:
-        if all(name in names for name in family):
-            return list(family)
-    for container in ("blocks", "features", "conv"):
+    for base in type(backbone).__mro__:
+        for stages in _CLASS_STAGES.get(base.__name__, ()):
+            if all(name in names for name in stages):
+                return list(stages)
+    for container in ("blocks", "features"):
         children = getattr(backbone, container, None)
         if isinstance(children, nn.Sequential | nn.ModuleList) and len(children) > 1:
-            n = min(5, len(children))
+            n = min(_N_SPREAD, len(children))
             picked = sorted({round((i + 1) * len(children) / n) - 1 for i in range(n)})
             return [f"{container}.{i}" for i in picked]
     return [""]
@@ -65,7 +78,7 @@ class StageTap:
         names: modules to read; empty takes :func:`default_stages`.
 
     Raises:
-        UserError: a name is not a module of the backbone.
+        UserError: a name is not a module of the backbone, or a module gives something else than a tensor.
     """
 
     def __init__(self, backbone: nn.Module, names: Sequence[str] = ()) -> None:
@@ -78,13 +91,22 @@ class StageTap:
     def _collect(self, name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
             if self.enabled:
+                if not isinstance(output, Tensor):
+                    raise UserError(f"MGOT.DEN.STAGES: '{name}' gives a {type(output).__name__}, not a tensor")
                 self._outputs[name] = pool(output)
 
         return hook
 
     def take(self) -> list[Tensor]:
-        """The pooled outputs of the last run, in the order of the names; they are handed over and forgotten."""
+        """The pooled outputs of the last run, in the order of the names; they are handed over and forgotten.
+
+        Raises:
+            UserError: the backbone never ran one of the modules.
+        """
         outputs, self._outputs = self._outputs, {}
+        silent = [name for name in self.names if name not in outputs]
+        if silent:
+            raise UserError(f"MGOT.DEN.STAGES: the backbone never runs {silent}: name modules that it calls")
         return [outputs[name] for name in self.names]
 
 

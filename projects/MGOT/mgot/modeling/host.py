@@ -1,0 +1,175 @@
+"""Building the host's backbones: its mistakes mended, a user's named, weights from the host or from torchvision.
+
+Cited lines are of the wheel ``fastreid==1.4.0``, folder ``fastreid/modeling/backbones``.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import fastreid
+from fastreid.config import CfgNode
+from fastreid.modeling.backbones.build import BACKBONE_REGISTRY
+from fastreid.modeling.backbones.regnet import effnet, regnet
+from fastreid.modeling.backbones.regnet.config import cfg as regnet_defaults
+from fastreid.modeling.backbones.shufflenet import ShuffleV2Block
+from torch import Tensor, nn
+
+from mgot.compat import INSTALL_HOST
+from mgot.errors import UserError, reason
+from mgot.modeling.weights import load_backbone_weights, load_torchvision_weights
+
+WEIGHTS_SOURCES = ("host", "torchvision")
+_HOST_PARENT = Path(fastreid.__file__).parent.parent
+_BY_HAND = "download it elsewhere and name it by MODEL.BACKBONE.PRETRAIN_PATH"
+
+
+class _Architectures(CfgNode):
+    """The host's table of RegNet's and EfficientNet's numbers, read wherever the command runs and from a clean state.
+
+    The host names its YAML files relative to the working folder (regnet/regnet.py:551, regnet/effnet.py:244), so that
+    they are found beside its checkout alone, and merges each into what the last one left (regnet/regnet.py:568): a
+    RegNetX built after a RegNetY would keep its squeeze-and-excitation.
+    """
+
+    def merge_from_file(self, cfg_filename: str) -> None:
+        self.merge_from_other_cfg(regnet_defaults)
+        self.merge_from_other_cfg(CfgNode(CfgNode.load_yaml_with_base(str(_HOST_PARENT / cfg_filename))))
+
+
+def _channel_shuffle(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The even and the odd channels of x (B, C, H, W).
+
+    The host reads the batch's size from ``x.data`` (shufflenet.py:76), which a traced ONNX graph keeps as a number.
+    """
+    return x[:, 0::2], x[:, 1::2]
+
+
+ShuffleV2Block.channel_shuffle = _channel_shuffle
+regnet.regnet_cfg = effnet.effnet_cfg = _Architectures(regnet_defaults.clone())
+
+
+def build_backbone(cfg: CfgNode) -> nn.Module:
+    """The backbone that MODEL.BACKBONE names, with its weights where PRETRAIN is on.
+
+    PRETRAIN_PATH names a file; without one MGOT.WEIGHTS_SOURCE says who fetches the ImageNet weights. Source: [ours].
+
+    Raises:
+        UserError: no such backbone or depth, an image size it does not take, or weights that cannot be had, cannot be
+            read, or belong to another network.
+    """
+    keys = cfg.MODEL.BACKBONE
+    _check_sizes(cfg)
+    backbone = _build(cfg, pretrain=False)
+    if keys.PRETRAIN and keys.PRETRAIN_PATH:
+        load_backbone_weights(backbone, keys.PRETRAIN_PATH)
+    elif keys.PRETRAIN and cfg.MGOT.WEIGHTS_SOURCE == "torchvision":
+        if keys.NAME != "build_resnet_backbone" or keys.WITH_IBN or keys.WITH_SE:
+            raise UserError(
+                "MGOT.WEIGHTS_SOURCE: torchvision's are for build_resnet_backbone, WITH_IBN and WITH_SE off"
+            )
+        load_torchvision_weights(backbone, keys.DEPTH)
+    elif keys.PRETRAIN:
+        return _build_with_hosts_weights(cfg)
+    return backbone
+
+
+def _check_sizes(cfg: CfgNode) -> None:
+    if cfg.MODEL.BACKBONE.NAME == "build_vit_backbone" and list(cfg.INPUT.SIZE_TEST) != list(cfg.INPUT.SIZE_TRAIN):
+        raise UserError(
+            f"INPUT.SIZE_TEST {cfg.INPUT.SIZE_TEST} must be INPUT.SIZE_TRAIN {cfg.INPUT.SIZE_TRAIN}:"
+            " a vision transformer has a position for each patch"
+        )
+
+
+def _build(cfg: CfgNode, *, pretrain: bool) -> nn.Module:
+    keys = cfg.MODEL.BACKBONE
+    if keys.NAME not in BACKBONE_REGISTRY._obj_map:
+        known = sorted(BACKBONE_REGISTRY._obj_map)
+        raise UserError(f"MODEL.BACKBONE.NAME: {keys.NAME!r} is none of {known}")
+    asked = cfg.clone()
+    asked.defrost()
+    asked.MODEL.BACKBONE.PRETRAIN = pretrain
+    try:
+        model: nn.Module = BACKBONE_REGISTRY.get(keys.NAME)(asked)
+    except (KeyError, NotImplementedError, ValueError) as error:
+        if isinstance(error, UserError) or pretrain:
+            raise
+        raise UserError(f"MODEL.BACKBONE.DEPTH: {keys.NAME} knows no {keys.DEPTH!r}; see configs/Backbone-*") from None
+    except FileNotFoundError as error:
+        if pretrain:
+            raise
+        raise UserError(f"{error.filename} is missing in the host: type `{INSTALL_HOST}`") from None
+    return model
+
+
+def _build_with_hosts_weights(cfg: CfgNode) -> nn.Module:
+    """Let the host fetch the weights that it knows of; it keeps them in torch's folder and fetches no file twice."""
+    keys = cfg.MODEL.BACKBONE
+    urls = vars(sys.modules[BACKBONE_REGISTRY.get(keys.NAME).__module__]).get("model_urls", {})
+    try:
+        with _checked_downloads():
+            return _build(cfg, pretrain=True)
+    except UserError:
+        raise
+    except KeyError:
+        raise UserError(_no_weights(keys)) from None
+    except Exception as error:  # whatever a network, a broken file or another network's weights may raise
+        if not urls:
+            raise UserError(_no_weights(keys)) from None
+        of_depth = [url for key, url in urls.items() if key.endswith((keys.DEPTH, keys.DEPTH.rstrip("x")))]
+        raise UserError(
+            f"MODEL.BACKBONE.PRETRAIN: the host's weights of {keys.NAME} {keys.DEPTH} cannot be had ({reason(error)}):"
+            f" {_BY_HAND} (the host looks for {' or '.join(of_depth)})"
+        ) from None
+
+
+def _no_weights(keys: CfgNode) -> str:
+    return (
+        f"MODEL.BACKBONE.PRETRAIN: the host offers no weights for {keys.NAME} {keys.DEPTH}:"
+        " name a file by MODEL.BACKBONE.PRETRAIN_PATH, or set PRETRAIN to False"
+    )
+
+
+@contextmanager
+def _checked_downloads() -> Iterator[None]:
+    """While this holds, gdown's failures name the file, and a file whose name carries its hash must have it.
+
+    The host calls ``gdown.download`` and looks at neither (resnet.py:283).
+    """
+    import gdown
+
+    original = gdown.download
+
+    def download(url: str, output: str, **options: Any) -> None:
+        try:
+            original(url, output, **options)
+        except Exception as error:  # gdown's own, requests' and the system's
+            raise UserError(f"MODEL.BACKBONE.PRETRAIN: {url} cannot be fetched ({reason(error)}): {_BY_HAND}") from None
+        check_hash(Path(output), url)
+
+    gdown.download = download  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        gdown.download = original
+
+
+def check_hash(path: Path, url: str) -> None:
+    """Remove a fetched file that is not what its name says, ``<name>-<start of its SHA-256>.<suffix>``.
+
+    Raises:
+        UserError: there is no such file, or its hash is another.
+    """
+    if not path.is_file():
+        raise UserError(f"MODEL.BACKBONE.PRETRAIN: {url} gave no file: {_BY_HAND}")
+    named = re.search(r"-([0-9a-f]{8,})\.", path.name)
+    if named and not sha256(path.read_bytes()).hexdigest().startswith(named[1]):
+        path.unlink()
+        raise UserError(f"MODEL.BACKBONE.PRETRAIN: {url} came damaged, its hash is not {named[1]}: try again")

@@ -1,0 +1,151 @@
+"""Starting weights of a backbone: from a file, or torchvision's; what fits, what does not, and saying so."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torchvision
+from fastreid.modeling.backbones.vision_transformer import VisionTransformer, resize_pos_embed
+from torch import Tensor, nn
+
+from mgot.errors import UserError, reason
+
+logger = logging.getLogger("mgot")
+
+KEY = "MODEL.BACKBONE.PRETRAIN_PATH"
+_CONTAINERS = ("state_dict", "model", "model_state")
+_CLASSIFIERS = re.compile(r"^(fc|head|heads|classifier|last_linear|linear|discriminator)\b")
+_PREFIX_DEPTHS = (0, 1, 2)
+_LISTED = 5
+
+
+class Fit(NamedTuple):
+    """What of a file fits a model, by the model's names.
+
+    Attributes:
+        tensors: name -> tensor, of the model's shapes.
+        missing: tensors of the model that the file lacks; they keep their random start.
+        reshaped: ``name (file's shape, model's shape)``.
+        unused: the file's tensors that the model lacks, but for a classifier's.
+    """
+
+    tensors: dict[str, Tensor]
+    missing: list[str]
+    reshaped: list[str]
+    unused: list[str]
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a weights file by name, out of the containers that training codes put around them.
+
+    Raises:
+        UserError: the file is missing, holds more than tensors and plain values, or no tensor at all.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{KEY}: no file {path}; for the demo's, tools/pretrain_demo.py makes it")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, AttributeError, TypeError) as error:
+        raise UserError(f"{KEY}: {path} is not a readable file of tensors ({reason(error)})") from None
+    for name in _CONTAINERS:
+        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+            content = content[name]
+    tensors = content.items() if isinstance(content, Mapping) else ()
+    state = {str(name): value for name, value in tensors if isinstance(value, Tensor)}
+    if not state:
+        raise UserError(f"{KEY}: {path} holds no tensors by name")
+    return state
+
+
+def fit_state(model: nn.Module, state: Mapping[str, Tensor]) -> Fit:
+    """Compare a state dict with a model.
+
+    Leading parts of the names, such as ``module.`` or ``backbone.``, are left out where that makes more names fit; a
+    vision transformer's positions are resized to its grid as the host does.
+    """
+    wanted = {name: value for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+    readings = [_without_parts(state, depth) for depth in _PREFIX_DEPTHS]
+    named = max(readings, key=lambda reading: len(reading.keys() & wanted.keys()))
+    if isinstance(model, VisionTransformer) and "pos_embed" in named:
+        grid = model.patch_embed.num_y, model.patch_embed.num_x
+        if named["pos_embed"].shape != model.pos_embed.shape:
+            named["pos_embed"] = resize_pos_embed(named["pos_embed"], model.pos_embed.data, *grid)
+    common = [name for name in wanted if name in named]
+    fits = {name: named[name] for name in common if named[name].shape == wanted[name].shape}
+    reshaped = [f"{n} {tuple(named[n].shape)}, not {tuple(wanted[n].shape)}" for n in common if n not in fits]
+    unused = [
+        name
+        for name in named
+        if name not in wanted and not name.endswith("num_batches_tracked") and not _CLASSIFIERS.match(name)
+    ]
+    return Fit(fits, [name for name in wanted if name not in named], reshaped, unused)
+
+
+def _without_parts(state: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
+    """The state dict without the first ``depth`` parts of its names; names that are shorter are dropped."""
+    return {n.split(".", depth)[-1]: value for n, value in state.items() if n.count(".") >= depth}
+
+
+def put_state(model: nn.Module, state: Mapping[str, Tensor], source: str, key: str = KEY) -> None:
+    """Load what fits into ``model``, half precision widened, and warn of what stays random or unused.
+
+    Raises:
+        UserError: layers have other shapes, or less than half of the model's are there: another architecture.
+    """
+    fit = fit_state(model, state)
+    if fit.reshaped or 2 * len(fit.tensors) < len(fit.tensors) + len(fit.missing):
+        differ = fit.reshaped or [f"{name} missing" for name in fit.missing]
+        raise UserError(
+            f"{key}: {source} does not fit this backbone, a {type(model).__name__}: {_some(differ)};"
+            " check MODEL.BACKBONE.NAME, DEPTH and WITH_IBN"
+        )
+    model.load_state_dict(fit.tensors, strict=False)
+    for names, fate in ((fit.missing, "not in the file, left random"), (fit.unused, "in the file, not used")):
+        if names:
+            logger.warning(f"{source}: layers {fate}: {_some(names)}")
+    logger.info(f"backbone weights from {source}")
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
+
+
+def load_backbone_weights(model: nn.Module, path: str) -> None:
+    """Load a weights file into a backbone; see :func:`read_state` and :func:`put_state` for what raises UserError."""
+    put_state(model, read_state(path), path)
+
+
+def load_torchvision_weights(model: nn.Module, depth: str) -> None:
+    """Fetch torchvision's ImageNet weights, its first recipe, and load them into the host's ResNet.
+
+    The file stays in torch's folder; its SHA-256 must begin as its name says. The host's max pooling has no padding
+    where torchvision's has one (resnet.py:136), so that the two networks are not equal at
+    the same weights.
+
+    Args:
+        model: the host's ResNet.
+        depth: the host's, such as 50x.
+
+    Raises:
+        UserError: torchvision has no such depth, or the file cannot be fetched.
+    """
+    name = f"resnet{depth.rstrip('x')}"
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        raise UserError(f"MGOT.WEIGHTS_SOURCE: torchvision has no {name}; set MODEL.BACKBONE.PRETRAIN_PATH")
+    url = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].url
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    try:
+        state = torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"MGOT.WEIGHTS_SOURCE: {url} cannot be had ({reason(error)}): put {Path(url).name} into {folder} by hand,"
+            f" or name it by {KEY}"
+        ) from None
+    put_state(model, state, url, "MGOT.WEIGHTS_SOURCE")
