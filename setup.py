@@ -17,7 +17,7 @@ INSTALL_REQUIRES = [
     "POT>=0.9.4",
     "faiss-cpu>=1.8",
     "numba>=0.59",
-    "pillow>=10",
+    "pillow>=10.1",
     "tqdm>=4.66",
     # What the host itself needs. Its wheel pins torch 1.13.1, therefore it is installed with --no-deps.
     "yacs>=0.1.8",

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file (text as UTF-8) so that a reader, or a kill, meets the old content or the new, never a part."""
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A stream that takes the place of a file when the block ends; where the block raises, the old file stays.
+
+    A reader, or a kill, meets the old content or the new, never a part.
+    """
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as stream:
-        stream.write(content.encode("utf-8") if isinstance(content, str) else content)
+        yield stream
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(path)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file (text as UTF-8) as :func:`replacing` does."""
+    with replacing(path) as stream:
+        stream.write(content.encode("utf-8") if isinstance(content, str) else content)

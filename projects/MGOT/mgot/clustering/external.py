@@ -79,17 +79,24 @@ def by_faiss(features: Features, k: int, gpu: bool = False) -> Candidates:
 
 
 def by_cells(features: Features, k: int) -> Candidates:
-    """Approximate candidates: faiss's inverted file with 4 sqrt(N) cells, of which 1/8 and at least 16 are searched."""
-    faiss = _faiss("ivf")
-    total, dimension = features.rows.shape
+    """Approximate candidates, from :func:`cell_index`."""
+    _faiss("ivf")
+    rows = _unit_rows(features)
+    return _unchecked(cell_index(rows), rows, k)
+
+
+def cell_index(rows: np.ndarray) -> Any:
+    """faiss's inverted file over unit rows (N, D): 4 sqrt(N) cells, of which 1/8 and at least 16 are searched."""
+    import faiss
+
+    total, dimension = rows.shape
     cells = max(1, min(int(4 * np.sqrt(total)), total // 40))
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimension), dimension, cells, faiss.METRIC_INNER_PRODUCT)
     index.cp.niter = 10
     index.nprobe = min(cells, max(16, cells // 8))
-    rows = _unit_rows(features)
     index.train(rows)
     index.add(rows)
-    return _unchecked(index, rows, k)
+    return index
 
 
 def by_graph(features: Features, k: int) -> Candidates:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mgot.data.disk_cache import open_or_fill
-from mgot.data.images import read_image_checked
+from mgot.data.images import pixels, read_image_checked
 from mgot.data.items import VISIBLE, Item
 from mgot.errors import UserError
 from mgot.progress import progress
@@ -127,11 +127,7 @@ class ImageSet(Dataset[dict[str, Any]]):
         }
 
     def _read(self, index: int) -> Tensor:
-        height, width = self.size
-        image = self._open(index)
-        if image.size != (width, height):
-            image = image.resize((width, height), Image.Resampling.BICUBIC)
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        return torch.from_numpy(pixels(self._open(index), self.size))
 
     def _open(self, index: int) -> Image.Image:
         if not self._skip:

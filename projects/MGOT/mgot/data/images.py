@@ -1,9 +1,11 @@
-"""Reading one image, with errors that name it."""
+"""Reading one image, with errors that name it, and its pixels at one size."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from mgot.errors import UserError
@@ -34,6 +36,14 @@ def read_image_checked(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Ima
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error ...
         reason = "is empty" if _is_empty(path) else f"cannot be decoded ({error})"
         raise UserError(f"{path} {reason}: restore it from the data set's archive") from None
+
+
+def pixels(image: Image.Image, size: Sequence[int]) -> np.ndarray:
+    """(3, height, width) uint8 of an RGB image at ``size`` (height, width); bicubic, as the host resizes."""
+    height, width = size
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    return np.array(image).transpose(2, 0, 1)
 
 
 def _is_empty(path: str | Path) -> bool:

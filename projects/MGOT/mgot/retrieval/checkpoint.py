@@ -1,0 +1,122 @@
+"""A training's checkpoint as an embedder; the one module here that needs the host."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from fastreid.config import CfgNode
+from fastreid.modeling.meta_arch import build_model
+from torch import Tensor, nn
+
+from mgot.engine.checkpoint import load_tensors
+from mgot.engine.extraction import embed
+from mgot.engine.setup import load_config
+from mgot.errors import UserError
+from mgot.modeling import DEN
+from mgot.retrieval.fingerprint import file_digest
+
+_NAMED = 3  # tensors that an error names
+_TRAINING_ONLY = ("discriminator.",)
+# Keys that only training reads: they must neither fetch weights nor refuse a config of an earlier version.
+_TRAINING_KEYS = {
+    "MODEL.BACKBONE.PRETRAIN": "False",
+    "MODEL.WEIGHTS": "",
+    "MGOT.LOSS.W_ADV": "0",
+    "SOLVER.AMP.ENABLED": "False",
+}
+_NO_PART_OF_THE_MODEL = ("DEVICE", "WEIGHTS", "LOSSES", "FREEZE_LAYERS", "PRETRAIN", "PRETRAIN_PATH")
+
+
+class CheckpointEmbedder:
+    """DEN in eval mode, read as the evaluation reads it: INPUT.SIZE_TEST, and the flip by TEST.FLIP.ENABLED.
+
+    Args:
+        model: on its device.
+        size: (height, width).
+        flip: average each feature with the mirror image's before normalising.
+        fingerprint: of weights and config.
+    """
+
+    def __init__(self, model: DEN, *, size: tuple[int, int], flip: bool, fingerprint: str) -> None:
+        self._model, self._flip = model.eval(), flip
+        self.size, self.fingerprint = size, fingerprint
+        self.two_stream = bool(model.streams)
+
+    @torch.inference_mode()
+    def embed(self, images: np.ndarray, is_visible: np.ndarray | None) -> np.ndarray:
+        """As :class:`mgot.retrieval.embedder.Embedder` has it."""
+        batch: dict[str, Any] = {"images": torch.from_numpy(images)}
+        if is_visible is not None:
+            batch["is_visible"] = torch.from_numpy(is_visible)
+        return F.normalize(embed(self._model, batch, self._flip), dim=1).cpu().numpy()
+
+
+def load_checkpoint(weights: Path, config_file: Path | None) -> CheckpointEmbedder:
+    """Build the config's model and fill it.
+
+    Args:
+        weights: a .pth file of a training.
+        config_file: the config it was trained by; None for the config.yaml that it left beside the weights.
+
+    Raises:
+        UserError: a file is missing or damaged, or the weights are of another architecture than the config's.
+    """
+    if config_file is None:
+        config_file = weights.parent / "config.yaml"
+        if not config_file.is_file():
+            raise UserError(f"{weights} has no config.yaml beside it: name the config it was trained by, --config-file")
+    cfg = load_config(str(config_file), [part for pair in _TRAINING_KEYS.items() for part in pair])
+    content = load_tensors(weights)
+    model = build_model(cfg)
+    _fill(model, content, weights, config_file)
+    return CheckpointEmbedder(
+        model,
+        size=(int(cfg.INPUT.SIZE_TEST[0]), int(cfg.INPUT.SIZE_TEST[1])),
+        flip=bool(cfg.TEST.FLIP.ENABLED),
+        fingerprint=_fingerprint(weights, cfg),
+    )
+
+
+def _fill(model: nn.Module, content: Any, weights: Path, config_file: Path) -> None:
+    """Load the tensors that retrieval needs; UserError where one is missing, unknown or of another shape."""
+    state = content.get("model", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{weights} holds no model: name a checkpoint that a training left, such as model_final.pth")
+    found = {name: value for name, value in state.items() if not name.startswith(_TRAINING_ONLY)}
+    wanted = model.state_dict()
+    shapes = [name for name in wanted if name in found and found[name].shape != wanted[name].shape]
+    problems = [
+        f"{len(names)} tensors {what} ({', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''})"
+        for what, names in {
+            "are missing": sorted(wanted.keys() - found.keys()),
+            "are unknown": sorted(found.keys() - wanted.keys()),
+            "have another shape": shapes,
+        }.items()
+        if names
+    ]
+    if problems:
+        raise UserError(
+            f"{weights} does not fit {config_file}: {'; '.join(problems)}; name the config it was trained by,"
+            " --config-file"
+        )
+    model.load_state_dict(found)
+
+
+def _fingerprint(weights: Path, cfg: CfgNode) -> str:
+    """Of the weights' bytes and of every key that features depend on."""
+    keys = [_plain(cfg.MODEL), _plain(cfg.MGOT.DEN), cfg.MGOT.PRECISION, cfg.INPUT.SIZE_TEST, cfg.TEST.FLIP.ENABLED]
+    return hashlib.sha256((file_digest(weights) + json.dumps(keys, sort_keys=True)).encode()).hexdigest()
+
+
+def _plain(node: CfgNode) -> dict[str, Any]:
+    return {
+        key: _plain(value) if isinstance(value, CfgNode) else value
+        for key, value in node.items()
+        if key not in _NO_PART_OF_THE_MODEL
+    }

@@ -1,0 +1,62 @@
+"""Image files to features, whatever holds the model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from mgot.data.images import pixels, read_image_checked
+from mgot.errors import UserError
+from mgot.progress import progress
+
+BATCH = 64
+
+
+class Embedder(Protocol):
+    """A trained model as retrieval sees it.
+
+    Attributes:
+        size: (height, width) of its input.
+        fingerprint: differs where features may differ.
+        two_stream: each modality has layers of its own, so that an image's modality must be told.
+    """
+
+    size: tuple[int, int]
+    fingerprint: str
+    two_stream: bool
+
+    def embed(self, images: np.ndarray, is_visible: np.ndarray | None) -> np.ndarray:
+        """(B, 3, H, W) uint8 images to (B, D) float32 L2-normalised features; ``is_visible`` (B,) for two streams."""
+
+
+def embed_files(
+    embedder: Embedder, paths: Sequence[Path], *, visible: bool | None, desc: str = "embed"
+) -> Iterator[np.ndarray | UserError]:
+    """The feature (D,) of each image file in order, or the error where a file cannot be read.
+
+    Files are read as the evaluation reads them, by threads, a batch ahead of the model. ``visible`` is their modality,
+    None where the model does not ask.
+    """
+    batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
+
+    def read(path: Path) -> np.ndarray | UserError:
+        try:
+            return pixels(read_image_checked(path), embedder.size)
+        except UserError as error:
+            return error
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        ahead = pool.map(read, batches[0] if batches else [])
+        for number in progress(range(len(batches)), desc, len(batches)):
+            found = list(ahead)
+            ahead = pool.map(read, batches[number + 1] if number + 1 < len(batches) else [])
+            images = [image for image in found if isinstance(image, np.ndarray)]
+            told = None if visible is None else np.full(len(images), visible)
+            features = iter(embedder.embed(np.stack(images), told) if images else ())
+            for image in found:
+                yield image if isinstance(image, UserError) else next(features)

@@ -1,0 +1,156 @@
+"""The features of a gallery in a faiss index, kept in a file and brought up to date with the folder.
+
+Letters: N readable images, D feature dimension, Q queries.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import faiss
+import numpy as np
+
+from mgot.clustering.external import cell_index
+from mgot.errors import UserError
+from mgot.files import replacing
+from mgot.retrieval.gallery import ImageFile
+
+FORMAT = "mgot gallery index 1"
+EXACT_UP_TO = 200_000
+
+
+class GalleryIndex(NamedTuple):
+    """What is kept of a gallery.
+
+    Attributes:
+        fingerprint: of the model, and of the modality where the model asks for it.
+        files: the N readable images, in the order of the index's rows.
+        unreadable: the other ones, and why.
+        vectors: faiss index of N L2-normalised features by inner product; None where N = 0.
+    """
+
+    fingerprint: str
+    files: list[ImageFile]
+    unreadable: dict[ImageFile, str]
+    vectors: Any
+
+    @property
+    def exact(self) -> bool:
+        """Whether every image is compared with a query, rather than those of the nearest cells."""
+        return not isinstance(self.vectors, faiss.IndexIVF)
+
+    def features(self) -> np.ndarray:
+        """(N, D) float32, in the order of :attr:`files`."""
+        if self.vectors is None:
+            return np.zeros((0, 0), dtype=np.float32)
+        if not self.exact:
+            self.vectors.make_direct_map()
+        return self.vectors.reconstruct_n(0, len(self.files))
+
+    def search(self, queries: np.ndarray, k: int) -> list[list[tuple[int, float]]]:
+        """The k nearest images of each query, as (row, cosine distance in [0, 2]), nearest first; fewer where N < k.
+
+        Args:
+            queries: (Q, D) float32 L2-normalised.
+            k: 1 or more.
+        """
+        similarity, rows = self.vectors.search(queries, min(k, len(self.files)))
+        distances = np.clip(1 - similarity.astype(np.float64), 0, 2)
+        return [
+            [(int(row), float(distance)) for row, distance in zip(*found, strict=True) if row >= 0]
+            for found in zip(rows, distances, strict=True)
+        ]
+
+
+def build_index(
+    fingerprint: str, found: dict[ImageFile, np.ndarray | str], *, exact_up_to: int = EXACT_UP_TO
+) -> GalleryIndex:
+    """An index over features.
+
+    Args:
+        fingerprint: as :class:`GalleryIndex` has it.
+        found: (D,) feature of each image, or why it has none.
+        exact_up_to: N above which faiss's inverted file takes the place of its flat index.
+    """
+    files = sorted(file for file, feature in found.items() if not isinstance(feature, str))
+    unreadable = {file: problem for file, problem in found.items() if isinstance(problem, str)}
+    if not files:
+        return GalleryIndex(fingerprint, [], unreadable, None)
+    features = np.stack([found[file] for file in files]).astype(np.float32, copy=False)
+    if len(files) > exact_up_to:
+        return GalleryIndex(fingerprint, files, unreadable, cell_index(features))
+    vectors = faiss.IndexFlatIP(features.shape[1])
+    vectors.add(features)
+    return GalleryIndex(fingerprint, files, unreadable, vectors)
+
+
+def save_index(index: GalleryIndex, path: Path) -> None:
+    """Write the file whole or not at all: a NumPy archive of JSON and faiss's own bytes, nothing that can be executed.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    about = {
+        "format": FORMAT,
+        "fingerprint": index.fingerprint,
+        "files": index.files,
+        "unreadable": [[*file, problem] for file, problem in index.unreadable.items()],
+    }
+    vectors = np.zeros(0, np.uint8) if index.vectors is None else faiss.serialize_index(index.vectors)
+    try:
+        with replacing(path) as stream:
+            np.savez(stream, about=np.frombuffer(json.dumps(about).encode(), np.uint8), vectors=vectors)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): name a file by --index") from None
+
+
+def load_index(path: Path) -> GalleryIndex | None:
+    """Read a file that :func:`save_index` wrote; None where there is none, or one of another version.
+
+    Raises:
+        UserError: the file is damaged, or is none of these: it is not written over.
+    """
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            about = json.loads(archive["about"].tobytes())
+            if about["format"] != FORMAT:
+                return None
+            vectors = archive["vectors"]
+        files = [ImageFile(*file) for file in about["files"]]
+        unreadable = {ImageFile(*file): problem for *file, problem in about["unreadable"]}
+        index = GalleryIndex(
+            about["fingerprint"], files, unreadable, faiss.deserialize_index(vectors) if files else None
+        )
+        whole = index.vectors is None or index.vectors.ntotal == len(files)
+    except (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is no gallery index ({error}): delete it, or name another file by --index") from None
+    if not whole:
+        raise UserError(f"{path} is damaged: delete it, or name another file by --index")
+    return index
+
+
+def require_writable(path: Path) -> None:
+    """Raise UserError, before anything is computed, where an index file could not be written."""
+    folder = next((parent for parent in path.absolute().parents if parent.exists()), path)
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"the index {path} cannot be written: name a file in a folder of yours by --index")
+
+
+def default_path(gallery: Path) -> Path:
+    """Beside the gallery, by its name."""
+    folder = gallery.resolve()
+    return folder.parent / f"{folder.name}.mgot-index.npz"
+
+
+def kept(index: GalleryIndex, files: Sequence[ImageFile]) -> dict[ImageFile, np.ndarray | str]:
+    """What an index knows of the files that are still as they were."""
+    known: dict[ImageFile, np.ndarray | str] = dict(zip(index.files, index.features(), strict=True))
+    known.update(index.unreadable)
+    return {file: known[file] for file in files if file in known}

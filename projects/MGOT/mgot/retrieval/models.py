@@ -1,0 +1,50 @@
+"""Weights files to embedders, by suffix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mgot.compat import require_host
+from mgot.errors import UserError
+from mgot.onnx_model import OnnxEmbedder
+from mgot.retrieval.embedder import Embedder
+from mgot.retrieval.fingerprint import file_digest
+
+
+def load_embedder(weights: Path, config_file: Path | None = None) -> Embedder:
+    """The model of a weights file.
+
+    Args:
+        weights: a training's checkpoint (.pth), which needs the host, or an export (.onnx), which does not.
+        config_file: the config that a checkpoint was trained by; None for the config.yaml beside it. An export carries
+            its own.
+
+    Raises:
+        UserError: a file is missing, damaged, or does not fit.
+    """
+    if not weights.is_file():
+        raise UserError(f"--weights {weights}: no such file: name a checkpoint (.pth) or an export (.onnx)")
+    if weights.suffix.lower() == ".onnx":
+        if config_file is not None:
+            raise UserError(f"--config-file {config_file}: {weights} carries its own settings: leave the option out")
+        return OnnxFile(weights)
+    require_host()
+    from mgot.retrieval.checkpoint import load_checkpoint
+
+    return load_checkpoint(weights, config_file)
+
+
+class OnnxFile:
+    """A model that ``tools/export_onnx.py`` wrote; it normalises, flips and knows its input size by itself."""
+
+    def __init__(self, path: Path) -> None:
+        self._model = OnnxEmbedder(path)
+        self.size = self._model.facts.input_size
+        self.two_stream = self._model.facts.two_stream
+        self.fingerprint = file_digest(path)
+
+    def embed(self, images: np.ndarray, is_visible: np.ndarray | None) -> np.ndarray:
+        """As :class:`mgot.retrieval.embedder.Embedder` has it."""
+        return self._model.embed(images, is_visible)
