@@ -99,3 +99,21 @@ def test_generated_features_are_of_length_one_and_seeded(name: str) -> None:
     assert "within" in describe(*first)
     sizes = np.bincount(first[1])
     assert ((sizes == 1).sum() > 20) == (DIFFICULTIES[name].strangers > 0)
+
+
+def test_loader_and_its_reference_end_in_a_json_line(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["loader", "--size", "32", "16", "--classes", "2", "--instances", "2", "--steps", "1", "--repeats", "1"]
+    assert load_tool().main([*command, "--device", "cpu", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert row["rate_ratio"] > 0 and set(row["images_per_second"]) == {"ours", "per image"}
+
+
+@pytest.mark.slow
+def test_step_and_its_reference_end_in_a_json_line(capsys: pytest.CaptureFixture[str]) -> None:
+    config = str(TOOL.parents[1] / "projects/MGOT/configs/demo.yml")
+    keys = ["INPUT.SIZE_TRAIN", "[32, 16]", "SOLVER.IMS_PER_BATCH", "16", "MODEL.DEVICE", "cpu"]
+    assert load_tool().main(["step", "--config-file", config, "--repeats", "1", "--profile", "--json", *keys]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    row = json.loads(lines[-1])
+    assert row["images"] == 24 and row["flops"] > 0 and 0 < row["share"]
+    assert any("Self CPU" in line for line in lines)

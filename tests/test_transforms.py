@@ -7,7 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgot.data.transforms import Augmentation, channel_view, crop_and_flip, erase, level_jitter
+from mgot.data.transforms import (
+    Augmentation,
+    _crop_by_gather,
+    _crop_by_slices,
+    channel_view,
+    crop_and_flip,
+    erase,
+    level_jitter,
+)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -33,6 +41,14 @@ def test_every_output_is_a_crop_of_its_padded_image(padding: int) -> None:
         assert any(torch.equal(after, crop) for crop in crops(before, padding))
 
 
+def test_the_gather_of_gpus_crops_as_the_slices_of_processors() -> None:
+    x, (top, left) = images(), torch.randint(0, 5, (2, 6, 1), generator=seeded())
+    flip = torch.tensor([True, False] * 3)[:, None]
+    gathered = _crop_by_gather(F.pad(x, [2] * 4), (12, 8), top, left, flip)
+    sliced = _crop_by_slices(x, 2, *(part.flatten().tolist() for part in (top, left, flip)))
+    assert torch.equal(gathered, sliced)
+
+
 def test_flip_probability_is_obeyed() -> None:
     x = images(400, 2, 3)
     torch.testing.assert_close(crop_and_flip(x, 0, 0.0, seeded()), x)
@@ -43,14 +59,14 @@ def test_flip_probability_is_obeyed() -> None:
 
 def test_erasing_fills_one_rectangle_of_the_stated_size() -> None:
     x = images(300, 40, 20)
-    out = erase(x, 0.5, (0.0, 0.0, 0.0), seeded())
+    out = erase(x.clone(), 0.5, (0.0, 0.0, 0.0), seeded())
     gone = (out == 0).all(dim=1)
     assert 0.4 < float(gone.any(dim=(1, 2)).float().mean()) < 0.6
     for mask in gone[gone.any(dim=(1, 2))]:
         rows, columns = mask.any(1).sum(), mask.any(0).sum()
         assert int(mask.sum()) == int(rows * columns)
         assert 0.01 < float(mask.float().mean()) < 0.36
-    assert torch.equal(erase(x, 0.0, (0.0, 0.0, 0.0), seeded()), x)
+    assert torch.equal(erase(x.clone(), 0.0, (0.0, 0.0, 0.0), seeded()), x)
 
 
 def test_channel_view_is_one_channel_or_luma() -> None:
@@ -68,9 +84,9 @@ def test_channel_view_is_one_channel_or_luma() -> None:
 
 def test_level_jitter_is_an_affine_map_inside_the_range() -> None:
     x = images(50)
-    out = level_jitter(x, 0.2, seeded())
+    out = level_jitter(x.clone(), 0.2, seeded())
     assert float(out.min()) >= 0 and float(out.max()) <= 255
-    assert torch.equal(level_jitter(x, 0.0, seeded()), x)
+    assert torch.equal(level_jitter(x.clone(), 0.0, seeded()), x)
     inside = (out > 0) & (out < 255)
     for before, after, keep in zip(x, out, inside, strict=True):
         low, high = before[keep].argmin(), before[keep].argmax()

@@ -22,23 +22,46 @@ _LUMA = (0.299, 0.587, 0.114)
 def crop_and_flip(x: Tensor, padding: int, flip_prob: float, generator: torch.Generator) -> Tensor:
     """Pad with black, crop at a random place to the old size, mirror with probability ``flip_prob``.
 
-    One gather does all three. Shape (B, 3, H, W) in and out.
+    Shape (B, 3, H, W), best uint8, in which pixels move fastest; float32 out.
     """
     b, _, h, w = x.shape
     device = x.device
     top = torch.randint(0, 2 * padding + 1, (b, 1), generator=generator, device=device)
     left = torch.randint(0, 2 * padding + 1, (b, 1), generator=generator, device=device)
     flip = torch.rand(b, 1, generator=generator, device=device) < flip_prob
+    if device.type == "cpu":
+        return _crop_by_slices(x, padding, top.flatten().tolist(), left.flatten().tolist(), flip.flatten().tolist())
+    return _crop_by_gather(F.pad(x, [padding] * 4), (h, w), top, left, flip).float()
+
+
+def _crop_by_slices(x: Tensor, padding: int, top: list[int], left: list[int], flip: list[bool]) -> Tensor:
+    """Crops copied image by image: on processors ten times as fast as a gather, which computes each pixel's place."""
+    b, _, h, w = x.shape
+    out = torch.zeros(b, 3, h, w)
+    for image, crop, t, s, mirror in zip(x, out, top, left, flip, strict=True):
+        down, across = t - padding, s - padding  # where the crop begins in the image; negative: in the padding
+        seen = image[:, max(down, 0) : h + down, max(across, 0) : w + across]
+        row, column = max(-down, 0), max(-across, 0)
+        if mirror:
+            seen, column = seen.flip(2), max(across, 0)
+        crop[:, row : row + seen.shape[1], column : column + seen.shape[2]] = seen
+    return out
+
+
+def _crop_by_gather(padded: Tensor, size: tuple[int, int], top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
+    """The same by one gather, without a wait for the device; top, left, flip are (B, 1)."""
+    (h, w), device = size, padded.device
     rows = top + torch.arange(h, device=device)
-    across = torch.arange(w, device=device).expand(b, w)
+    across = torch.arange(w, device=device).expand(len(padded), w)
     columns = left + torch.where(flip, w - 1 - across, across)
-    padded = F.pad(x, [padding] * 4).permute(0, 2, 3, 1)
-    batch = torch.arange(b, device=device)[:, None, None]
-    return padded[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    batch = torch.arange(len(padded), device=device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def erase(x: Tensor, prob: float, value: Sequence[float], generator: torch.Generator) -> Tensor:
     """Random erasing: a rectangle of 2 to 33 % of the area, aspect ratio 0.3 to 3.3, filled with ``value`` per channel.
+
+    In place; the same tensor is returned.
 
     The distribution is torchvision's: up to ten draws, the first that fits is taken, none erases nothing.
     """
@@ -57,11 +80,17 @@ def erase(x: Tensor, prob: float, value: Sequence[float], generator: torch.Gener
     top = (torch.rand(b, 1, generator=generator, device=device) * (h - height + 1)).floor()
     left = (torch.rand(b, 1, generator=generator, device=device) * (w - width + 1)).floor()
     chosen = (torch.rand(b, 1, generator=generator, device=device) < prob) & fits.any(dim=1, keepdim=True)
+    fill = torch.tensor(value, device=device, dtype=x.dtype).view(3, 1, 1)
+    if device.type == "cpu":  # a rectangle is a small part of an image: no pass over all pixels
+        for n in torch.nonzero(chosen.flatten()).flatten().tolist():
+            t, s = int(top[n]), int(left[n])
+            x[n, :, t : t + int(height[n]), s : s + int(width[n])] = fill
+        return x
     row, column = torch.arange(h, device=device), torch.arange(w, device=device)
     in_rows = (row >= top) & (row < top + height) & chosen
     in_columns = (column >= left) & (column < left + width)
     mask = (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
-    return torch.where(mask, torch.tensor(value, device=device, dtype=x.dtype).view(1, 3, 1, 1), x)
+    return torch.where(mask, fill, x, out=x)
 
 
 def channel_view(x: Tensor, gray_prob: float, generator: torch.Generator) -> Tensor:
@@ -75,11 +104,14 @@ def channel_view(x: Tensor, gray_prob: float, generator: torch.Generator) -> Ten
 
 
 def level_jitter(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Gain in [1 - s, 1 + s] and offset in +-255 s / 2 for each image, clipped to 0..255; s = 0 changes nothing."""
+    """Gain in [1 - s, 1 + s] and offset in +-255 s / 2 for each image, clipped to 0..255; s = 0 changes nothing.
+
+    In place; the same tensor is returned.
+    """
     gain, offset = (
         2 * torch.rand(2, x.shape[0], 1, 1, 1, generator=generator, device=x.device, dtype=x.dtype) - 1
     ).unbind(0)
-    return (x * (1 + strength * gain) + 127.5 * strength * offset).clamp(0, 255)
+    return x.mul_(1 + strength * gain).add_(127.5 * strength * offset).clamp_(0, 255)
 
 
 @dataclass(frozen=True)
@@ -114,11 +146,8 @@ class Augmentation:
             (2 B_v + B_r, 3, H, W) float: plain views, channel views, infrared.
         """
         b = visible.shape[0]
-        images = torch.cat([visible, visible, infrared]).float()
+        images = torch.cat([visible, visible, infrared])
         images = crop_and_flip(images, self.padding, self.flip_prob, generator)
-        views = [
-            images[:b],
-            channel_view(images[b : 2 * b], self.gray_prob, generator),
-            level_jitter(images[2 * b :], self.infrared_jitter, generator),
-        ]
-        return erase(torch.cat(views), self.erase_prob, self.erase_value, generator)
+        images[b : 2 * b] = channel_view(images[b : 2 * b], self.gray_prob, generator)
+        level_jitter(images[2 * b :], self.infrared_jitter, generator)
+        return erase(images, self.erase_prob, self.erase_value, generator)
