@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,20 @@ from mgot.pictures.distances import overlap
 from mgot.pictures.feature_map import Truth, chosen_identities, shown_images
 from mgot.pictures.gallery import first_and
 from mgot.pictures.plan import diagonal_order, draw_plans, kept_matches
+from mgot.pictures.rankings import draw_rankings
 from mgot.pictures.style import blend, encode
 from tests.runs import a_record, write_run
 
 TOOL = Path(__file__).resolve().parent.parent / "tools/visualize.py"
+
+
+QUERY = {
+    "path": "infrared/0.jpg",
+    "found": [
+        {"path": "visible/1.jpg", "distance": 0.25, "right": True},
+        {"path": "gone", "distance": 0.5, "right": False},
+    ],
+}
 
 
 def shuffled(record: EpochRecord, seed: int = 1) -> EpochRecord:
@@ -105,10 +116,11 @@ def test_the_command_draws_everything(tmp_path: Path, capsys: pytest.CaptureFixt
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     run = write_run(tmp_path / "run")
+    (run / "diagnostics/rankings.json").write_text(json.dumps({"final": [{"queries": [QUERY]}]}))
     assert tool.main([str(run)]) == 0
     files = [Path(line) for line in capsys.readouterr().out.splitlines()]
-    names = {"plan", "degraded", "features", "sizes", "distances", "curves"}
-    assert {path.stem for path in files} == names and len(files) == 12
+    names = {"plan", "degraded", "features", "sizes", "distances", "rankings", "curves"}
+    assert {path.stem for path in files} == names and len(files) == 14
     assert all(path.read_bytes().startswith(b"\x89PNG" if path.suffix == ".png" else b"<?xml") for path in files)
     assert tool.main([str(run), "--epoch", "7"]) == 2
     assert "has records of epochs 0, 1, 2" in capsys.readouterr().err
@@ -131,6 +143,13 @@ def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"MGOT\.DIAGNOSTICS True"):
         first_and(tmp_path, None)
     assert draw_curves(read_run(tmp_path, "empty")) is None
+
+
+def test_rankings_are_marked_by_sign_and_distance(tmp_path: Path) -> None:
+    figure = draw_rankings([QUERY], tmp_path)
+    assert figure is not None
+    assert [axis.get_title() for axis in figure.axes] == ["query", "✓ 0.25", "✗ 0.50"]
+    assert draw_rankings([], tmp_path) is None
 
 
 def test_a_run_without_the_prior_is_drawn_as_such() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,11 +18,34 @@ from mgot.pictures.degraded import draw_degraded
 from mgot.pictures.distances import draw_distances
 from mgot.pictures.feature_map import Truth, draw_feature_maps
 from mgot.pictures.plan import draw_plans
+from mgot.pictures.rankings import draw_rankings
 from mgot.pictures.sizes import draw_sizes
 from mgot.pictures.style import save
 from mgot.progress import progress
 
 DEFAULT_LAMBDA = 25.0
+
+
+def read_queries(run: Path) -> list[dict[str, Any]]:
+    """The queries of the last stage's first protocol in rankings.json; none where there is no such file.
+
+    Raises:
+        UserError: the file is not what a run writes.
+    """
+    path = run / FOLDER / "rankings.json"
+    if not path.is_file():
+        return []
+    try:
+        stages = json.loads(path.read_text(encoding="utf-8"))
+        return list(stages.values())[-1][0]["queries"]
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(f"{path} cannot be read ({error}): it comes with the records of a run") from None
+
+
+def data_root(run: Path) -> Path:
+    """The data root that a run recorded; ``datasets`` where it recorded none."""
+    path = run / FOLDER / "images.json"
+    return Path(json.loads(path.read_text(encoding="utf-8")).get("root", "datasets"))
 
 
 def read_truth(run: Path) -> Truth:
@@ -79,6 +103,7 @@ def draw_run(folder: Path, output: Path, epoch: int | None = None) -> list[Path]
         "features": lambda: draw_feature_maps(records, truth),
         "sizes": lambda: draw_sizes(records),
         "distances": lambda: draw_distances(records),
+        "rankings": lambda: draw_rankings(read_queries(folder), data_root(folder)),
         "curves": lambda: draw_curves(run),
     }
     files = []
