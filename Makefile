@@ -27,7 +27,7 @@ env: $(STAMP) ## make the environment (Python 3.10 - 3.13)
 
 demo: $(STAMP) ## generate people, train MGOT on them without a label, print the table, write the report
 	@$(BIN)/python tools/make_demo_data.py --root $(DEMO_ROOT)
-	@FASTREID_DATASETS=$(DEMO_ROOT) $(BIN)/python tools/train_net.py --config-file $(DEMO_CONFIG) OUTPUT_DIR $(DEMO_RUN) $(ARGS)
+	@FASTREID_DATASETS=$(DEMO_ROOT) $(BIN)/python tools/train_net.py --config-file $(DEMO_CONFIG) $(ARGS) OUTPUT_DIR $(DEMO_RUN) MGOT.OVERWRITE True
 	@$(BIN)/python tools/report.py $(DEMO_RUN)
 
 test: $(STAMP) lint ## lint, then run the tests

@@ -13,8 +13,10 @@ from fastreid.solver import build_optimizer
 from fastreid.utils.events import EventStorage
 from torch import Tensor, nn
 
+from mgot.engine.guards import StepGuard
 from mgot.engine.optimizer import build_fused_optimizer
 from mgot.engine.step import StepTrainer
+from mgot.errors import UserError
 from tests.test_modeling import small_config
 
 
@@ -42,7 +44,7 @@ def trainer(model: nn.Module, data: list[Tensor]) -> StepTrainer:
     hosts: Any = SimpleNamespace(
         model=model, optimizer=optimizer, param_wrapper=None, data_loader=data, _data_loader_iter=iter(data)
     )
-    return StepTrainer(hosts, scaled=False)
+    return StepTrainer(hosts, scaled=False, guard=StepGuard(hosts.model, limit=0))
 
 
 def plain_losses(model: nn.Module, data: list[Tensor]) -> Iterator[dict[str, float]]:
@@ -76,14 +78,23 @@ def test_losses_are_those_of_a_plain_loop_each_at_its_own_iteration() -> None:
         assert len(storage.history("data_time").values()) == 4
 
 
-def test_a_loss_that_is_not_finite_is_named_with_its_iteration() -> None:
+def test_a_step_without_a_finite_loss_is_skipped_and_its_losses_are_not_kept() -> None:
     data = batches()
     data[1][0, 0] = float("nan")
     step = trainer(TwoTerms(), data)
-    for step.iter in range(2):
-        step.run_step()
-    with EventStorage() as storage, pytest.raises(FloatingPointError, match="iteration 1: loss_a became"):
+    step.guard = StepGuard(step.model, limit=1)
+    before = [p.detach().clone() for p in step.model.parameters()]
+    with EventStorage() as storage:
+        for step.iter in range(3):
+            step.run_step()
+            assert all(torch.isfinite(p).all() for p in step.model.parameters())
         step.write_losses(storage)
+        assert [iteration for _, iteration in storage.history("total_loss").values()] == [0, 2]
+        assert storage.latest()["skipped_steps"][0] == 1
+    assert not any(torch.equal(a, b) for a, b in zip(before, step.model.parameters(), strict=True))
+    step = trainer(TwoTerms(), data[1:])
+    with pytest.raises(UserError, match=r"iteration 0: loss_a .*MGOT\.GUARD\.MAX_SKIPPED_STEPS"):
+        step.run_step()
 
 
 def test_the_fused_optimiser_steps_as_the_hosts() -> None:

@@ -27,7 +27,7 @@ Options = Callable[..., list[str]]
 
 
 def run(options: list[str], *, resume: bool = False) -> Path:
-    cfg = load_config(DEMO, options)
+    cfg = load_config(DEMO, options, resume=resume)
     Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
     torch.manual_seed(cfg.SEED)
     train(cfg, resume=resume)
@@ -145,8 +145,10 @@ def test_resuming_a_finished_run_and_starting_over_it(tiny_options: Options) -> 
     before = (folder / "results.json").read_text(), (folder / "metrics.json").read_text()
     run(tiny_options("SOLVER.MAX_EPOCH", 1), resume=True)
     assert (folder / "results.json").read_text() == before[0]
-    run(tiny_options("SOLVER.MAX_EPOCH", 1))
-    assert ((folder / "results.json.old").read_text(), (folder / "metrics.json.old").read_text()) == before
+    with pytest.raises(UserError, match=r"holds another run .*--resume.*MGOT\.OVERWRITE True"):
+        run(tiny_options("SOLVER.MAX_EPOCH", 1))
+    assert (folder / "metrics.json").read_text() == before[1]
+    run(tiny_options("SOLVER.MAX_EPOCH", 1, "MGOT.OVERWRITE", True))
     assert len(metrics(folder)) == len(before[1].splitlines())
 
 

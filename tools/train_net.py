@@ -13,7 +13,7 @@ from pathlib import Path
 
 import mgot  # noqa: F401  restores what the host needs and registers MGOT with it
 from mgot.compat import require_host
-from mgot.errors import UserError
+from mgot.errors import Interrupted, UserError
 
 
 def main(args: argparse.Namespace) -> None:
@@ -29,7 +29,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def launch(argv: list[str] | None = None) -> int:
-    """Parse the command line and run; 0 on success, 2 for a mistake of the user's."""
+    """Parse the command line and run; 0 on success, 2 for a user's mistake, 128 + n where signal n stopped it."""
     try:
         require_host()
         from fastreid.engine import default_argument_parser
@@ -40,6 +40,9 @@ def launch(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         return 2
+    except Interrupted as stop:
+        print(f"{Path(sys.argv[0]).name}: {stop}", file=sys.stderr)
+        return stop.status
 
 
 if __name__ == "__main__":

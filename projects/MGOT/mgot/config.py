@@ -43,6 +43,13 @@ def add_mgot_config(cfg: CN) -> None:
     # features at each epoch's start, at most about 6 MB an epoch, and some ranking lists [ours].
     cfg.MGOT.DIAGNOSTICS = True
 
+    # Begin although OUTPUT_DIR holds another run, which is removed; --resume goes on with it all the same [ours].
+    cfg.MGOT.OVERWRITE = False
+    cfg.MGOT.CHECKPOINT = CN()
+    # Checkpoints kept beside the final one, the newest, 1 or more; SOLVER.CHECKPOINT_PERIOD says how often [ours].
+    cfg.MGOT.CHECKPOINT.KEEP = 2
+
+    _add_guard_keys(cfg)
     _add_cluster_keys(cfg)
     _add_loss_keys(cfg)
     _add_matcher_keys(cfg)
@@ -50,6 +57,16 @@ def add_mgot_config(cfg: CN) -> None:
     _add_augmentation_keys(cfg)
     _add_data_keys(cfg)
     _add_test_keys(cfg)
+
+
+def _add_guard_keys(cfg: CN) -> None:
+    cfg.MGOT.GUARD = CN()
+    # Steps of one epoch whose loss may be infinite or NaN: they are skipped; one more stops the run [ours].
+    cfg.MGOT.GUARD.MAX_SKIPPED_STEPS = 10
+    # Total variance of a modality's normalised features, in [0, 1], under which a warning says they collapse [ours].
+    cfg.MGOT.GUARD.MIN_SPREAD = 0.01
+    # Ratio of the modalities' numbers of clusters, 1 or more, over which a warning is given [ours].
+    cfg.MGOT.GUARD.MAX_CLUSTER_RATIO = 5.0
 
 
 def _add_cluster_keys(cfg: CN) -> None:

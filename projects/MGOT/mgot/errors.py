@@ -1,6 +1,8 @@
-"""The one exception that a user's mistake raises."""
+"""What a user meets without a traceback: a mistake of their own, and a run that a signal ended."""
 
 from __future__ import annotations
+
+import signal
 
 
 class UserError(ValueError):
@@ -14,3 +16,18 @@ def reason(error: BaseException, limit: int = 160) -> str:
     """The first line of what an exception says, cut at ``limit`` characters; its type's name where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0][:limit] if lines else type(error).__name__
+
+
+class Interrupted(Exception):
+    """A signal asked the run to stop, and it did, at a step's end.
+
+    The tools print the message and exit with :attr:`status`, the shell's convention for a process that a signal ended.
+
+    Args:
+        number: of the signal.
+        saved: what was saved, and how to go on.
+    """
+
+    def __init__(self, number: int, saved: str) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}: {saved}")
+        self.status = 128 + number

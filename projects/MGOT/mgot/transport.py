@@ -26,6 +26,8 @@ class TransportPlan(NamedTuple):
         row_error: largest |row sum - alpha|, as a share of alpha.
         column_error: largest |column sum - beta|, as a share of beta.
         iterations: Sinkhorn iterations spent.
+        solver: whose plan it is.
+        failures: what was tried before it and did not converge, one line a solver.
     """
 
     plan: np.ndarray
@@ -33,6 +35,8 @@ class TransportPlan(NamedTuple):
     row_error: float
     column_error: float
     iterations: int
+    solver: str = "log-domain solver"
+    failures: tuple[str, ...] = ()
 
 
 def probability(similarity: np.ndarray) -> np.ndarray:
@@ -147,6 +151,37 @@ def relaxed_transport(
     return described._replace(converged=described.converged and bool(log["err"][-1] <= tolerance))
 
 
+def settled_transport(similarity: np.ndarray, sharpness: float = 25.0, *, max_iterations: int = 2000) -> TransportPlan:
+    """:func:`uniform_transport`; where it does not converge POT's stabilised solver, or else the exact plan.
+
+    The stabilised solver lowers the regularisation step by step, within the same bound on iterations. The exact plan,
+    lambda -> infinity, always exists. Source: [ours]. Arguments and errors are those of :func:`uniform_transport`.
+    """
+    plan = uniform_transport(similarity, sharpness, max_iterations=max_iterations)
+    if plan.converged:
+        return plan
+    stabilised = _stabilised_transport(similarity, sharpness, max_iterations)
+    if stabilised.converged:
+        return stabilised._replace(failures=(_failure(plan),))
+    return exact_transport(similarity)._replace(failures=(_failure(plan), _failure(stabilised)))
+
+
+def _stabilised_transport(similarity: np.ndarray, sharpness: float, max_iterations: int) -> TransportPlan:
+    cost = transport_cost(similarity)
+    alpha, beta = (np.full(n, 1.0 / n) for n in cost.shape)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):  # what overflows shows in the measured errors
+        warnings.simplefilter("ignore")
+        plan = ot.sinkhorn(
+            alpha, beta, cost, 1.0 / sharpness, method="sinkhorn_epsilon_scaling", numItermax=max_iterations
+        )
+    return _described(plan, alpha, beta, 1e-3, max_iterations)._replace(solver="stabilised solver")
+
+
+def _failure(plan: TransportPlan) -> str:
+    error = max(plan.row_error, plan.column_error)
+    return f"{plan.solver}: marginal error {error:.1e} after {plan.iterations} iterations"
+
+
 def exact_transport(similarity: np.ndarray) -> TransportPlan:
     """The limit lambda -> infinity of :func:`uniform_transport`, by POT's network simplex."""
     cost = transport_cost(similarity)
@@ -154,7 +189,8 @@ def exact_transport(similarity: np.ndarray) -> TransportPlan:
     if not cost.size:
         return TransportPlan(np.zeros(cost.shape), True, 0.0, 0.0, 0)
     alpha, beta = np.full(n_rows, 1.0 / n_rows), np.full(n_columns, 1.0 / n_columns)
-    return _described(ot.emd(alpha, beta, cost), alpha, beta, tolerance=1e-6, iterations=0)
+    plan = _described(ot.emd(alpha, beta, cost), alpha, beta, tolerance=1e-6, iterations=0)
+    return plan._replace(solver="exact solver")
 
 
 def _described(

@@ -130,22 +130,33 @@ class CrossModalityLoader:
         self._labels: EpochLabels | None = None
 
     def set_epoch(
-        self, epoch: int, labels: EpochLabels, cross_v: np.ndarray | None = None, cross_r: np.ndarray | None = None
+        self,
+        epoch: int,
+        labels: EpochLabels,
+        cross_v: np.ndarray | None = None,
+        cross_r: np.ndarray | None = None,
+        *,
+        skip: int = 0,
     ) -> None:
-        """Fix labels, draws and augmentation of the next iteration; cross labels as in the sampler."""
+        """Fix labels, draws and augmentation of the next iteration; cross labels and ``skip`` as in the sampler."""
         self._labels = labels
-        self.sampler.set_epoch(epoch, labels.visible, labels.infrared, cross_v, cross_r)
+        self.sampler.set_epoch(epoch, labels.visible, labels.infrared, cross_v, cross_r, skip=skip)
         seed = np.random.SeedSequence([self.sampler.seed, epoch, self._rank]).generate_state(1, np.uint64)[0]
         self._generator.manual_seed(int(seed >> np.uint64(1)))
+        images = self.sampler.n_classes // self._world_size * self.sampler.n_instances
+        pixels = torch.zeros(images, 3, 1, 1, device=self.device)  # what is drawn depends on the number of images alone
+        for _ in range(skip):
+            self.augmentation(pixels, pixels, self._generator)
 
     def __len__(self) -> int:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return _one_ahead(self._batches(), self.device) if self.device.type == "cuda" else self._batches()
+        batches = self._batches(iter(self._steps))  # drawn from PyTorch's generator now, before a resume restores that
+        return _one_ahead(batches, self.device) if self.device.type == "cuda" else batches
 
-    def _batches(self) -> Iterator[dict[str, Any]]:
-        for visible, infrared, (index_v, index_r) in self._steps:
+    def _batches(self, steps: Iterator[Any]) -> Iterator[dict[str, Any]]:
+        for visible, infrared, (index_v, index_r) in steps:
             assert self._labels is not None
             whole = self._whole(index_v, index_r)
             images = self.augmentation(

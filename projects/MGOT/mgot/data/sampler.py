@@ -37,7 +37,7 @@ class CrossModalitySampler:
             )
         self.n_classes, self.n_instances, self.n_batches = n_classes, n_instances, n_batches
         self.seed = seed
-        self._epoch = 0
+        self._epoch = self._skip = 0
         self._members: list[list[np.ndarray]] | None = None
         self._cross: list[np.ndarray] | None = None
 
@@ -48,6 +48,8 @@ class CrossModalitySampler:
         labels_r: np.ndarray,
         cross_v: np.ndarray | None = None,
         cross_r: np.ndarray | None = None,
+        *,
+        skip: int = 0,
     ) -> None:
         """Fix the labels that the next iteration draws from.
 
@@ -57,8 +59,9 @@ class CrossModalitySampler:
                 visible ones: infrared image i has index N_v + i.
             cross_v, cross_r: (K_v,), (K_r,) cross labels of the clusters, -1 = unmatched; None draws the modalities
                 independently.
+            skip: steps of the epoch that were taken already: drawn, and not handed out again.
         """
-        self._epoch = epoch
+        self._epoch, self._skip = epoch, skip
         self._members = [_members(labels_v, 0), _members(labels_r, len(labels_v))]
         self._cross = None if cross_v is None or cross_r is None else [cross_v, cross_r]
 
@@ -71,9 +74,11 @@ class CrossModalitySampler:
             return
         rng = np.random.default_rng([self.seed, self._epoch])
         draws = self._paired(rng) if self._cross else self._independent(rng)
-        for _ in range(self.n_batches):
+        for step in range(self.n_batches):
             clusters = next(draws)
-            yield self._images(rng, 0, clusters[0]), self._images(rng, 1, clusters[1])
+            batch = self._images(rng, 0, clusters[0]), self._images(rng, 1, clusters[1])
+            if step >= self._skip:
+                yield batch
 
     def _independent(self, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         assert self._members is not None

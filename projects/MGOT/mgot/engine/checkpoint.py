@@ -3,31 +3,71 @@
 from __future__ import annotations
 
 import os
-import pickle
+import re
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from fastreid.utils.checkpoint import Checkpointer
-from torch import nn
+from torch import Tensor, nn
 
 from mgot.errors import UserError
 from mgot.files import write_atomically
 
+FINAL = "model_final"
+_NAMED_LAYERS = 3
 
-def load_tensors(path: str | Path) -> Any:
+
+def load_tensors(path: str | Path, *, mmap: bool = False) -> Any:
     """Read a checkpoint of tensors and plain values onto the CPU, executing nothing that it holds.
+
+    Args:
+        path: the file.
+        mmap: leave the tensors on the disk until they are used: enough to look at the plain values.
 
     Raises:
         UserError: the file is missing, is no checkpoint, is cut short, or holds more than tensors and plain values.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap or None)
     except FileNotFoundError:
         raise UserError(f"{path}: no such weights file: check MODEL.WEIGHTS") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # garbage raises whatever its bytes mean: KeyError, IndexError ...
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: not a readable checkpoint of tensors ({reason})") from None
+
+
+def layer_differences(found: Mapping[str, Any], expected: Mapping[str, Tensor]) -> list[str]:
+    """How the layers of a weights file differ from a model's: one line a layer, missing and other shapes first."""
+    shapes = {name: tuple(getattr(value, "shape", ())) for name, value in found.items()}
+    lines = [f"{name} is missing" for name in expected if name not in shapes]
+    lines += [
+        f"{name} is {shapes[name]} and not {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in shapes and shapes[name] != tuple(value.shape)
+    ]
+    return lines + [f"{name} is unknown" for name in shapes if name not in expected]
+
+
+def summarised(lines: list[str]) -> str:
+    """The first few lines and how many more there are."""
+    more = f" and {len(lines) - _NAMED_LAYERS} more" if len(lines) > _NAMED_LAYERS else ""
+    return "; ".join(lines[:_NAMED_LAYERS]) + more
+
+
+def progress_of(content: Any) -> tuple[int, int]:
+    """(epochs finished, steps into the next one) of a training checkpoint's content.
+
+    Raises:
+        UserError: the content is not that of a training checkpoint.
+    """
+    keys = ("model", "optimizer", "epoch", "step")
+    absent = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if absent:
+        raise UserError(f"no checkpoint of a training: {', '.join(absent)} is missing")
+    return int(content["epoch"]) + 1, int(content["step"])
 
 
 class AtomicCheckpointer(Checkpointer):
@@ -35,40 +75,145 @@ class AtomicCheckpointer(Checkpointer):
 
     Attributes:
         about: plain facts that every checkpoint carries, such as the data set and split it was trained on.
+        keep: how many checkpoints to keep beside the final one; older ones are removed.
     """
 
     def __init__(
-        self, model: nn.Module, save_dir: str = "", *, about: dict[str, Any] | None = None, **kwargs: Any
+        self, model: nn.Module, save_dir: str = "", *, about: dict[str, Any] | None = None, keep: int = 1, **kwargs: Any
     ) -> None:
         super().__init__(model, save_dir, **kwargs)
-        self.about = about or {}
+        self.about, self.keep = about or {}, keep
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write ``<save_dir>/<name>.pth`` and point ``last_checkpoint`` at it."""
+        """Write ``<save_dir>/<name>.pth``, point ``last_checkpoint`` at it and remove what is too old.
+
+        Raises:
+            OSError: it could not be written; earlier checkpoints and the pointer are as they were.
+        """
         if not self.save_dir or not self.save_to_disk:
             return
         data = {"model": self.model.state_dict(), "about": self.about, **kwargs}
         data.update({key: obj.state_dict() for key, obj in self.checkpointables.items()})
         target = Path(self.save_dir) / f"{name}.pth"
-        temporary = target.with_name(target.name + ".tmp")
-        with temporary.open("wb") as stream:
-            torch.save(data, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
+        _save_atomically(target, data)
         self.logger.info(f"Saved checkpoint {target}")
         self.tag_last_checkpoint(target.name)
+        for old in sorted(self.files(), key=_written)[: -self.keep]:
+            old.unlink(missing_ok=True)
+
+    def files(self) -> list[Path]:
+        """The checkpoints of the run in progress, the final one left out."""
+        return [path for path in checkpoint_files(Path(self.save_dir)) if path.stem != FINAL]
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Name the newest checkpoint in the pointer file."""
         write_atomically(Path(self.save_dir) / "last_checkpoint", last_filename_basename)
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> Any:
-        """As the host's, with a clear error where there is no such file."""
-        if path and not Path(path).is_file():
+        """As the host's, for a model of the same architecture.
+
+        Raises:
+            UserError: there is no such file, it is no checkpoint, or it holds another backbone's weights.
+        """
+        if not path:
+            return super().load(path, checkpointables)
+        if not Path(path).is_file():
             raise UserError(f"{path}: no such weights file: check MODEL.WEIGHTS")
+        expected = self.model.state_dict()
+        found = {name.removeprefix("module."): value for name, value in self._load_file(path)["model"].items()}
+        backbone = [line for line in layer_differences(found, expected) if line.startswith("backbone.")]
+        other = [line for line in layer_differences(found, expected) if " is (" in line]
+        if backbone or other:
+            raise UserError(
+                f"{path}: weights of another architecture ({summarised(backbone or other)}): set the MODEL keys that"
+                " they were trained with (config.yaml beside them), or choose other MODEL.WEIGHTS"
+            )
         return super().load(path, checkpointables)
+
+    def resume(self) -> tuple[dict[str, Any] | None, list[str]]:
+        """Load the newest checkpoint that can be read and fits, whatever the pointer file says.
+
+        Returns:
+            Its further content, None where the folder holds no checkpoint; and a line on each newer one passed over.
+
+        Raises:
+            UserError: there are checkpoints and none can be used.
+        """
+        folder = Path(self.save_dir)
+        readable, skipped = by_progress(folder)
+        for _, path in readable:
+            try:
+                _check_sums(path)
+                content = load_tensors(path)
+                self._restore(content)
+                return content, skipped
+            except (UserError, KeyError, ValueError) as error:
+                skipped.append(f"{path.name}: {str(error).removeprefix(f'{path}: ')}")
+        if skipped:
+            raise UserError(
+                f"--resume: no checkpoint in {folder} can be used ({'; '.join(skipped)}): mend the config, or begin"
+                " anew with MGOT.OVERWRITE True"
+            )
+        return None, []
+
+    def _restore(self, content: dict[str, Any]) -> None:
+        """Model, optimiser, schedule and scaler from a checkpoint's content, which is left with the rest."""
+        differences = layer_differences(content["model"], self.model.state_dict())
+        if differences:
+            raise UserError(f"the model of another config ({summarised(differences)})")
+        self.model.load_state_dict(content.pop("model"))
+        for key, obj in self.checkpointables.items():
+            obj.load_state_dict(content.pop(key))
 
     def _load_file(self, f: str) -> Any:
         content = load_tensors(f)
-        return content if isinstance(content, dict) and "model" in content else {"model": content}
+        content = content if isinstance(content, dict) and "model" in content else {"model": content}
+        layers = content["model"]
+        if not isinstance(layers, dict) or not all(isinstance(value, Tensor) for value in layers.values()):
+            raise UserError(f"{f}: holds no weights of a model: check MODEL.WEIGHTS")
+        return content
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """Training checkpoints in a folder, by name."""
+    return sorted(path for path in folder.glob("model_*.pth") if re.fullmatch(r"model_(final|\d+(_\d+)?)", path.stem))
+
+
+def by_progress(folder: Path) -> tuple[list[tuple[tuple[int, int], Path]], list[str]]:
+    """The readable checkpoints of a folder, furthest first, and a line on each unreadable one."""
+    readable, skipped = [], []
+    for path in checkpoint_files(folder):
+        try:
+            readable.append((progress_of(load_tensors(path, mmap=True)), path))
+        except UserError as error:
+            skipped.append(f"{path.name}: {str(error).removeprefix(f'{path}: ')}")
+    return sorted(readable, reverse=True), skipped
+
+
+def _check_sums(path: Path) -> None:
+    """Raise UserError where the bytes of a checkpoint are not those that were written; torch.load does not look."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged:
+        raise UserError(f"damaged: the checksum of its part {damaged} is wrong")
+
+
+def _written(path: Path) -> tuple[int, str]:
+    """When a checkpoint was written: orders those of a run that fell back to an older one rightly."""
+    return path.stat().st_mtime_ns, path.name
+
+
+def _save_atomically(target: Path, data: dict[str, Any]) -> None:
+    temporary = target.with_name(target.name + ".tmp")
+    try:
+        with temporary.open("wb") as stream:
+            torch.save(data, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    except (OSError, RuntimeError) as error:  # torch.save hides a failed write behind a RuntimeError of its own
+        temporary.unlink(missing_ok=True)
+        cause = error if isinstance(error, OSError) else error.__context__
+        if isinstance(cause, OSError):
+            raise cause from None
+        raise

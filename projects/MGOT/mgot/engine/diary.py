@@ -38,13 +38,15 @@ class RecordHook(HookBase):
         cross_start: first epoch of the cross-modality stage.
     """
 
+    labels_epoch = True
+
     def __init__(self, run: Path, *, cross_start: int) -> None:
         self._run, self._cross_start = run, cross_start
 
     def before_train(self) -> None:
         if not comm.is_main_process():
             return
-        if self.trainer.start_epoch == 0:
+        if self.trainer.start_iter == 0:
             forget_records(self._run)
         loader = self.trainer.data_loader
         items, n_visible = loader.dataset.items, loader.n_visible

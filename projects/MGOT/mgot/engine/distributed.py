@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.multiprocessing import ProcessExitedException
 from torch.nn.parallel import DistributedDataParallel
 
-from mgot.errors import UserError
+from mgot.errors import Interrupted, UserError
 
 T = TypeVar("T")
 
@@ -69,12 +69,15 @@ def start(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) 
 
 
 def _tell_mistakes(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
-    """One of the host's processes: its parent would show a mistake of the user's as a traceback."""
+    """One of the host's processes: its parent would show a mistake of the user's, or a signal, as a traceback."""
     try:
         main(args)
     except UserError as error:
         print(f"process {comm.get_rank()}: {error}", file=sys.stderr)
         sys.exit(2)
+    except Interrupted as stop:
+        print(f"process {comm.get_rank()}: {stop}", file=sys.stderr)
+        sys.exit(stop.status)
 
 
 def join_torchrun() -> None:

@@ -76,7 +76,8 @@ def label_epoch(
 ) -> EpochState:
     """Label each modality and build its prototypes.
 
-    A modality that gives no cluster keeps the labels of the epoch before, with a warning.
+    A modality that gives no cluster, or one only where there were more, keeps the labels of the epoch before, with a
+    warning.
 
     Args:
         epoch: its number.
@@ -92,8 +93,9 @@ def label_epoch(
     for name, features, identities in (("visible", f_v, identities_v), ("infrared", f_r, identities_r)):
         start = time.perf_counter()
         result = clusterer(features, identities)
-        labels.append(result.labels if result.n_clusters else _earlier(result, name, epoch, previous))
-        if not result.n_clusters:
+        usable = result.n_clusters > 1 or (result.n_clusters == 1 and not _had_more(name, previous))
+        labels.append(result.labels if usable else _earlier(result, name, epoch, previous))
+        if not usable:
             kept.append(name)
         seconds[f"cluster_{name}"] = time.perf_counter() - start
     y_v, y_r = labels
@@ -118,8 +120,13 @@ def _earlier(result: Clustering, name: str, epoch: int, previous: EpochState | N
             f"epoch {epoch}: the {name} images form no cluster (all {len(result.labels)} are outliers): raise"
             " MGOT.CLUSTER.EPS or start from better weights (MODEL.WEIGHTS, MODEL.BACKBONE.PRETRAIN_PATH)"
         )
-    logger.warning(f"epoch {epoch}: the {name} images form no cluster; the labels of the epoch before are kept")
+    found = "one cluster only" if result.n_clusters else "no cluster"
+    logger.warning(f"epoch {epoch}: the {name} images form {found}; the labels of the epoch before are kept")
     return getattr(previous.labels, name)
+
+
+def _had_more(name: str, previous: EpochState | None) -> bool:
+    return previous is not None and int(getattr(previous.labels, name).max()) > 0
 
 
 def match_epoch(state: EpochState, matcher: Matcher) -> tuple[Matching, dict[str, float]]:
@@ -130,11 +137,10 @@ def match_epoch(state: EpochState, matcher: Matcher) -> tuple[Matching, dict[str
     matching = matcher(prototypes)
     seconds = {**state.seconds, "match": time.perf_counter() - start}
     plan = matching.transport
-    if plan is not None and not plan.converged:
+    if plan is not None and plan.failures:
         logger.warning(
-            f"epoch {state.epoch}: the transport did not converge in {plan.iterations} iterations (marginal errors"
-            f" {plan.row_error:.1e} and {plan.column_error:.1e} of a marginal): raise MGOT.MATCHER.MAX_ITERATIONS or"
-            " lower MGOT.MATCHER.LAMBDA; its argmax is used all the same"
+            f"epoch {state.epoch}: the transport did not converge ({'; '.join(plan.failures)}) and is taken from the"
+            f" {plan.solver}: raise MGOT.MATCHER.MAX_ITERATIONS or lower MGOT.MATCHER.LAMBDA"
         )
     return matching, seconds
 

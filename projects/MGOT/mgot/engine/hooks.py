@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from fastreid.engine.hooks import PeriodicWriter
@@ -20,6 +21,7 @@ from mgot.engine.distributed import average_buffers, gather_rows, on_main
 from mgot.engine.epoch import EpochState, build_bank, describe_epoch, label_epoch, match_epoch
 from mgot.engine.extraction import extract
 from mgot.engine.modes import Clusterer
+from mgot.engine.output import trim_metrics
 from mgot.engine.results import ResultsFile, format_rows
 from mgot.matching import Matcher, cross_labels
 
@@ -34,6 +36,8 @@ class ClusteringHook(HookBase):
         batch_size: images of one extraction batch.
         num_workers: decoding processes of the extraction.
     """
+
+    labels_epoch = True
 
     def __init__(self, clusterer: Clusterer, batch_size: int, num_workers: int) -> None:
         self._clusterer = clusterer
@@ -75,6 +79,8 @@ class OTPAHook(HookBase):
         temperature: tau, for the diagnostics.
         paired: draw the same cross labels for both modalities in the cross stage.
     """
+
+    labels_epoch = True
 
     def __init__(
         self, matcher: Matcher, *, cross_start: int, momentum: float, temperature: float, paired: bool
@@ -136,7 +142,8 @@ class StageResultsHook(HookBase):
         self._stage_began = time.perf_counter()
 
     def before_train(self) -> None:
-        if self.trainer.start_epoch == 0:
+        if self.trainer.start_iter == 0:
+            self._results.clear()
             self._score("initial")
         self._stage_began = time.perf_counter()
 
@@ -169,7 +176,19 @@ class EpochWriter(PeriodicWriter):
 
     The host's writers drop whatever is put at an iteration that they have written before, and the host's hook writes
     within epochs too: the scores of an epoch whose last step was written would be lost.
+
+    Args:
+        folder: OUTPUT_DIR.
+        build: makes the writers, which open their files.
     """
+
+    def __init__(self, folder: Path, build: Callable[[], list[Any]]) -> None:
+        super().__init__([])
+        self._folder, self._build = folder, build
+
+    def before_train(self) -> None:
+        trim_metrics(self._folder / "metrics.json", self.trainer.start_epoch * self.trainer.iters_per_epoch)
+        self._writers = self._build()
 
     def after_step(self) -> None:
         """Nothing: see the class."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from mgot.errors import UserError
 from mgot.files import write_atomically
 
 _COLUMNS = {"stage": "stage", "protocol": "protocol", "rank1": "Rank-1", "rank1_std": "+-", "rank5": "Rank-5",
@@ -26,14 +27,21 @@ class ResultsFile:
         path: the file; rows of an earlier part of the same run are kept where it exists.
         about: facts that hold for all rows, such as the config file and the flip.
         fresh: begin anew whatever is there.
+
+    Raises:
+        UserError: the file is there and is not of this form.
     """
 
     def __init__(self, path: Path, about: dict[str, Any], *, fresh: bool = False) -> None:
         self.path = path
         self.content: dict[str, Any] = {"rows": [], "seconds": {}}
         if path.is_file() and not fresh:
-            self.content.update(json.loads(path.read_text(encoding="utf-8")))
+            self.content.update(_read(path))
         self.content.update(about)
+
+    def clear(self) -> None:
+        """Forget the rows of an earlier run."""
+        self.content.update(rows=[], seconds={})
 
     def add(self, stage: str, rows: Sequence[dict[str, Any]], seconds: float) -> None:
         """Put the rows of a stage in place of earlier ones of that stage; seconds that the stage took."""
@@ -41,6 +49,16 @@ class ResultsFile:
         self.content["rows"] = kept + [{"stage": stage, **row} for row in rows]
         self.content["seconds"][stage] = round(seconds, 3)
         write_atomically(self.path, json.dumps(self.content, indent=2) + "\n")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content["rows"], list) and isinstance(content["seconds"], dict):
+            return content
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise UserError(f"{path} is damaged: remove it; a resumed run writes the rows to come")
 
 
 def format_rows(rows: Sequence[dict[str, Any]], ground_truth: str = "") -> str:

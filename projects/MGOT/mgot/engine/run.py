@@ -12,6 +12,7 @@ from fastreid.config import CfgNode
 from fastreid.utils import comm
 
 from mgot.engine.checkpoint import AtomicCheckpointer
+from mgot.engine.output import check_space, claim_folder, clear_folder, remove_temporaries
 from mgot.engine.results import ResultsFile, format_rows
 from mgot.engine.trainer import MGOTTrainer, describe_run
 from mgot.errors import UserError
@@ -20,29 +21,32 @@ logger = logging.getLogger("mgot")
 
 
 def train(cfg: CfgNode, *, resume: bool) -> None:
-    """Train by the config, from the newest checkpoint of OUTPUT_DIR where ``resume``."""
+    """Train by the config, from the newest checkpoint of OUTPUT_DIR where ``resume``.
+
+    Raises:
+        UserError: OUTPUT_DIR holds another run or has no room, no checkpoint can be used, or the training fails in a
+            way that the user can mend.
+        Interrupted: a signal ended the training.
+    """
     start = time.perf_counter()
-    if not resume and comm.is_main_process():
-        _set_aside(Path(cfg.OUTPUT_DIR))
+    folder = Path(cfg.OUTPUT_DIR)
+    claim_folder(folder, resume=resume, overwrite=cfg.MGOT.OVERWRITE)
     trainer = MGOTTrainer(cfg)
     trainer.resume_or_load(resume=resume)
+    if comm.is_main_process():
+        remove_temporaries(folder)
+        check_space(folder, trainer.network, cfg.MGOT.CHECKPOINT.KEEP)
+        if not resume:
+            clear_folder(folder)
     if trainer.start_epoch < trainer.max_epoch:
         trainer.train()
     else:
         logger.info(f"{cfg.OUTPUT_DIR} holds a finished training of {trainer.start_epoch} epochs: nothing left to do")
     if comm.is_main_process():
-        path = Path(cfg.OUTPUT_DIR) / "results.json"
+        path = folder / "results.json"
         results = json.loads(path.read_text(encoding="utf-8"))
         table = format_rows(results["rows"], results.get("ground_truth", ""))
         logger.info(f"\n{table}\n{time.perf_counter() - start:.0f} s; results in {path}")
-
-
-def _set_aside(folder: Path) -> None:
-    """Rename what an earlier run left, so that its figures do not mix with this one's."""
-    for name in ("metrics.json", "results.json"):
-        if (folder / name).exists():
-            (folder / name).replace(folder / f"{name}.old")
-            logger.warning(f"{folder / name} of an earlier run is now {name}.old; --resume would have gone on with it")
 
 
 def evaluate(cfg: CfgNode) -> None:

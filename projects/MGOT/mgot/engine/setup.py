@@ -23,7 +23,9 @@ from fastreid.utils.logger import setup_logger
 from mgot.config import add_mgot_config
 from mgot.data.image_set import CACHES
 from mgot.data.overlap import DROPS
+from mgot.engine.checkpoint import by_progress, load_tensors
 from mgot.engine.modes import MODES, add_matcher_keys
+from mgot.engine.output import claim_folder
 from mgot.engine.results import STAGES
 from mgot.errors import UserError
 from mgot.matching import MATCHERS, SUPPLIES
@@ -41,10 +43,10 @@ def default_config() -> CfgNode:
     return cfg
 
 
-def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
+def load_config(config_file: str, opts: Sequence[str] = (), *, resume: bool = False) -> CfgNode:
     """Defaults, then the YAML file, then ``KEY VALUE`` pairs; checked, on a device that exists, frozen.
 
-    Before the pairs further YAML files may stand, each merged over what came before.
+    Before the pairs further YAML files may stand, each merged over what came before. With ``resume`` a SEED of -1 becomes that of the run in OUTPUT_DIR.
 
     Raises:
         UserError: the file is missing or no YAML, a key is unknown (the nearest is named), a value has another type
@@ -55,11 +57,30 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
         _merge_file(cfg, Path(config_file))
     _merge_options(cfg, opts)
     _settle_device(cfg)
-    if cfg.SEED < 0:
+    before = _config_of_the_run(Path(cfg.OUTPUT_DIR)) if resume else {}
+    if cfg.SEED < 0 and "SEED" in before:
+        cfg.SEED = before["SEED"]
+    elif cfg.SEED < 0:
         cfg.SEED = comm.shared_random_seed() if comm.get_world_size() > 1 else random.SystemRandom().randrange(2**31)
     check_config(cfg)
     cfg.freeze()
     return cfg
+
+
+def _config_of_the_run(folder: Path) -> dict[str, Any]:
+    """Key -> value of the config in the newest checkpoint of a folder; {} where there is none."""
+    readable, _ = by_progress(folder)
+    if not readable:
+        return {}
+    return dict(flat(yaml.safe_load(load_tensors(readable[0][1], mmap=True)["config"])))
+
+
+def _tell_changes(cfg: CfgNode) -> None:
+    before = _config_of_the_run(Path(cfg.OUTPUT_DIR))
+    now = dict(flat(yaml.safe_load(cfg.dump())))
+    changed = [f"{key} {before[key]} -> {now[key]}" for key in now if key in before and before[key] != now[key]]
+    if changed:
+        logger.warning(f"--resume: the run began with other keys: {', '.join(changed)}")
 
 
 def _merge_file(cfg: CfgNode, path: Path) -> None:
@@ -134,6 +155,10 @@ def check_config(cfg: CfgNode) -> None:
         ("MGOT.CROSS_START_EPOCH", mgot.CROSS_START_EPOCH, mgot.CROSS_START_EPOCH >= 0, "0 or more"),
         ("MGOT.ITERS_PER_EPOCH", mgot.ITERS_PER_EPOCH, mgot.ITERS_PER_EPOCH >= 1, "1 or more"),
         ("MGOT.PRECISION", mgot.PRECISION, mgot.PRECISION in PRECISIONS, f"one of {PRECISIONS}"),
+        ("MGOT.GUARD.MAX_SKIPPED_STEPS", mgot.GUARD.MAX_SKIPPED_STEPS, mgot.GUARD.MAX_SKIPPED_STEPS >= 0, "0 or more"),
+        ("MGOT.GUARD.MIN_SPREAD", mgot.GUARD.MIN_SPREAD, 0 <= mgot.GUARD.MIN_SPREAD <= 1, "in [0, 1]"),
+        ("MGOT.GUARD.MAX_CLUSTER_RATIO", mgot.GUARD.MAX_CLUSTER_RATIO, mgot.GUARD.MAX_CLUSTER_RATIO >= 1, "1 or more"),
+        ("MGOT.CHECKPOINT.KEEP", mgot.CHECKPOINT.KEEP, mgot.CHECKPOINT.KEEP >= 1, "1 or more"),
         ("MGOT.CLUSTER.EPS", mgot.CLUSTER.EPS, 0 < mgot.CLUSTER.EPS < 1, "between 0 and 1"),
         ("MGOT.CLUSTER.K1", mgot.CLUSTER.K1, mgot.CLUSTER.K1 >= 2, "2 or more"),
         ("MGOT.CLUSTER.K2", mgot.CLUSTER.K2, 1 <= mgot.CLUSTER.K2 <= mgot.CLUSTER.K1, "between 1 and K1"),
@@ -179,12 +204,13 @@ def check_config(cfg: CfgNode) -> None:
 
 def setup(args: argparse.Namespace) -> CfgNode:
     """Config, output folder, logs and seeds of one process."""
-    cfg = load_config(args.config_file, args.opts)
-    try:
-        Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"OUTPUT_DIR {cfg.OUTPUT_DIR} cannot be made: {error.strerror}") from None
+    resume = args.resume and not args.eval_only
+    cfg = load_config(args.config_file, args.opts, resume=resume)
+    # Before config.yaml is written: another run's stays as it was.
+    claim_folder(Path(cfg.OUTPUT_DIR), resume=resume, overwrite=cfg.MGOT.OVERWRITE or args.eval_only)
     setup_logging(cfg)
+    if resume:
+        _tell_changes(cfg)
     default_setup(cfg, args)
     seed_all_rng(cfg.SEED + comm.get_rank())
     logger.info(f"{cfg.MODEL.DEVICE}, seed {cfg.SEED}, output in {cfg.OUTPUT_DIR}")

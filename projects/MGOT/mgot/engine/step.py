@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
@@ -12,18 +11,22 @@ from fastreid.utils import comm
 from fastreid.utils.events import EventStorage
 from torch import Tensor
 
+from mgot.engine.guards import StepGuard
+
 
 class StepTrainer(SimpleTrainer):
-    """The host's inner trainer without its waits: it reads no loss before :meth:`write_losses`.
+    """The host's inner trainer without its waits: losses stay on the device until :meth:`write_losses`.
 
     The host's own reads every term of every step, and the device stands still meanwhile.
 
     Args:
         hosts: the inner trainer that the host built; its model, loader and optimiser are taken over.
         scaled: scale the gradients, which float16 needs and other formats do not.
+        guard: asked before each backward pass; the losses of a step that it skips are not kept.
     """
 
-    def __init__(self, hosts: SimpleTrainer, *, scaled: bool) -> None:
+    def __init__(self, hosts: SimpleTrainer, *, scaled: bool, guard: StepGuard) -> None:
+        self.guard = guard
         self.model, self.optimizer, self.param_wrapper = hosts.model, hosts.optimizer, hosts.param_wrapper
         self.data_loader, self._data_loader_iter = hosts.data_loader, hosts._data_loader_iter
         self.grad_scaler = torch.amp.GradScaler(enabled=scaled)
@@ -36,7 +39,10 @@ class StepTrainer(SimpleTrainer):
         start = time.perf_counter()
         batch = next(self._data_loader_iter)
         waited = time.perf_counter() - start
+        self.guard.remember()
         losses: dict[str, Tensor] = self.model(batch)
+        if not self.guard.admits(self.iter, losses):
+            return
         total = torch.stack(list(losses.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         self.grad_scaler.scale(total).backward()
@@ -49,10 +55,10 @@ class StepTrainer(SimpleTrainer):
         """Put the losses of the steps since the last call into the host's storage, each at its own iteration.
 
         Over several processes they are means; ``data_time`` is the slowest's.
-
-        Raises:
-            FloatingPointError: a term was infinite or NaN; names the first.
         """
+        skipped = self.guard.new_epoch()
+        if skipped:
+            storage.put_scalar("skipped_steps", skipped, smoothing_hint=False)
         if not self._losses:
             return
         now = storage.iter
@@ -64,7 +70,6 @@ class StepTrainer(SimpleTrainer):
         for (iteration, names, terms, _), waited in zip(steps, waits.tolist(), strict=True):
             values = dict(zip(names, rows[start : start + len(terms)].tolist(), strict=True))
             start += len(terms)
-            _refuse_non_finite(iteration, values)
             storage.iter = iteration
             storage.put_scalars(data_time=waited, **values)
         storage.iter = now
@@ -74,9 +79,3 @@ def _over_processes(rows: Tensor, waits: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of the losses and greatest of the waits over all processes."""
     gathered = comm.all_gather((rows, waits))
     return torch.stack([each[0] for each in gathered]).mean(0), torch.stack([each[1] for each in gathered]).amax(0)
-
-
-def _refuse_non_finite(iteration: int, values: dict[str, Any]) -> None:
-    broken = [name for name, value in values.items() if not math.isfinite(value)]
-    if broken:
-        raise FloatingPointError(f"iteration {iteration}: {', '.join(broken[1:] or broken)} became infinite or NaN")

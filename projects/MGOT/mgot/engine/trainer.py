@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from fastreid.config import CfgNode
-from fastreid.engine import DefaultTrainer
 from fastreid.engine.hooks import EvalHook, PeriodicCheckpointer, PeriodicWriter
 from fastreid.evaluation import inference_on_dataset
 from fastreid.modeling.meta_arch import build_model
 from fastreid.solver import build_lr_scheduler
 from fastreid.utils import comm
-from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.env import seed_all_rng
 from fastreid.utils.events import JSONWriter, TensorboardXWriter
 from torch import nn
@@ -36,6 +34,7 @@ from mgot.engine import distributed  # noqa: F401  readies the host for several 
 from mgot.engine.checkpoint import AtomicCheckpointer
 from mgot.engine.diary import RecordHook, SummaryHook
 from mgot.engine.epoch import EpochState
+from mgot.engine.guards import EpochGuardHook, StepGuard
 from mgot.engine.hooks import (
     ClusteringHook,
     EpochWriter,
@@ -48,6 +47,7 @@ from mgot.engine.hooks import (
 from mgot.engine.modes import build_clusterer, build_matcher, cross_start_epoch, ground_truth_used
 from mgot.engine.optimizer import build_fused_optimizer
 from mgot.engine.results import ResultsFile
+from mgot.engine.resumable import CheckpointHook, ResumableTrainer
 from mgot.engine.step import StepTrainer
 from mgot.evaluation.evaluator import CrossModalityEvaluator
 from mgot.modeling import DEN, MGOTHead
@@ -55,7 +55,7 @@ from mgot.modeling import DEN, MGOTHead
 logger = logging.getLogger("mgot")
 
 
-class MGOTTrainer(DefaultTrainer):
+class MGOTTrainer(ResumableTrainer):
     """Trains DEN by MGOT's loop.
 
     Attributes:
@@ -65,26 +65,26 @@ class MGOTTrainer(DefaultTrainer):
     """
 
     rankings: Sequence[dict[str, Any]] = ()
-    epoch_state: EpochState | None = None
     previous_state: EpochState | None = None
-    checkpointer: Checkpointer
     _trainer: Any
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__(cfg)
-        self._trainer = StepTrainer(self._trainer, scaled=self.network.precision == torch.float16)
+        self._trainer = StepTrainer(
+            self._trainer,
+            scaled=self.network.precision == torch.float16,
+            guard=StepGuard(self.network, cfg.MGOT.GUARD.MAX_SKIPPED_STEPS),
+        )
         hosts = self.checkpointer
         self.checkpointer = AtomicCheckpointer(
             self.model,
             cfg.OUTPUT_DIR,
             about=describe_training_set(cfg),
+            keep=cfg.MGOT.CHECKPOINT.KEEP,
             save_to_disk=hosts.save_to_disk,
             **hosts.checkpointables,
             **({"grad_scaler": self.grad_scaler} if self.grad_scaler.is_enabled() else {}),
         )
-        for hook in self._hooks:
-            if isinstance(hook, PeriodicCheckpointer):
-                hook.checkpointer = self.checkpointer
 
     @property
     def network(self) -> DEN:
@@ -127,7 +127,8 @@ class MGOTTrainer(DefaultTrainer):
         # The host counts iterations from the size of the data set; MGOT's epochs have a length of their own.
         self.iters_per_epoch = cfg.MGOT.ITERS_PER_EPOCH
         self.max_iter = self.max_epoch * self.iters_per_epoch
-        hosts = [hook for hook in super().build_hooks() if not isinstance(hook, EvalHook | PeriodicWriter)]
+        replaced = EvalHook | PeriodicWriter | PeriodicCheckpointer
+        hosts = [hook for hook in super().build_hooks() if not isinstance(hook, replaced)]
         loss, cross_start = cfg.MGOT.LOSS, cross_start_epoch(cfg)
         results = ResultsFile(Path(cfg.OUTPUT_DIR) / "results.json", describe_run(cfg))
         ours = [
@@ -139,6 +140,7 @@ class MGOTTrainer(DefaultTrainer):
                 temperature=loss.TEMPERATURE,
                 paired=cfg.MGOT.PAIRED_SAMPLING,
             ),
+            EpochGuardHook(min_spread=cfg.MGOT.GUARD.MIN_SPREAD, max_ratio=cfg.MGOT.GUARD.MAX_CLUSTER_RATIO),
             MemoryUpdateHook(),
             GatherHook(),
             *([RecordHook(Path(cfg.OUTPUT_DIR), cross_start=cross_start)] if cfg.MGOT.DIAGNOSTICS else []),
@@ -148,24 +150,37 @@ class MGOTTrainer(DefaultTrainer):
                 results, cross_start=cross_start, period=cfg.TEST.EVAL_PERIOD, stages=cfg.MGOT.TEST.STAGES
             ),
         ]
-        writers = [EpochWriter(self.build_writers())] if comm.is_main_process() else []
-        return hosts[:2] + ours + hosts[2:] + writers
+        writers = [EpochWriter(Path(cfg.OUTPUT_DIR), self.open_writers)] if comm.is_main_process() else []
+        return hosts[:2] + ours + hosts[2:] + writers + [CheckpointHook(cfg.SOLVER.CHECKPOINT_PERIOD)]
 
     def build_writers(self) -> list[Any]:
+        """None: the host asks when it builds its hooks, before it is known which lines of metrics.json stay."""
+        return []
+
+    def open_writers(self) -> list[Any]:
         """metrics.json and TensorBoard, losses as medians over the epoch; the terminal gets MGOT's line per epoch."""
         out, window = Path(self.cfg.OUTPUT_DIR), self.iters_per_epoch
         return [JSONWriter(str(out / "metrics.json"), window), TensorboardXWriter(str(out), window)]
 
+    def finish_log(self) -> None:
+        """The losses of the steps so far leave the device."""
+        self._trainer.write_losses(self.storage)
+
     def start_batches(
-        self, labels: EpochLabels, cross_v: np.ndarray | None = None, cross_r: np.ndarray | None = None
+        self,
+        labels: EpochLabels,
+        cross_v: np.ndarray | None = None,
+        cross_r: np.ndarray | None = None,
+        *,
+        skip: int = 0,
     ) -> None:
-        """Draw this epoch's batches from these labels.
+        """Draw this epoch's batches from these labels, but for the first ``skip``, which were trained on already.
 
         Everything random in an epoch follows from the seed and the epoch's number alone, so that a resumed run repeats
         what an unbroken one would have done.
         """
         seed_all_rng(self.cfg.SEED + 1009 * (self.epoch + 1) + comm.get_rank())
-        self.data_loader.set_epoch(self.epoch, labels, cross_v, cross_r)
+        self.data_loader.set_epoch(self.epoch, labels, cross_v, cross_r, skip=skip)
         self._trainer._data_loader_iter = iter(self.data_loader)
 
     def score(self) -> list[dict[str, Any]]:
@@ -173,7 +188,6 @@ class MGOTTrainer(DefaultTrainer):
         start = time.perf_counter()
         results = self.test(self.cfg, self.network)
         self.storage.put_scalar("seconds/score", time.perf_counter() - start, smoothing_hint=False)
-        self._last_eval_results = results
         rows = results.pop("rows") if "rows" in results else []
         self.rankings = results.pop("rankings") if "rankings" in results else []
         for row in rows:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mgot.matching.base import UNMATCHED, Matching, Prototypes, check_supply, nothing_matched, register_matcher
-from mgot.transport import probability, uniform_transport
+from mgot.transport import probability, settled_transport
 
 
 @register_matcher("otpa")
@@ -18,7 +18,7 @@ from mgot.transport import probability, uniform_transport
 class OTPA:
     """Optimal transport prototype assignment.
 
-        Q = the entropic transport of P = (S+1)/2 under uniform marginals (:func:`mgot.transport.uniform_transport`)
+        Q = the entropic transport of P = (S+1)/2 under uniform marginals (:func:`mgot.transport.settled_transport`)
         v2r[i] = argmax_j Q_ij
         r2v[j] = argmax over {i : v2r[i] = j} of Q_ij; over all i where that set is empty: the opposite transport
 
@@ -51,7 +51,7 @@ class OTPA:
             return nothing_matched(prototypes, self.supply)
         plan = None
         if self.uniform_prior:
-            plan = uniform_transport(similarity, self.sharpness, max_iterations=self.max_iterations)
+            plan = settled_transport(similarity, self.sharpness, max_iterations=self.max_iterations)
         scores = probability(similarity) if plan is None else plan.plan
         if self.supply == "visible":
             v2r, r2v, unassigned = _assign(scores, self.opposite_transport)

@@ -12,7 +12,7 @@ from mgot.matching.base import (
     nothing_matched,
     register_matcher,
 )
-from mgot.transport import probability, uniform_transport
+from mgot.transport import probability, settled_transport
 
 
 @register_matcher("sinkhorn")
@@ -22,7 +22,7 @@ class Sinkhorn:
 
         v2r[i] = argmax_j Q_ij;   r2v[j] = argmax_i Q_ij
 
-    with the Q of :func:`mgot.transport.uniform_transport`. It differs from OTPA in the way back: a demand
+    with the Q of :func:`mgot.transport.settled_transport`. It differs from OTPA in the way back: a demand
     cluster looks at all supply clusters, not at those alone that took it. Source: [field], RPNR's setting.
 
     Args:
@@ -44,7 +44,7 @@ class Sinkhorn:
         similarity = prototypes.similarity
         if not similarity.size:
             return nothing_matched(prototypes, self.supply)
-        plan = uniform_transport(similarity, self.sharpness, max_iterations=self.max_iterations)
+        plan = settled_transport(similarity, self.sharpness, max_iterations=self.max_iterations)
         return argmax_both_ways(plan.plan, self.supply, plan)
 
 

@@ -1,0 +1,217 @@
+"""The host's trainer with a loop of its own: it saves everything, stops when asked, and goes on where it stood."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from typing import Any
+
+import torch
+from fastreid.engine import DefaultTrainer
+from fastreid.engine.train_loop import HookBase
+from fastreid.utils import comm
+from fastreid.utils.events import EventStorage
+from torch import Tensor
+
+from mgot.engine.checkpoint import FINAL, AtomicCheckpointer
+from mgot.engine.epoch import EpochState
+from mgot.engine.signals import StopRequest
+from mgot.engine.snapshot import (
+    pack_bank,
+    pack_epoch,
+    pack_scalars,
+    random_states,
+    restore_random_states,
+    unpack_bank,
+    unpack_epoch,
+    unpack_scalars,
+    versions,
+)
+from mgot.errors import Interrupted, UserError
+
+logger = logging.getLogger("mgot")
+
+
+class ResumableTrainer(DefaultTrainer):
+    """Runs epochs from a checkpoint's epoch and step on, and saves checkpoints that allow it.
+
+    Subclasses bring ``device``, ``heads`` with the memories, ``start_batches``, and hooks of which those with a true
+    ``labels_epoch`` make the labels of an epoch: a run that goes on within an epoch takes these from its checkpoint.
+
+    Attributes:
+        start_step: step of the first epoch to begin with.
+        epoch_state: labels and matches in force.
+    """
+
+    checkpointer: AtomicCheckpointer
+    epoch_state: EpochState | None = None
+    start_step = 0
+    _resumed: dict[str, Any] | None = None
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Go on from the newest usable checkpoint of OUTPUT_DIR, or begin with MODEL.WEIGHTS.
+
+        Where ``resume`` finds no checkpoint at all, the run begins.
+
+        Raises:
+            UserError: as :meth:`mgot.engine.checkpoint.AtomicCheckpointer.load` and ``resume`` have it.
+        """
+        content = None
+        if resume:
+            content, skipped = self.checkpointer.resume()
+            for line in skipped:
+                logger.warning(f"--resume passes over {line}")
+        if content is None:
+            self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
+            if resume:
+                logger.info(f"--resume: {self.cfg.OUTPUT_DIR} holds no checkpoint; the run begins")
+            return
+        self.start_epoch, self.start_step = int(content["epoch"]) + 1, int(content["step"])
+        self.epoch_state = unpack_epoch(content["labels"])
+        self._resumed = content
+        where = f", step {self.start_step}" if self.start_step else ""
+        logger.info(f"going on from epoch {self.start_epoch}{where}")
+
+    def train(self) -> None:
+        """Train to the last epoch.
+
+        SIGTERM or SIGINT ends the run after its step, or after the epoch's scores, with a checkpoint from which
+        ``--resume`` goes on bit for bit; one that comes while an epoch is being labelled, after its first step.
+
+        Raises:
+            Interrupted: a signal came.
+            UserError: a mistake that shows only now, or a full disk.
+        """
+        self.iter = self.start_iter = self.start_epoch * self.iters_per_epoch + self.start_step
+        with EventStorage(self.start_iter) as self.storage, StopRequest() as stop:
+            try:
+                self.before_train()
+                for epoch in range(self.start_epoch, self.max_epoch):
+                    self.epoch = epoch
+                    self._run_epoch(stop)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                raise UserError(f"{error}: the disk is full; make room and go on with --resume") from None
+            finally:
+                self.after_train()
+
+    def _run_epoch(self, stop: StopRequest) -> None:
+        done = self.start_step if self.epoch == self.start_epoch else 0
+        self._begin_epoch(within=done > 0)
+        for step in range(done + 1, self.iters_per_epoch + 1):
+            self.before_step()
+            self.run_step()
+            self.after_step()
+            self.iter += 1
+            if step < self.iters_per_epoch and stop.agreed(step):
+                self._stop_within(step, stop.number)
+        self.after_epoch()
+        if self.epoch + 1 < self.max_epoch and stop.agreed(0):
+            saved = self.save_checkpoint(f"model_{self.epoch:04d}", self.epoch)
+            self._stop(f"the end of epoch {self.epoch}", saved, stop.number)
+
+    def _begin_epoch(self, within: bool) -> None:
+        self.storage.epoch = self.epoch
+        for hook in self._hooks:
+            if not (within and getattr(hook, "labels_epoch", False)):
+                hook.before_epoch()
+        if within:
+            self._enter_epoch()
+
+    def _enter_epoch(self) -> None:
+        """Memories, batches, log and random states of an epoch that a checkpoint left in its middle."""
+        assert self._resumed is not None and self.epoch_state is not None
+        content, self._resumed = self._resumed, None
+        self.heads.bank = unpack_bank(content["memories"], self.device)
+        bank = self.heads.bank
+        cross = [None if table is None else table.cpu().numpy() for table in (bank.c_v, bank.c_r)]
+        paired = cross if self.cfg.MGOT.PAIRED_SAMPLING else (None, None)
+        self.start_batches(self.epoch_state.labels, *paired, skip=self.start_step)
+        unpack_scalars(self.storage, content["scalars"])
+        states = content["random"]
+        if len(states) == comm.get_world_size():
+            restore_random_states(states[comm.get_rank()])
+        else:
+            logger.warning(f"the run had {len(states)} processes: its random numbers cannot be taken up exactly")
+
+    def _stop_within(self, step: int, number: int) -> None:
+        name = f"model_{self.epoch:04d}_{step:05d}"
+        self.finish_log()
+        saved = self.save_checkpoint(name, self.epoch - 1, step)
+        self._stop(f"epoch {self.epoch} up to step {step}", saved, number)
+
+    def _stop(self, where: str, saved: bool, number: int) -> None:
+        last = f"{where} is saved" if saved else "the earlier checkpoints stay"
+        raise Interrupted(number, f"{last} in {self.cfg.OUTPUT_DIR}; --resume goes on from there")
+
+    def finish_log(self) -> None:
+        """Put into the storage what a subclass still holds back."""
+
+    def save_checkpoint(self, name: str, epoch: int, step: int = 0) -> bool:
+        """Save all that a run stands on; every process must call this.
+
+        A full disk costs a checkpoint and not the run: an error is logged, and the run goes on.
+
+        Args:
+            name: of the file.
+            epoch: the last finished one.
+            step: steps done of the next.
+
+        Returns:
+            Whether it was written; True on processes that write none.
+
+        Raises:
+            UserError: the weights are not finite, which no run recovers from.
+        """
+        states = comm.gather(random_states())
+        if not comm.is_main_process():
+            return True
+        broken = [key for key, value in self.checkpointer.model.state_dict().items() if not _is_finite(value)]
+        if broken:
+            raise UserError(
+                f"epoch {epoch + (step > 0)}: {len(broken)} layers hold NaN or infinity ({broken[0]}): nothing is"
+                " saved; go on from the last checkpoint with --resume and a lower SOLVER.BASE_LR"
+            )
+        content = {
+            "epoch": epoch,
+            "step": step,
+            "random": states,
+            "labels": pack_epoch(self.epoch_state),
+            "memories": pack_bank(self.heads.bank),
+            "scalars": pack_scalars(self.storage, (epoch + 1) * self.iters_per_epoch),
+            "config": self.cfg.dump(),
+            "versions": versions(),
+        }
+        try:
+            self.checkpointer.save(name, **content)
+        except OSError as error:
+            logger.error(f"{name}.pth could not be written ({error}): the run goes on and earlier checkpoints stay")
+            return False
+        return True
+
+
+class CheckpointHook(HookBase):
+    """Saves at each period's end and at the run's; stands last, so that a checkpoint's epoch is logged and scored.
+
+    Args:
+        period: epochs, SOLVER.CHECKPOINT_PERIOD.
+    """
+
+    def __init__(self, period: int) -> None:
+        self._period = period
+
+    def after_epoch(self) -> None:
+        trainer = self.trainer
+        if trainer.epoch + 1 >= trainer.max_epoch:
+            if not trainer.save_checkpoint(FINAL, trainer.epoch):
+                raise UserError(
+                    f"{trainer.cfg.OUTPUT_DIR}/{FINAL}.pth could not be written: make room and repeat the last epochs"
+                    " with --resume"
+                )
+        elif (trainer.epoch + 1) % self._period == 0:
+            trainer.save_checkpoint(f"model_{trainer.epoch:04d}", trainer.epoch)
+
+
+def _is_finite(value: Tensor) -> bool:
+    return not value.is_floating_point() or bool(torch.isfinite(value).all())

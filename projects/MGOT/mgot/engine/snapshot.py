@@ -1,0 +1,135 @@
+"""What a checkpoint carries beside the model and the optimiser, as tensors and plain values, and the way back.
+
+Random states, the labels and matches in force, the memories, and what an unfinished epoch has logged: with them a
+run goes on from the middle of an epoch as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import platform
+import random
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import torch
+from fastreid.utils.events import EventStorage
+from torch import Tensor
+
+from mgot.data.loaders import EpochLabels
+from mgot.engine.epoch import EpochState
+from mgot.matching import Matching
+from mgot.memory import MemoryBank, PrototypeMemory
+
+_TABLES = ("v2r", "r2v", "c_v", "c_r")
+_MEMORIES = ("visible", "infrared", "cross")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that a run's numbers hang on; those not installed are left out."""
+    found = {"python": platform.python_version()}
+    for name in ("mgot", "fastreid", "torch", "numpy", "scipy", "scikit-learn", "POT", "faiss-cpu"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def random_states() -> dict[str, Any]:
+    """States of the generators of Python, NumPy and PyTorch in this process."""
+    state: Any = np.random.get_state()  # noqa: NPY002 - the one that the host seeds
+    name, key, position, has_gauss, gauss = state
+    return {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(key.astype(np.int64)), int(position), int(has_gauss), float(gauss)),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Put the generators of this process where :func:`random_states` found them."""
+    random.setstate(_as_tuples(states["python"]))
+    name, key, position, has_gauss, gauss = states["numpy"]
+    state = name, key.numpy().astype(np.uint32), position, has_gauss, gauss
+    np.random.set_state(state)  # noqa: NPY002
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(_as_tuples(part) for part in value) if isinstance(value, list | tuple) else value
+
+
+def pack_epoch(state: EpochState | None) -> dict[str, Any] | None:
+    """The labels and matches of an epoch; its features are left out, since no later epoch looks at them."""
+    if state is None or state.matching is None:
+        return None
+    matching = state.matching
+    return {
+        "epoch": state.epoch,
+        "labels": {name: torch.as_tensor(getattr(state.labels, name)) for name in ("visible", "infrared")},
+        "identities": [torch.as_tensor(state.identity_v), torch.as_tensor(state.identity_r)],
+        "matching": {name: torch.as_tensor(getattr(matching, name)) for name in ("v2r", "r2v", "unassigned")},
+        "supply": matching.supply,
+    }
+
+
+def unpack_epoch(packed: dict[str, Any] | None) -> EpochState | None:
+    """The inverse of :func:`pack_epoch`; features, prototypes and scores have no rows."""
+    if packed is None:
+        return None
+    none = torch.zeros(0, 0)
+    labels = EpochLabels(packed["labels"]["visible"].numpy(), packed["labels"]["infrared"].numpy())
+    tables = {name: table.numpy() for name, table in packed["matching"].items()}
+    matching = Matching(scores=none.numpy(), supply=packed["supply"], **tables)
+    identity_v, identity_r = (each.numpy() for each in packed["identities"])
+    return EpochState(packed["epoch"], none, none, labels, none, none, identity_v, identity_r, matching)
+
+
+def pack_bank(bank: MemoryBank | None) -> dict[str, Any] | None:
+    """The memories with their labels, on the CPU."""
+    if bank is None:
+        return None
+    memories = {name: getattr(bank, name) for name in _MEMORIES}
+    tables = {name: getattr(bank, name) for name in _TABLES}
+    return {
+        "momentum": bank.visible.momentum,
+        **{name: memory.prototypes.cpu() for name, memory in memories.items() if memory is not None},
+        **{name: table.cpu() for name, table in tables.items() if table is not None},
+    }
+
+
+def unpack_bank(packed: dict[str, Any], device: torch.device) -> MemoryBank:
+    """The inverse of :func:`pack_bank`, on a device; rows come back bit for bit."""
+
+    def memory(name: str) -> PrototypeMemory:
+        made = PrototypeMemory(packed[name], packed["momentum"])
+        made.prototypes = packed[name].to(device)  # the constructor's normalisation would round a second time
+        return made
+
+    tables: dict[str, Tensor] = {name: packed[name].to(device) for name in _TABLES if name in packed}
+    cross = memory("cross") if "cross" in packed else None
+    return MemoryBank(memory("visible"), memory("infrared"), cross, **tables)
+
+
+def pack_scalars(storage: EventStorage, since: int) -> dict[str, Any]:
+    """What was logged from iteration ``since`` on: name -> (smoothing hint, [(value, iteration), ...])."""
+    hints = storage.smoothing_hints()
+    logged = {
+        name: [(float(value), int(iteration)) for value, iteration in history.values() if iteration >= since]
+        for name, history in storage.histories().items()
+    }
+    return {name: (bool(hints[name]), values) for name, values in logged.items() if values}
+
+
+def unpack_scalars(storage: EventStorage, packed: dict[str, Any]) -> None:
+    """Log again what :func:`pack_scalars` took down; the storage's iteration is left where it stood."""
+    now = storage.iter
+    for name, (hint, values) in packed.items():
+        for value, iteration in values:
+            storage.iter = iteration
+            storage.put_scalar(name, value, smoothing_hint=hint)
+    storage.iter = now

@@ -1,0 +1,313 @@
+"""A run that is broken off goes on as if it had not been, and damaged checkpoints are passed over or named."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mgot.engine import checkpoint
+from mgot.engine.checkpoint import AtomicCheckpointer, by_progress, checkpoint_files, layer_differences, load_tensors
+from mgot.engine.output import claim_folder, trim_metrics
+from mgot.engine.run import train
+from mgot.engine.setup import load_config
+from mgot.engine.trainer import MGOTTrainer
+from mgot.errors import Interrupted, UserError
+
+REPO = Path(__file__).resolve().parent.parent
+DEMO = str(REPO / "projects/MGOT/configs/demo.yml")
+TIMES = ("time", "data_time", "images_per_second", "eta_seconds")
+Options = Callable[..., list[str]]
+
+
+def run(options: list[str], *, resume: bool = False) -> Path:
+    cfg = load_config(DEMO, options, resume=resume)
+    torch.manual_seed(cfg.SEED)
+    train(cfg, resume=resume)
+    return Path(cfg.OUTPUT_DIR)
+
+
+def figures(folder: Path) -> list[dict[str, float]]:
+    """metrics.json by iteration, without times, and without lines of nothing but times."""
+    lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+    kept = [{k: v for k, v in line.items() if k not in TIMES and not k.startswith("seconds/")} for line in lines]
+    return sorted((line for line in kept if len(line) > 1), key=lambda line: line["iteration"])
+
+
+def signal_at(monkeypatch: pytest.MonkeyPatch, iteration: int, number: int = signal.SIGTERM) -> None:
+    """Send a signal to this process while the training is in that iteration."""
+    step = MGOTTrainer.run_step
+
+    def run_step(self: MGOTTrainer) -> None:
+        if self.iter == iteration:
+            os.kill(os.getpid(), number)
+        step(self)
+
+    monkeypatch.setattr(MGOTTrainer, "run_step", run_step)
+
+
+@pytest.fixture(name="short")
+def fixture_short(tiny_options: Options) -> Options:
+    """Options of a training of three epochs of three steps, the last two in the cross stage, scored by one protocol."""
+
+    def options(*extra: object) -> list[str]:
+        base = (
+            "SOLVER.MAX_EPOCH",
+            3,
+            "MGOT.ITERS_PER_EPOCH",
+            3,
+            "MGOT.TEST.SYSU_MODES",
+            ["all"],
+            "TEST.FLIP.ENABLED",
+            False,
+        )
+        return tiny_options(*base, *extra)
+
+    return options
+
+
+@pytest.mark.parametrize(("iteration", "name"), [(0, "model_0000_00001"), (4, "model_0001_00002"), (5, "model_0001")])
+def test_a_run_that_a_signal_stopped_goes_on_bit_for_bit(
+    short: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, iteration: int, name: str
+) -> None:
+    straight = run(short("OUTPUT_DIR", tmp_path / "straight"))
+    with monkeypatch.context() as patched:
+        signal_at(patched, iteration)
+        with pytest.raises(Interrupted, match=r"stopped by SIGTERM: .*--resume goes on") as stop:
+            run(short())
+    assert stop.value.status == 143
+    assert by_progress(tmp_path / "run")[0][0][1].stem == name
+    broken = run(short(), resume=True)
+    assert figures(broken) == figures(straight)
+    ends = [load_tensors(folder / "model_final.pth")["model"] for folder in (broken, straight)]
+    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+    rows = [json.loads((folder / "results.json").read_text())["rows"] for folder in (broken, straight)]
+    assert rows[0] == rows[1]
+
+
+def test_an_interrupt_counts_too_and_the_old_handlers_come_back(
+    short: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    signal_at(monkeypatch, 1, signal.SIGINT)
+    with pytest.raises(Interrupted) as stop:
+        run(short())
+    assert stop.value.status == 130
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+@pytest.fixture(name="finished", scope="module")
+def fixture_finished(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished training of four epochs of one step; copy it before you touch it."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("FASTREID_DATASETS", str(tiny_root))
+        run([*tiny_keys(folder), "SOLVER.MAX_EPOCH", "4"])
+    return folder
+
+
+def tiny_keys(folder: Path) -> list[str]:
+    """Keys of the shortest training of the tiny tree."""
+    keys: tuple[object, ...] = (
+        "MODEL.BACKBONE.PRETRAIN", False, "INPUT.SIZE_TRAIN", [64, 32], "INPUT.SIZE_TEST", [64, 32],
+        "MGOT.CROSS_START_EPOCH", 1, "MGOT.ITERS_PER_EPOCH", 1, "SOLVER.IMS_PER_BATCH", 16,
+        "DATALOADER.NUM_INSTANCE", 2, "MGOT.CLUSTER.K1", 8, "MGOT.CLUSTER.K2", 3, "MGOT.TEST.TRIALS", 1,
+        "MGOT.TEST.SYSU_MODES", ["all"], "TEST.FLIP.ENABLED", False, "SEED", 0, "OUTPUT_DIR", folder,
+    )  # fmt: skip
+    return [str(key) for key in keys]
+
+
+@pytest.fixture(name="copy")
+def fixture_copy(finished: Path, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the finished run, to be damaged."""
+    monkeypatch.setenv("FASTREID_DATASETS", str(tiny_root))
+    return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+def go_on(folder: Path, *extra: object) -> Path:
+    return run([*tiny_keys(folder), *(str(part) for part in extra)], resume=True)
+
+
+def test_the_newest_are_kept_and_say_what_they_are(finished: Path) -> None:
+    assert [path.name for path in checkpoint_files(finished)] == ["model_0001.pth", "model_0002.pth", "model_final.pth"]
+    assert (finished / "last_checkpoint").read_text() == "model_final.pth"
+    content = load_tensors(finished / "model_0002.pth")
+    assert (content["epoch"], content["step"], content["about"]["dataset"]) == (2, 0, "SYSUMM01")
+    assert {"optimizer", "lr_sched", "random", "labels", "memories", "scalars"} <= set(content)
+    assert "SEED: 0" in content["config"] and set(content["versions"]) >= {"python", "torch", "numpy", "POT"}
+    assert set(content["memories"]) >= {"visible", "infrared", "cross", "v2r", "r2v", "c_v", "c_r"}
+    assert len(content["labels"]["labels"]["visible"]) > 0
+
+
+def hostile(path: Path) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(path.parent / "payload_ran"),)
+
+    torch.save({"model": Payload(), "optimizer": {}, "epoch": 3, "step": 0}, path)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+
+
+def replace_by_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "empty": (lambda path: path.write_bytes(b""), "not a readable checkpoint"),
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-5000]), "not a readable checkpoint"),
+    "garbage": (lambda path: path.write_bytes(os.urandom(5000)), "not a readable checkpoint"),
+    "text": (lambda path: path.write_bytes(b"<html>404 Not Found</html>"), "not a readable checkpoint"),
+    "one bit": (flip, "damaged: the checksum"),
+    "weights alone": (lambda path: torch.save({"model": {}}, path), "optimizer, epoch, step is missing"),
+    "a list": (lambda path: torch.save([1, 2], path), "model, optimizer, epoch, step is missing"),
+    "a folder": (replace_by_folder, "not a readable checkpoint"),
+    "hostile": (hostile, "not a readable checkpoint"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_passed_over_by_name(copy: Path, damage: str) -> None:
+    hurt, reason = DAMAGES[damage]
+    hurt(copy / "model_final.pth")
+    cfg = load_config(DEMO, [*tiny_keys(copy), "SOLVER.MAX_EPOCH", "4"])
+    trainer = MGOTTrainer(cfg)
+    content, skipped = trainer.checkpointer.resume()
+    assert content is not None and content["epoch"] == 2
+    assert len(skipped) == 1 and skipped[0].startswith("model_final.pth: ") and reason in skipped[0]
+    assert not (copy / "payload_ran").exists()
+
+
+def test_a_run_whose_last_checkpoints_are_lost_ends_the_same(copy: Path, finished: Path) -> None:
+    (copy / "model_final.pth").write_bytes(b"")
+    (copy / "model_0002.pth").unlink()
+    (copy / "last_checkpoint").write_text("nowhere.pth")
+    (copy / "model_0003.pth.tmp").write_bytes(b"half")
+    with (copy / "metrics.json").open("a") as stream:
+        stream.write('{"iteration": 3, "to')
+    assert figures(go_on(copy, "SOLVER.MAX_EPOCH", 4)) == figures(finished)
+    assert not list(copy.glob("*.tmp"))
+
+
+def test_no_usable_checkpoint_is_an_error_and_no_checkpoint_a_beginning(copy: Path, finished: Path) -> None:
+    for path in checkpoint_files(copy):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"--resume: no checkpoint in .*model_0001\.pth: .*MGOT\.OVERWRITE True"):
+        go_on(copy)
+    for path in checkpoint_files(copy):
+        path.unlink()
+    assert figures(go_on(copy, "SOLVER.MAX_EPOCH", 4)) == figures(finished)
+
+
+def test_another_architecture_is_named_by_its_layers(copy: Path) -> None:
+    with pytest.raises(UserError, match=r"the model of another config \(backbone\.layer1\.1\.conv1\.weight is missing"):
+        go_on(copy, "MODEL.BACKBONE.DEPTH", "18x")
+    lines = layer_differences({"a": torch.zeros(2), "c": 3}, {"a": torch.zeros(3), "b": torch.zeros(1)})
+    assert lines == ["b is missing", "a is (2,) and not (3,)", "c is unknown"]
+
+
+def test_a_drawn_seed_is_taken_up(copy: Path) -> None:
+    keys = [*tiny_keys(copy), "SEED", "-1"]
+    assert load_config(DEMO, keys, resume=True).SEED == 0
+    assert load_config(DEMO, [*keys, "SEED", "5"], resume=True).SEED == 5
+    assert load_config(DEMO, keys).SEED > 0
+
+
+def full_disk(*args: object, **kwargs: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class FullDisk:
+    """A stream that takes so many bytes and no more, as a full disk does."""
+
+    def __init__(self, stream: Any, room: int) -> None:
+        self._stream, self._room = stream, room
+
+    def __enter__(self) -> FullDisk:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stream.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, content: Any) -> int:
+        self._room -= len(content)
+        if self._room < 0:
+            full_disk()
+        return self._stream.write(content)
+
+
+def test_a_disk_that_fills_up_during_a_save_leaves_the_earlier_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = torch.nn.Linear(100, 100)
+    saver = AtomicCheckpointer(model, str(tmp_path), keep=1, optimizer=torch.optim.Adam(model.parameters()))
+    saver.save("model_0000", epoch=0, step=0)
+    before = (tmp_path / "model_0000.pth").read_bytes()
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, *mode: FullDisk(opened(self, *mode), 20_000))
+    with pytest.raises(OSError, match="No space left on device"):
+        saver.save("model_0001", epoch=1, step=0)
+    monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last_checkpoint", "model_0000.pth"]
+    assert (tmp_path / "model_0000.pth").read_bytes() == before
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0000.pth"
+
+
+def test_a_full_disk_costs_a_checkpoint_within_the_run_and_stops_it_at_its_end(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = (copy / "model_0002.pth").read_bytes()
+    (copy / "model_final.pth").unlink()
+    monkeypatch.setattr(checkpoint, "_save_atomically", full_disk)
+    with pytest.raises(UserError, match=r"model_final\.pth could not be written: make room .*--resume"):
+        go_on(copy, "SOLVER.MAX_EPOCH", 5)
+    assert "model_0003.pth could not be written" in caplog.text and "No space left on device" in caplog.text
+    assert (copy / "model_0002.pth").read_bytes() == before
+
+
+def test_weights_that_broke_are_not_saved(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (copy / "model_final.pth").unlink()
+    step = MGOTTrainer.run_step
+
+    def break_weights(self: MGOTTrainer) -> None:
+        step(self)
+        self.network.get_parameter("discriminator.necks.0.weight").data[0] = float("nan")
+
+    monkeypatch.setattr(MGOTTrainer, "run_step", break_weights)
+    with pytest.raises(UserError, match=r"epoch 3: 1 layers hold NaN .*discriminator.necks.0.weight.*SOLVER.BASE_LR"):
+        go_on(copy, "SOLVER.MAX_EPOCH", 4)
+    assert not (copy / "model_final.pth").exists()
+
+
+def test_an_output_folder_is_one_runs_own(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds another run \(metrics\.json\): go on with it by --resume"):
+        claim_folder(finished, resume=False, overwrite=False)
+    claim_folder(finished, resume=True, overwrite=False)
+    claim_folder(tmp_path / "new" / "run", resume=False, overwrite=False)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"OUTPUT_DIR .*file cannot be written"):
+        claim_folder(tmp_path / "file", resume=False, overwrite=False)
+
+
+def test_metrics_are_cut_where_the_run_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text('{"iteration": 1}\nnothing\n[]\n{"iteration": 2}\n{"a": 1}\n{"iteration": 0, "lo')
+    trim_metrics(path, 2)
+    assert path.read_text() == '{"iteration": 1}\n'
+    trim_metrics(tmp_path / "none.json", 2)
