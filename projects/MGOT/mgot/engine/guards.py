@@ -102,6 +102,8 @@ class EpochGuardHook(HookBase):
         self._min_spread, self._max_ratio = min_spread, max_ratio
 
     def before_epoch(self) -> None:
+        if not comm.is_main_process():  # the features are there alone
+            return
         trainer = self.trainer
         state: EpochState = trainer.epoch_state
         spreads = {"visible": feature_spread(state.f_v), "infrared": feature_spread(state.f_r)}
