@@ -46,7 +46,8 @@ def default_config() -> CfgNode:
 def load_config(config_file: str, opts: Sequence[str] = (), *, resume: bool = False) -> CfgNode:
     """Defaults, then the YAML file, then ``KEY VALUE`` pairs; checked, on a device that exists, frozen.
 
-    Before the pairs further YAML files may stand, each merged over what came before. With ``resume`` a SEED of -1 becomes that of the run in OUTPUT_DIR.
+    Before the pairs further YAML files may stand, each merged over what came before.
+    With ``resume`` a SEED of -1 becomes that of the run in OUTPUT_DIR.
 
     Raises:
         UserError: the file is missing or no YAML, a key is unknown (the nearest is named), a value has another type
