@@ -136,9 +136,13 @@ def test_an_interrupt_ends_the_children(make: Callable[..., Ablation], tmp_path:
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        ablation.run(jobs=1)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            ablation.run(jobs=1)
+    finally:
+        signal.signal(signal.SIGINT, before)
     thread.join()
     assert [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path / "out") in _text(path)] == []
     assert starts(tmp_path) == 1

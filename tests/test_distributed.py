@@ -102,7 +102,7 @@ def test_a_mistake_met_by_the_first_process_ends_all(tiny_options: Options, tmp_
 class _Steps:
     """A sampler of one step: four clusters of two images in each modality."""
 
-    n_classes, seed = 4, 0
+    n_classes, n_instances, seed = 4, 2, 0
 
     def __len__(self) -> int:
         return 1
@@ -110,7 +110,7 @@ class _Steps:
     def __iter__(self) -> Any:
         yield np.arange(8), np.arange(8, 16)
 
-    def set_epoch(self, *unused: Any) -> None: ...
+    def set_epoch(self, *unused: Any, **unused_too: Any) -> None: ...
 
 
 def test_processes_share_a_batch_without_overlap_and_know_it_whole(tmp_path: Path) -> None:

@@ -10,9 +10,12 @@ from fastreid.config import CfgNode as CN
 
 
 def add_mgot_config(cfg: CN) -> None:
-    """Add the keys of MGOT, in place: ``cfg.MGOT``, ``cfg.SEED`` and ``cfg.DATALOADER.CACHE``."""
+    """Add the keys of MGOT, in place: ``cfg.MGOT``, ``cfg.SEED``, ``cfg.DATALOADER.CACHE*``; and change one default."""
     # Seed of Python, NumPy, torch, the sampler and the augmentation; -1 draws a new one for each run.
     cfg.SEED = -1
+    # Our sampler of both modalities, or one of the host's by its name, which draws each modality by its pseudo labels:
+    # TrainingSampler (the host's own default), NaiveIdentitySampler, BalancedIdentitySampler, ImbalancedDatasetSampler.
+    cfg.DATALOADER.SAMPLER_TRAIN = "CrossModalitySampler"
     # Keep decoded, resized images (height * width * 3 bytes each): "off", "ram" (the training images, decoded at each
     # start) or "disk" (training and test images, decoded once, mapped into memory and shared by all processes).
     cfg.DATALOADER.CACHE = "off"
@@ -140,6 +143,9 @@ def _add_den_keys(cfg: CN) -> None:
 
 def _add_augmentation_keys(cfg: CN) -> None:
     cfg.MGOT.AUG = CN()
+    # Who crops, mirrors and erases by the host's INPUT keys: "batch", our code on whole batches on the device [ours];
+    # "host", its own transforms, image by image in the loader's workers, with all that it has (INPUT.CJ, AUTOAUG, ...).
+    cfg.MGOT.AUG.BY = "batch"
     # Chance that the second visible view becomes grey, rather than a random channel copied to all three [field].
     cfg.MGOT.AUG.GRAY_PROB = 0.25
     # Infrared grey-level jitter: gain in 1 +- this, offset in +- this of the range; 0 switches it off [field].

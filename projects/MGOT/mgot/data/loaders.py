@@ -16,6 +16,7 @@ from fastreid.utils import comm
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from mgot.data.host_input import HostTransforms, HostViews, build_host_transforms, build_sampler
 from mgot.data.image_set import OFF, CacheOptions, ImageSet
 from mgot.data.items import Item
 from mgot.data.overlap import incomplete_overlap
@@ -61,12 +62,16 @@ class EpochLabels:
 class _Indexed(Dataset[tuple[Tensor, Tensor, Any]]):
     """A data set whose index is a whole step's (visible, infrared) indices, so that a worker prepares whole batches."""
 
-    def __init__(self, images: ImageSet, rank: int, world_size: int) -> None:
-        self.images, self._rank, self._world_size = images, rank, world_size
+    def __init__(self, images: ImageSet, rank: int, world_size: int, transforms: HostTransforms | None) -> None:
+        self.images, self._rank, self._world_size, self._transforms = images, rank, world_size, transforms
 
     def __getitem__(self, step: tuple[np.ndarray, np.ndarray]) -> tuple[Tensor, Tensor, Any]:
-        visible, infrared = (np.split(indices, self._world_size)[self._rank] for indices in step)
-        return self.images.batch(visible), self.images.batch(infrared), step
+        indices = [np.split(part, self._world_size)[self._rank] for part in step]
+        visible, infrared = (self.images.batch(part) for part in indices)
+        if self._transforms is not None:  # the step's own images are the seed, whichever worker meets them
+            seeds = [int(np.random.SeedSequence(part).generate_state(1)[0]) for part in indices]
+            visible, infrared = self._transforms(visible, seeds[0], copies=2), self._transforms(infrared, seeds[1])
+        return visible, infrared, step
 
 
 class CrossModalityLoader:
@@ -82,9 +87,10 @@ class CrossModalityLoader:
         sampler: draws the indices.
         augmentation: applied to each batch.
         device: where batches are augmented and handed out.
+        transforms: the host's, applied by the workers to each image before; the augmentation is then HostViews.
         cache: how decoded images are kept.
         skip_unreadable: as :class:`mgot.data.image_set.ImageSet` has it.
-        num_workers: decoding processes; none are used where images are kept decoded.
+        num_workers: decoding processes; none are used where images are kept decoded, but for the host's transforms.
         rank, world_size: of each step's P clusters this process takes the rank-th of world_size equal parts.
 
     Raises:
@@ -97,9 +103,10 @@ class CrossModalityLoader:
         infrared: Sequence[Item],
         size: Sequence[int],
         sampler: CrossModalitySampler,
-        augmentation: Augmentation,
+        augmentation: Augmentation | HostViews,
         *,
         device: torch.device,
+        transforms: HostTransforms | None = None,
         cache: CacheOptions = OFF,
         skip_unreadable: bool = False,
         num_workers: int = 0,
@@ -117,9 +124,9 @@ class CrossModalityLoader:
             [*visible, *infrared], size, cache=cache, skip_unreadable=skip_unreadable, desc="read training images"
         )
         self.sampler, self.augmentation, self.device = sampler, augmentation, device
-        workers = 0 if self.dataset.cached else num_workers
+        workers = 0 if self.dataset.cached and transforms is None else num_workers
         self._steps = DataLoader(
-            _Indexed(self.dataset, rank, world_size),
+            _Indexed(self.dataset, rank, world_size, transforms),
             batch_size=None,
             sampler=sampler,
             num_workers=workers,
@@ -146,7 +153,7 @@ class CrossModalityLoader:
         images = self.sampler.n_classes // self._world_size * self.sampler.n_instances
         pixels = torch.zeros(images, 3, 1, 1, device=self.device)  # what is drawn depends on the number of images alone
         for _ in range(skip):
-            self.augmentation(pixels, pixels, self._generator)
+            self.augmentation(pixels.repeat(self.augmentation.visible_copies, 1, 1, 1), pixels, self._generator)
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -229,18 +236,13 @@ def build_train_loader(cfg: CfgNode) -> CrossModalityLoader:
             f"SOLVER.IMS_PER_BATCH ({cfg.SOLVER.IMS_PER_BATCH}) must be a multiple of 2 x DATALOADER.NUM_INSTANCE"
             f" ({2 * per_class})"
         )
-    sampler = CrossModalitySampler(
-        n_classes,
-        per_class,
-        cfg.MGOT.ITERS_PER_EPOCH,
-        seed=cfg.SEED,
-    )
     return CrossModalityLoader(
         visible,
         infrared,
         cfg.INPUT.SIZE_TRAIN,
-        sampler,
+        build_sampler(cfg, visible, infrared, n_classes, comm.get_world_size()),
         build_augmentation(cfg),
+        transforms=build_host_transforms(cfg),
         device=torch.device(cfg.MODEL.DEVICE),
         cache=cache_options(cfg),
         skip_unreadable=cfg.MGOT.DATA.SKIP_UNREADABLE,
@@ -271,8 +273,10 @@ def cache_options(cfg: CfgNode) -> CacheOptions:
     return CacheOptions(keys.CACHE, folder, keys.CACHE_LIMIT_GB, keys.NUM_WORKERS)
 
 
-def build_augmentation(cfg: CfgNode) -> Augmentation:
-    """The augmentation that the host's INPUT keys and MGOT.AUG describe."""
+def build_augmentation(cfg: CfgNode) -> Augmentation | HostViews:
+    """The augmentation that the host's INPUT keys and MGOT.AUG describe, or what the host's transforms leave of it."""
+    if cfg.MGOT.AUG.BY == "host":
+        return HostViews(cfg.MGOT.AUG.GRAY_PROB, cfg.MGOT.AUG.INFRARED_JITTER)
     return Augmentation(
         padding=cfg.INPUT.PADDING.SIZE if cfg.INPUT.PADDING.ENABLED else 0,
         flip_prob=cfg.INPUT.FLIP.PROB if cfg.INPUT.FLIP.ENABLED else 0.0,

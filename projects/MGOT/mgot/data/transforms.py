@@ -125,6 +125,7 @@ class Augmentation:
         erase_value: what fills the rectangle, per channel in 0..255.
         gray_prob: chance of luma in the visible channel view.
         infrared_jitter: strength of the grey-level jitter.
+        visible_copies: how often each visible image comes in.
     """
 
     padding: int = 10
@@ -133,6 +134,7 @@ class Augmentation:
     erase_value: Sequence[float] = (123.675, 116.28, 103.53)
     gray_prob: float = 0.25
     infrared_jitter: float = 0.2
+    visible_copies: int = 1
 
     def __call__(self, visible: Tensor, infrared: Tensor, generator: torch.Generator) -> Tensor:
         """Two views of each visible image and one of each infrared image.

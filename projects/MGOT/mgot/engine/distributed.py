@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -30,6 +31,8 @@ class HostsWrapper(DistributedDataParallel):
 
     def __init__(self, module: nn.Module, device_ids: list[int] | None = None, **kwargs: Any) -> None:
         on_gpu = next(module.parameters()).is_cuda
+        if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters:  # the newer name
+            kwargs["forward_sync_buffers"] = kwargs.pop("broadcast_buffers", True)
         super().__init__(module, device_ids=device_ids if on_gpu else None, **kwargs)
 
 

@@ -21,6 +21,7 @@ from fastreid.utils.env import seed_all_rng
 from fastreid.utils.logger import setup_logger
 
 from mgot.config import add_mgot_config
+from mgot.data.host_input import INPUT_BY, SAMPLERS
 from mgot.data.image_set import CACHES
 from mgot.data.overlap import DROPS
 from mgot.engine.checkpoint import by_progress, load_tensors
@@ -181,6 +182,7 @@ def check_config(cfg: CfgNode) -> None:
         ("MGOT.AUG.INFRARED_JITTER", mgot.AUG.INFRARED_JITTER, 0 <= mgot.AUG.INFRARED_JITTER <= 1, "in [0, 1]"),
         ("MGOT.TEST.TRIALS", mgot.TEST.TRIALS, mgot.TEST.TRIALS >= 1, "1 or more"),
         ("MGOT.TEST.REGDB_TRIAL", mgot.TEST.REGDB_TRIAL, 1 <= mgot.TEST.REGDB_TRIAL <= 10, "1 to 10"),
+        ("MGOT.AUG.BY", mgot.AUG.BY, mgot.AUG.BY in INPUT_BY, f"one of {INPUT_BY}"),
         ("DATALOADER.CACHE", cfg.DATALOADER.CACHE, cfg.DATALOADER.CACHE in CACHES, f"one of {CACHES}"),
         ("DATALOADER.CACHE_LIMIT_GB", cfg.DATALOADER.CACHE_LIMIT_GB, cfg.DATALOADER.CACHE_LIMIT_GB > 0, "more than 0"),
         ("DATALOADER.NUM_WORKERS", cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.NUM_WORKERS >= 0, "0 or more"),
@@ -194,6 +196,8 @@ def check_config(cfg: CfgNode) -> None:
         ("MODEL.HEADS.NAME", cfg.MODEL.HEADS.NAME, cfg.MODEL.HEADS.NAME == "MGOTHead", "MGOTHead for DEN"),
         ("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.META_ARCHITECTURE == "DEN", "DEN"),
     ]
+    sampler = cfg.DATALOADER.SAMPLER_TRAIN
+    rules.append(("DATALOADER.SAMPLER_TRAIN", sampler, sampler in SAMPLERS, f"one of {SAMPLERS}"))
     source = mgot.WEIGHTS_SOURCE
     rules.append(("MGOT.WEIGHTS_SOURCE", source, source in WEIGHTS_SOURCES, f"one of {WEIGHTS_SOURCES}"))
     weights = {name: cfg.MGOT.LOSS[name] for name in cfg.MGOT.LOSS if name.startswith(("W_", "CPAL_"))}
