@@ -27,6 +27,7 @@ CORE_LIBRARIES = {"torch", "numpy", "scipy", "sklearn", "ot", "faiss", "numba"}
 # What stands on the host; everything else serves a user who has none.
 HOST_BOUND = {
     "config",
+    "data.host_input",
     "data.loaders",
     "data.registered",
     "engine",
