@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import nn
@@ -142,6 +142,8 @@ def feature_sets(draw: st.DrawFn) -> np.ndarray:
 
 
 @settings(max_examples=60, deadline=None)
+@example(f=np.full((2, 1), 1e-45, dtype=np.float32), k1=2, eps=0.5, min_samples=1)
+@example(f=np.full((3, 4), 3e38, dtype=np.float32), k1=2, eps=0.5, min_samples=1)
 @given(f=feature_sets(), k1=st.integers(1, 20), eps=st.floats(0.05, 0.95), min_samples=st.integers(1, 5))
 def test_clustering_labels_or_explains(f: np.ndarray, k1: int, eps: float, min_samples: int) -> None:
     unusable = not np.isfinite(f).all() or (f == 0).all(axis=1).any()

@@ -55,7 +55,7 @@ def _choose(
 
 def _unit(features: Features, chosen: np.ndarray | slice) -> torch.Tensor:
     rows = torch.from_numpy(features.rows[chosen])
-    return rows / torch.from_numpy(features.norms[chosen].astype(np.float32))[:, None]
+    return (rows / torch.from_numpy(features.norms[chosen])[:, None]).float()
 
 
 def search_rows(queries: Features, gallery: Features | None, chosen: np.ndarray, k: int) -> Neighbours:

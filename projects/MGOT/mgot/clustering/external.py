@@ -27,7 +27,7 @@ def on_device(features: Features, k: int, device: str) -> Candidates:
     """
     total, dimension = features.rows.shape
     x = torch.from_numpy(features.rows).to(device, copy=True)
-    x /= torch.from_numpy(features.norms).to(device, torch.float32)[:, None]
+    x /= torch.from_numpy(features.norms).to(device)[:, None]
     x -= sum(part.sum(dim=0, dtype=torch.float64) for part in x.split(ROWS_AT_ONCE)) / total
     length = torch.cat([part.double().norm(dim=1) for part in x.split(ROWS_AT_ONCE)])
     half_squares = (length**2 / 2).float()
@@ -53,7 +53,7 @@ def _faiss(key: str) -> Any:
 
 
 def _unit_rows(features: Features) -> np.ndarray:
-    return features.rows / features.norms.astype(np.float32)[:, None]
+    return np.divide(features.rows, features.norms[:, None], out=np.empty_like(features.rows), casting="same_kind")
 
 
 def _search(index: Any, rows: np.ndarray, wide: int) -> tuple[np.ndarray, np.ndarray]:

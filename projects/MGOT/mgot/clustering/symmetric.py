@@ -68,7 +68,7 @@ class Lists(NamedTuple):
 def _sum(features: Features, start: int, stop: int) -> np.ndarray:
     total = np.zeros(features.rows.shape[1], dtype=np.float64)
     for i in range(start, stop):
-        row, inverse = features.rows[i], np.float32(1.0 / features.norms[i])
+        row, inverse = features.rows[i], 1.0 / features.norms[i]
         for d in range(row.shape[0]):
             total[d] += row[d] * inverse
     return total
@@ -90,9 +90,9 @@ def _centre(
     rounded = np.empty(mean.shape[0], dtype=np.float32)
     bits, rounded_bits = x.view(np.uint32), rounded.view(np.uint32)
     for i in range(start, stop):
-        row, inverse = features.rows[i], np.float32(1.0 / features.norms[i])
+        row, inverse = features.rows[i], 1.0 / features.norms[i]
         for d in range(x.shape[0]):
-            x[d] = row[d] * inverse - mean[d]
+            x[d] = np.float32(row[d] * inverse) - mean[d]
         length[i], lost[i] = np.sqrt(dot(x, x)), 0.0
         if low:
             for d in range(x.shape[0]):
