@@ -7,6 +7,7 @@ modality that moves first, *demand* the one that receives.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -104,12 +105,6 @@ def register_matcher(name: str) -> Callable[[M], M]:
     return register
 
 
-def check_supply(supply: str) -> None:
-    """Raise UserError for a supply that is no modality."""
-    if supply not in SUPPLIES:
-        raise UserError(f"the supply must be one of {SUPPLIES}, not '{supply}'")
-
-
 def correspondence(
     v2r: np.ndarray, r2v: np.ndarray, scores: np.ndarray, supply: str, transport: TransportPlan | None = None
 ) -> Matching:
@@ -128,3 +123,33 @@ def nothing_matched(prototypes: Prototypes, supply: str) -> Matching:
     scores = probability(prototypes.similarity)
     n_v, n_r = scores.shape
     return correspondence(np.full(n_v, UNMATCHED), np.full(n_r, UNMATCHED), scores, supply)
+
+
+@dataclass(frozen=True)
+class SupplyMatcher:
+    """What the matchers here share: a supply, and the answer where a modality has no cluster.
+
+    Subclasses bring :meth:`match`.
+
+    Args:
+        supply: "visible" or "infrared"; the other modality's clusters index the shared label space.
+
+    Raises:
+        UserError: the supply is no modality.
+    """
+
+    supply: str = field(default="visible", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.supply not in SUPPLIES:
+            raise UserError(f"the supply must be one of {SUPPLIES}, not '{self.supply}'")
+
+    def __call__(self, prototypes: Prototypes) -> Matching:
+        """The matching; a modality without clusters leaves the other's UNMATCHED."""
+        if not prototypes.similarity.size:
+            return nothing_matched(prototypes, self.supply)
+        return self.match(prototypes)
+
+    def match(self, prototypes: Prototypes) -> Matching:
+        """The matching of prototypes of which each modality has one."""
+        raise NotImplementedError

@@ -11,9 +11,8 @@ from mgot.matching.base import (
     UNMATCHED,
     Matching,
     Prototypes,
-    check_supply,
+    SupplyMatcher,
     correspondence,
-    nothing_matched,
     register_matcher,
 )
 from mgot.transport import probability
@@ -21,7 +20,7 @@ from mgot.transport import probability
 
 @register_matcher("hungarian")
 @dataclass(frozen=True)
-class Hungarian:
+class Hungarian(SupplyMatcher):
     """Linear assignment, repeated for the clusters that are left over.
 
         a pass: the one-to-one pairs of the open clusters of the larger side and all of the smaller side that
@@ -36,14 +35,7 @@ class Hungarian:
     A side without clusters leaves the other UNMATCHED; otherwise every cluster of both sides is matched.
     """
 
-    supply: str = "visible"
-
-    def __post_init__(self) -> None:
-        check_supply(self.supply)
-
-    def __call__(self, prototypes: Prototypes) -> Matching:
-        if not prototypes.similarity.size:
-            return nothing_matched(prototypes, self.supply)
+    def match(self, prototypes: Prototypes) -> Matching:
         scores = probability(prototypes.similarity)
         if scores.shape[0] >= scores.shape[1]:
             v2r, r2v = _passes(scores)

@@ -11,9 +11,8 @@ from mgot.matching.base import (
     UNMATCHED,
     Matching,
     Prototypes,
-    check_supply,
+    SupplyMatcher,
     correspondence,
-    nothing_matched,
     register_matcher,
 )
 from mgot.transport import probability
@@ -21,7 +20,7 @@ from mgot.transport import probability
 
 @register_matcher("oracle")
 @dataclass(frozen=True)
-class Oracle:
+class Oracle(SupplyMatcher):
     """Matches by ground truth: an upper bound for diagnosis, never a result of the method.
 
     A cluster is matched to the other side's most similar cluster of the same majority identity; UNMATCHED where there
@@ -34,19 +33,12 @@ class Oracle:
         UserError: the prototypes come without identities.
     """
 
-    supply: str = "visible"
-
-    def __post_init__(self) -> None:
-        check_supply(self.supply)
-
-    def __call__(self, prototypes: Prototypes) -> Matching:
+    def match(self, prototypes: Prototypes) -> Matching:
         similarity = prototypes.similarity
         if prototypes.identity_v is None or prototypes.identity_r is None:
             raise UserError(
                 "MGOT.MATCHER.NAME 'oracle' needs ground-truth identities: choose 'otpa' for unlabelled data"
             )
-        if not similarity.size:
-            return nothing_matched(prototypes, self.supply)
         same = prototypes.identity_v[:, None] == prototypes.identity_r[None, :]
         scores = np.where(same, probability(similarity), 0.0)
         v2r = np.where(same.any(axis=1), np.where(same, similarity, -np.inf).argmax(axis=1), UNMATCHED)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mgot.matching.base import UNMATCHED, Matching, Prototypes, check_supply, nothing_matched, register_matcher
+from mgot.matching.base import UNMATCHED, Matching, Prototypes, SupplyMatcher, register_matcher
 from mgot.transport import probability, settled_transport
 
 
 @register_matcher("otpa")
 @dataclass(frozen=True)
-class OTPA:
+class OTPA(SupplyMatcher):
     """Optimal transport prototype assignment.
 
         Q = the entropic transport of P = (S+1)/2 under uniform marginals (:func:`mgot.transport.settled_transport`)
@@ -39,16 +39,10 @@ class OTPA:
     sharpness: float = 25.0
     uniform_prior: bool = True
     opposite_transport: bool = True
-    supply: str = "visible"
     max_iterations: int = 2000
 
-    def __post_init__(self) -> None:
-        check_supply(self.supply)
-
-    def __call__(self, prototypes: Prototypes) -> Matching:
+    def match(self, prototypes: Prototypes) -> Matching:
         similarity = prototypes.similarity
-        if not similarity.size:
-            return nothing_matched(prototypes, self.supply)
         plan = None
         if self.uniform_prior:
             plan = settled_transport(similarity, self.sharpness, max_iterations=self.max_iterations)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from mgot.matching.base import (
     Matching,
     Prototypes,
+    SupplyMatcher,
     argmax_both_ways,
-    check_supply,
-    nothing_matched,
     register_matcher,
 )
 from mgot.transport import probability, settled_transport
@@ -17,7 +16,7 @@ from mgot.transport import probability, settled_transport
 
 @register_matcher("sinkhorn")
 @dataclass(frozen=True)
-class Sinkhorn:
+class Sinkhorn(SupplyMatcher):
     """The transport plan's argmax in both directions, without repair.
 
         v2r[i] = argmax_j Q_ij;   r2v[j] = argmax_i Q_ij
@@ -34,23 +33,17 @@ class Sinkhorn:
     """
 
     sharpness: float = 25.0
-    supply: str = "visible"
     max_iterations: int = 2000
 
-    def __post_init__(self) -> None:
-        check_supply(self.supply)
-
-    def __call__(self, prototypes: Prototypes) -> Matching:
+    def match(self, prototypes: Prototypes) -> Matching:
         similarity = prototypes.similarity
-        if not similarity.size:
-            return nothing_matched(prototypes, self.supply)
         plan = settled_transport(similarity, self.sharpness, max_iterations=self.max_iterations)
         return argmax_both_ways(plan.plan, self.supply, plan)
 
 
 @register_matcher("nearest")
 @dataclass(frozen=True)
-class Nearest:
+class Nearest(SupplyMatcher):
     """Each cluster's most similar one of the other modality, with no regard to what others take.
 
         v2r[i] = argmax_j P_ij;   r2v[j] = argmax_i P_ij
@@ -63,12 +56,5 @@ class Nearest:
     A side without clusters leaves the other UNMATCHED; otherwise every cluster of both sides is matched.
     """
 
-    supply: str = "visible"
-
-    def __post_init__(self) -> None:
-        check_supply(self.supply)
-
-    def __call__(self, prototypes: Prototypes) -> Matching:
-        if not prototypes.similarity.size:
-            return nothing_matched(prototypes, self.supply)
+    def match(self, prototypes: Prototypes) -> Matching:
         return argmax_both_ways(probability(prototypes.similarity), self.supply)

@@ -10,9 +10,8 @@ from mgot.matching.base import (
     UNMATCHED,
     Matching,
     Prototypes,
-    check_supply,
+    SupplyMatcher,
     correspondence,
-    nothing_matched,
     register_matcher,
 )
 from mgot.transport import relaxed_transport
@@ -20,7 +19,7 @@ from mgot.transport import relaxed_transport
 
 @register_matcher("unbalanced")
 @dataclass(frozen=True)
-class Unbalanced:
+class Unbalanced(SupplyMatcher):
     """Unbalanced transport, for modalities that do not hold the same people.
 
         Q = :func:`mgot.transport.relaxed_transport`, whose marginals may fall short of the uniform ones
@@ -42,16 +41,10 @@ class Unbalanced:
     sharpness: float = 25.0
     relaxation: float = 0.1
     min_mass: float = 0.5
-    supply: str = "visible"
     max_iterations: int = 2000
 
-    def __post_init__(self) -> None:
-        check_supply(self.supply)
-
-    def __call__(self, prototypes: Prototypes) -> Matching:
+    def match(self, prototypes: Prototypes) -> Matching:
         similarity = prototypes.similarity
-        if not similarity.size:
-            return nothing_matched(prototypes, self.supply)
         solved = relaxed_transport(similarity, self.sharpness, self.relaxation, max_iterations=self.max_iterations)
         v2r, r2v = _heavy(solved.plan, self.min_mass), _heavy(solved.plan.T, self.min_mass)
         return correspondence(v2r, r2v, solved.plan, self.supply, solved)

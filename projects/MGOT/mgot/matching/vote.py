@@ -12,9 +12,8 @@ from mgot.matching.base import (
     Matching,
     Members,
     Prototypes,
-    check_supply,
+    SupplyMatcher,
     correspondence,
-    nothing_matched,
     register_matcher,
 )
 
@@ -23,7 +22,7 @@ _BLOCK = 8192
 
 @register_matcher("vote")
 @dataclass(frozen=True)
-class Vote:
+class Vote(SupplyMatcher):
     """Greedy matching by instance votes.
 
         W_ij = |images of visible cluster i whose nearest infrared prototype is j|
@@ -42,16 +41,9 @@ class Vote:
         UserError: the prototypes come without their members.
     """
 
-    supply: str = "visible"
-
-    def __post_init__(self) -> None:
-        check_supply(self.supply)
-
-    def __call__(self, prototypes: Prototypes) -> Matching:
+    def match(self, prototypes: Prototypes) -> Matching:
         if prototypes.members is None:
             raise UserError("MGOT.MATCHER.NAME 'vote' needs the members of the clusters: pass Prototypes.members")
-        if not prototypes.similarity.size:
-            return nothing_matched(prototypes, self.supply)
         votes = instance_votes(prototypes.visible, prototypes.infrared, prototypes.members)
         v2r, r2v = _greedy(votes, prototypes.similarity)
         return correspondence(v2r, r2v, votes.astype(np.float64), self.supply)
