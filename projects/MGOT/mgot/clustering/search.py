@@ -8,10 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from mgot.clustering import external, symmetric
 from mgot.clustering.exhaustive import search_rows
+from mgot.clustering.external import by_cells, by_faiss, by_graph, on_device
 from mgot.clustering.features import Features
 from mgot.clustering.ranking import EMPTY, Candidates, Neighbours, rank
+from mgot.clustering.symmetric import candidates as symmetric
 from mgot.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -25,12 +26,12 @@ def _torch_device() -> str:
 
 
 SEARCHES: dict[str, Callable[[Features, int], Candidates]] = {
-    "symmetric": symmetric.candidates,
-    "torch": lambda features, k: external.on_device(features, k, _torch_device()),
-    "faiss": external.by_faiss,
-    "faiss-gpu": lambda features, k: external.by_faiss(features, k, gpu=True),
-    "ivf": external.by_cells,
-    "hnsw": external.by_graph,
+    "symmetric": symmetric,
+    "torch": lambda features, k: on_device(features, k, _torch_device()),
+    "faiss": by_faiss,
+    "faiss-gpu": lambda features, k: by_faiss(features, k, gpu=True),
+    "ivf": by_cells,
+    "hnsw": by_graph,
 }
 
 
