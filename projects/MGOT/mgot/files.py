@@ -16,11 +16,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     A reader, or a kill, meets the old content or the new, never a part.
     """
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as stream:
-        yield stream
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import zipfile
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from fastreid.utils.checkpoint import Checkpointer
 from torch import Tensor, nn
 
 from mgot.errors import UserError
-from mgot.files import write_atomically
+from mgot.files import replacing, write_atomically
 
 FINAL = "model_final"
 _NAMED_LAYERS = 3
@@ -204,16 +203,10 @@ def _written(path: Path) -> tuple[int, str]:
 
 
 def _save_atomically(target: Path, data: dict[str, Any]) -> None:
-    temporary = target.with_name(target.name + ".tmp")
     try:
-        with temporary.open("wb") as stream:
+        with replacing(target) as stream:
             torch.save(data, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
-    except (OSError, RuntimeError) as error:  # torch.save hides a failed write behind a RuntimeError of its own
-        temporary.unlink(missing_ok=True)
-        cause = error if isinstance(error, OSError) else error.__context__
-        if isinstance(cause, OSError):
-            raise cause from None
+    except RuntimeError as error:  # torch.save hides a failed write behind one of its own
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
         raise
