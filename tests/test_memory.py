@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mgot.errors import UserError
+from mgot.matching import (
+    MATCHERS,
+    SUPPLIES,
+    Matching,
+    Prototypes,
+    correspondence,
+    cross_labels,
+    cross_prototypes,
+    members_of_labels,
+)
 from mgot.memory import MemoryBank, PrototypeMemory, cluster_means
 
 
@@ -75,15 +86,84 @@ def test_momentum_out_of_range_is_refused(momentum: float) -> None:
         PrototypeMemory(rows(2, 3, 0), momentum)
 
 
-def test_bank_moves_the_cross_memory_by_both_modalities_visible_first() -> None:
-    phi_v, phi_r, phi_c = rows(3, 4, 0), rows(2, 4, 1), rows(2, 4, 2)
-    f_v, f_r = rows(5, 4, 3), rows(4, 4, 4)
-    y_v, y_r = torch.tensor([0, 1, 2, 2, 0]), torch.tensor([1, 0, 1, 1])
-    c_v, c_r = torch.tensor([1, 0, -1]), torch.tensor([0, 1])
-    bank = MemoryBank(PrototypeMemory(phi_v), PrototypeMemory(phi_r), PrototypeMemory(phi_c), c_v, c_r, c_v, c_r)
-    bank.update(f_v, y_v, f_r, y_r)
-    torch.testing.assert_close(bank.visible.prototypes, update_loop(phi_v, f_v, y_v, 0.1))
-    torch.testing.assert_close(bank.infrared.prototypes, update_loop(phi_r, f_r, y_r, 0.1))
-    after_visible = update_loop(phi_c, f_v, c_v[y_v], 0.1)
+def bank_of(matching: Matching, phi_v: Tensor, phi_r: Tensor) -> MemoryBank:
+    members = [torch.as_tensor(each) for each in members_of_labels(matching)]
+    tables = [torch.as_tensor(each) for each in (matching.v2r, matching.r2v, *cross_labels(matching))]
+    phi_c = cross_prototypes(phi_v, phi_r, matching)
+    memories = [PrototypeMemory(each) for each in (phi_v, phi_r, phi_c)]
+    return MemoryBank(*memories, *tables, *members)
+
+
+def cross_loop(
+    phi: tuple[Tensor, Tensor, Tensor], step: tuple[Tensor, Tensor, Tensor, Tensor], matching: Matching, momentum: float
+) -> Tensor:
+    """Phi_c after a step, label by label; ``phi`` holds Phi_v and Phi_r as they are after it, and Phi_c before."""
+    phi_v, phi_r, phi_c = phi
+    f_v, y_v, f_r, y_r = step
+    members_v, members_r = members_of_labels(matching)
+    moved = phi_c.clone()
+    for label in range(len(phi_c)):
+        means, met = [], False
+        for f, y, rows_of, members in ((f_v, y_v, phi_v, members_v), (f_r, y_r, phi_r, members_r)):
+            behind = members[0][members[1] == label].tolist()
+            seen = [f[k] for c in behind for k in range(len(f)) if y[k] == c]
+            kept = [rows_of[c] for c in behind]
+            met = met or bool(seen)
+            if seen or kept:
+                means.append(F.normalize(torch.stack(seen or kept).sum(0), dim=0))
+        if met:
+            target = F.normalize(torch.stack(means).sum(0), dim=0)
+            moved[label] = F.normalize(momentum * phi_c[label] + (1 - momentum) * target, dim=0)
+    return moved
+
+
+@settings(max_examples=40, deadline=None)
+@given(k_v=st.integers(1, 6), k_r=st.integers(1, 6), seed=st.integers(0, 1000), supply=st.sampled_from(SUPPLIES))
+@pytest.mark.parametrize("name", ["otpa", "nearest", "unbalanced"])
+def test_the_cross_memory_moves_once_a_label_by_the_means_of_both_sides(
+    name: str, k_v: int, k_r: int, seed: int, supply: str
+) -> None:
+    phi_v, phi_r = rows(k_v, 4, seed), rows(k_r, 4, seed + 1)
+    matching = MATCHERS[name](supply=supply)(Prototypes(phi_v.numpy(), phi_r.numpy()))
+    bank = bank_of(matching, phi_v, phi_r)
     assert bank.cross is not None
-    torch.testing.assert_close(bank.cross.prototypes, update_loop(after_visible, f_r, c_r[y_r], 0.1))
+    before = bank.cross.prototypes.clone()
+    generator = torch.Generator().manual_seed(seed)
+    y_v, y_r = (torch.randint(-1, k, (7,), generator=generator) for k in (k_v, k_r))
+    step = rows(7, 4, seed + 2), y_v, rows(7, 4, seed + 3), y_r
+    bank.update(*step)
+    after = bank.visible.prototypes, bank.infrared.prototypes, before
+    torch.testing.assert_close(bank.cross.prototypes, cross_loop(after, step, matching, 0.1), atol=1e-5, rtol=1e-5)
+
+
+def test_both_modalities_weigh_the_same_in_the_cross_memory_whatever_their_counts() -> None:
+    phi_v, phi_r = rows(3, 64, 0), rows(3, 64, 1)
+    one_to_one = np.arange(3)
+    matching = correspondence(one_to_one, one_to_one, np.eye(3), "visible")
+    bank = bank_of(matching, phi_v, phi_r)
+    y_v, y_r = torch.tensor([0] * 8 + [1] * 8 + [2] * 8), torch.tensor([0, 0, 1, 1, 2, 2])
+    noise_v, noise_r = rows(24, 64, 2), rows(6, 64, 3)
+    f_v = F.normalize(phi_v[y_v] + 0.5 * noise_v, dim=1)
+    f_r = F.normalize(phi_r[y_r] + 0.5 * noise_r, dim=1)
+    bank.update(f_v, y_v, f_r, y_r)
+    assert bank.cross is not None
+    for k in range(3):
+        mean_v, mean_r = (F.normalize(f[y == k].sum(0), dim=0) for f, y in ((f_v, y_v), (f_r, y_r)))
+        to_v, to_r = float(bank.cross.prototypes[k] @ mean_v), float(bank.cross.prototypes[k] @ mean_r)
+        assert abs(to_v - to_r) < 0.1
+        assert min(to_v, to_r) > 0.5
+
+
+def test_a_label_that_meets_one_modality_only_keeps_the_other_in_view() -> None:
+    phi_v, phi_r = rows(2, 32, 0), rows(2, 32, 1)
+    one_to_one = np.arange(2)
+    bank = bank_of(correspondence(one_to_one, one_to_one, np.eye(2), "visible"), phi_v, phi_r)
+    assert bank.cross is not None
+    untouched = bank.cross.prototypes[1].clone()
+    nobody = torch.full((4,), -1)
+    for _ in range(20):
+        bank.update(rows(4, 32, 3), nobody, phi_r[:1].repeat(4, 1), torch.zeros(4, dtype=torch.long))
+    assert float(bank.cross.prototypes[0] @ phi_v[0]) == pytest.approx(
+        float(bank.cross.prototypes[0] @ phi_r[0]), abs=1e-4
+    )
+    torch.testing.assert_close(bank.cross.prototypes[1], untouched)

@@ -7,6 +7,7 @@ import pytest
 
 from mgot.data.sampler import CrossModalitySampler
 from mgot.errors import UserError
+from mgot.matching import MATCHERS, Matching, Members, Prototypes
 
 LABELS_V = np.array([0, 0, 0, 1, 1, -1, 2, 2, 2, 2])
 LABELS_R = np.array([1, 1, 1, 0, 0, -1])
@@ -43,20 +44,62 @@ def test_all_clusters_come_round() -> None:
     assert {int(LABELS_V[v[0]]) for v, _ in drawn} == {0, 1, 2}
 
 
-def test_paired_batches_hold_the_same_cross_labels() -> None:
-    cross_v, cross_r = np.array([1, 0, 1]), np.array([0, 1])
-    drawn = sampler()
-    drawn.set_epoch(0, LABELS_V, LABELS_R, cross_v, cross_r)
-    for visible, infrared in drawn:
-        c_v = cross_v[LABELS_V[visible[::3]]]
-        c_r = cross_r[LABELS_R[infrared[::3] - len(LABELS_V)]]
-        assert c_v.tolist() == c_r.tolist()
+def labels_of(k: int, images: int = 2) -> np.ndarray:
+    return np.repeat(np.arange(k), images)
 
 
-def test_no_shared_cross_label_falls_back_to_independent_draws() -> None:
-    drawn = sampler()
-    drawn.set_epoch(0, LABELS_V, LABELS_R, np.array([-1, -1, -1]), np.array([0, 1]))
-    assert len(list(drawn)) == 20
+def drawn_clusters(v2r: np.ndarray, r2v: np.ndarray, n_batches: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    """(steps, P) visible and infrared clusters of an epoch."""
+    k_v, k_r = len(v2r), len(r2v)
+    one = CrossModalitySampler(6, 2, n_batches, seed=3)
+    one.set_epoch(0, labels_of(k_v), labels_of(k_r), v2r, r2v)
+    pairs = [(v[::2] // 2, (r[::2] - 2 * k_v) // 2) for v, r in one]
+    return np.stack([v for v, _ in pairs]), np.stack([r for _, r in pairs])
+
+
+def matchings(k_v: int, k_r: int) -> dict[str, Matching]:
+    """What each matcher makes of random prototypes with a common part, so that some clusters are crowded."""
+    rng = np.random.default_rng(k_v + 100 * k_r)
+    phi_v, phi_r = (rng.normal(size=(k, 8)) + 0.7 for k in (k_v, k_r))
+    phi_v, phi_r = (phi / np.linalg.norm(phi, axis=1, keepdims=True) for phi in (phi_v, phi_r))
+    members = Members(phi_v, phi_r, np.arange(k_v), np.arange(k_r))
+    prototypes = Prototypes(phi_v, phi_r, rng.integers(k_r, size=k_v), rng.integers(2 * k_r, size=k_r), members)
+    return {name: matcher()(prototypes) for name, matcher in MATCHERS.items() if matcher.__module__.startswith("mgot.")}
+
+
+@pytest.mark.parametrize(("k_v", "k_r"), [(20, 20), (60, 12), (12, 60), (20, 4), (1, 1)])
+def test_every_cluster_comes_round_equally_often_whoever_matched_them(k_v: int, k_r: int) -> None:
+    for name, matching in matchings(k_v, k_r).items():
+        for drawn, k in zip(drawn_clusters(matching.v2r, matching.r2v), (k_v, k_r), strict=True):
+            counts = np.bincount(drawn.ravel(), minlength=k)
+            assert np.ptp(counts) <= 3, (name, counts)
+
+
+@pytest.mark.parametrize(("k_v", "k_r"), [(20, 20), (28, 20), (12, 30)])
+def test_a_rescued_cluster_is_drawn_with_its_match(k_v: int, k_r: int) -> None:
+    matching = matchings(k_v, k_r)["otpa"]
+    assert len(matching.unassigned)
+    visible, infrared = drawn_clusters(matching.v2r, matching.r2v, n_batches=120)
+    for j in matching.unassigned:
+        together = ((infrared == j).any(axis=1) & (visible == matching.r2v[j]).any(axis=1)).sum()
+        both_come = min((visible == matching.r2v[j]).sum(), (infrared == j).sum())
+        sharers = (matching.r2v == matching.r2v[j]).sum() + 1  # its match is shared with these, one a draw
+        assert together >= 0.5 * both_come / sharers
+
+
+def test_one_to_one_matches_are_always_drawn_together() -> None:
+    v2r = np.random.default_rng(0).permutation(18)
+    visible, infrared = drawn_clusters(v2r, np.argsort(v2r))
+    np.testing.assert_array_equal(v2r[visible], infrared)
+
+
+def test_unmatched_clusters_come_in_their_own_stream() -> None:
+    v2r, r2v = np.array([-1, 0, -1, 1]), np.array([1, 3, -1, -1])
+    for drawn in drawn_clusters(v2r, r2v):
+        assert np.ptp(np.bincount(drawn.ravel(), minlength=4)) <= 3
+    nobody = np.full(4, -1)
+    for drawn in drawn_clusters(nobody, nobody):
+        assert np.ptp(np.bincount(drawn.ravel(), minlength=4)) <= 3
 
 
 def test_seed_and_epoch_fix_the_batches() -> None:

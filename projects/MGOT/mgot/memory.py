@@ -90,6 +90,12 @@ class PrototypeMemory:
             self.prototypes[now] = F.normalize(moved, dim=1)
             start += count
 
+    @torch.no_grad()
+    def move(self, towards: Tensor, met: Tensor) -> None:
+        """Move the rows of ``met`` (K,) bool once: phi <- normalise(m phi + (1 - m) towards), ``towards`` (K, D)."""
+        moved = F.normalize(self.momentum * self.prototypes + (1.0 - self.momentum) * towards, dim=1)
+        self.prototypes = torch.where(met[:, None], moved, self.prototypes)
+
 
 @dataclass
 class MemoryBank:
@@ -103,8 +109,11 @@ class MemoryBank:
         r2v: (K_r,) visible cluster of each infrared one.
         c_v: (K_v,) cross label of each visible cluster, -1 where unmatched.
         c_r: (K_r,) cross label of each infrared cluster.
+        members_v: (2, M_v) visible clusters and the labels they stand behind, as
+            :func:`mgot.matching.members_of_labels` has them.
+        members_r: (2, M_r) infrared clusters and the labels they stand behind.
 
-    The last four are on the CPU, as labels are.
+    The last six are on the CPU, as labels are.
     """
 
     visible: PrototypeMemory
@@ -114,16 +123,42 @@ class MemoryBank:
     r2v: Tensor | None = None
     c_v: Tensor | None = None
     c_r: Tensor | None = None
+    members_v: Tensor | None = None
+    members_r: Tensor | None = None
 
     def update(self, f_v: Tensor, y_v: Tensor, f_r: Tensor, y_r: Tensor) -> None:
-        """Move the memories of both modalities, then the cross memory by the visible and the infrared features.
+        """Move the memories of both modalities sample by sample, then Phi_c once per label.
 
-        That Phi_c follows the features of both modalities is [ours] after RPNR. Shapes: (B, D) features, (B,) labels.
+            phi_c <- normalise(m phi_c + (1 - m) normalise(mean_v + mean_r))   for the labels of the step
+
+        mean_v is the normalised mean of the step's visible features of the clusters behind a label, and where the step
+        has none, of their prototypes; mean_r likewise. Both modalities weigh the same, whatever their counts. Sample by
+        sample Phi_c would forget whichever modality came first: with m = 0.1, K samples leave 0.1^K of it.
+
+        Source: METHOD.md section 4; Phi_v, Phi_r [field], Phi_c [ours]. Shapes: (B, D) features, (B,) labels.
         """
         self.visible.update(f_v, y_v)
         self.infrared.update(f_r, y_r)
-        if self.cross is not None and self.c_v is not None and self.c_r is not None:
-            self.cross.update(torch.cat([f_v, f_r]), torch.cat([self.c_v[y_v], self.c_r[y_r]]))
+        if self.cross is None or self.members_v is None or self.members_r is None:
+            return
+        k_c = len(self.cross)
+        mean_v, met_v = _label_means(f_v, y_v, self.visible.prototypes, self.members_v, k_c)
+        mean_r, met_r = _label_means(f_r, y_r, self.infrared.prototypes, self.members_r, k_c)
+        self.cross.move(F.normalize(mean_v + mean_r, dim=1), met_v | met_r)
+
+
+def _label_means(f: Tensor, y: Tensor, phi: Tensor, members: Tensor, k_c: int) -> tuple[Tensor, Tensor]:
+    """(K_c, D) normalised mean of each label's features, else of its prototypes, and (K_c,) which had features."""
+    clusters, labels = members.to(f.device, non_blocking=True)
+    y = y.to(f.device, non_blocking=True)
+    # Outliers (-1) are added to a row of their own, which is cut off: picking rows by value would wait for a GPU.
+    rows = torch.where(y >= 0, y, len(phi))
+    sums = phi.new_zeros(len(phi) + 1, phi.shape[1]).index_add_(0, rows, f.detach().float())
+    counts = phi.new_zeros(len(phi) + 1).index_add_(0, rows, phi.new_ones(len(y)))
+    met = phi.new_zeros(k_c).index_add_(0, labels, counts[clusters]) > 0
+    seen = phi.new_zeros(k_c, phi.shape[1]).index_add_(0, labels, sums[clusters])
+    kept = phi.new_zeros(k_c, phi.shape[1]).index_add_(0, labels, phi[clusters])
+    return F.normalize(torch.where(met[:, None], seen, kept), dim=1), met
 
 
 def _occurrence(y: Tensor) -> Tensor:

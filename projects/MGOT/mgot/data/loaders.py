@@ -140,14 +140,14 @@ class CrossModalityLoader:
         self,
         epoch: int,
         labels: EpochLabels,
-        cross_v: np.ndarray | None = None,
-        cross_r: np.ndarray | None = None,
+        v2r: np.ndarray | None = None,
+        r2v: np.ndarray | None = None,
         *,
         skip: int = 0,
     ) -> None:
-        """Fix labels, draws and augmentation of the next iteration; cross labels and ``skip`` as in the sampler."""
+        """Fix labels, draws and augmentation of the next iteration; matches and ``skip`` as in the sampler."""
         self._labels = labels
-        self.sampler.set_epoch(epoch, labels.visible, labels.infrared, cross_v, cross_r, skip=skip)
+        self.sampler.set_epoch(epoch, labels.visible, labels.infrared, v2r, r2v, skip=skip)
         seed = np.random.SeedSequence([self.sampler.seed, epoch, self._rank]).generate_state(1, np.uint64)[0]
         self._generator.manual_seed(int(seed >> np.uint64(1)))
         images = self.sampler.n_classes // self._world_size * self.sampler.n_instances

@@ -9,13 +9,16 @@ import numpy as np
 
 from mgot.errors import UserError
 
+_AHEAD = 2
+
 
 class CrossModalitySampler:
     """Indices of P clusters x K images of each modality for every step of an epoch.
 
     The clusters of a modality come in random permutations, one after the other, so all are met about equally often;
-    the images of a cluster are drawn without replacement where it has K of them. With cross labels (cross stage, by
-    key) both modalities draw clusters of the same labels ([ours], METHOD.md section 7's CPAL needs both sides).
+    the images of a cluster are drawn without replacement where it has K of them. With matches (cross stage, by key)
+    the visible clusters come so, and each brings an infrared cluster that it is matched to, if one is due
+    ([ours], METHOD.md section 5: everybody trains, section 7's CPAL needs both sides).
 
     Args:
         n_classes: P, clusters per modality and batch over all ranks.
@@ -39,15 +42,15 @@ class CrossModalitySampler:
         self.seed = seed
         self._epoch = self._skip = 0
         self._members: list[list[np.ndarray]] | None = None
-        self._cross: list[np.ndarray] | None = None
+        self._matches: tuple[np.ndarray, np.ndarray] | None = None
 
     def set_epoch(
         self,
         epoch: int,
         labels_v: np.ndarray,
         labels_r: np.ndarray,
-        cross_v: np.ndarray | None = None,
-        cross_r: np.ndarray | None = None,
+        v2r: np.ndarray | None = None,
+        r2v: np.ndarray | None = None,
         *,
         skip: int = 0,
     ) -> None:
@@ -57,13 +60,12 @@ class CrossModalitySampler:
             epoch: number of the epoch.
             labels_v, labels_r: (N_v,), (N_r,) pseudo labels, -1 = outlier, never drawn. Infrared indices follow the
                 visible ones: infrared image i has index N_v + i.
-            cross_v, cross_r: (K_v,), (K_r,) cross labels of the clusters, -1 = unmatched; None draws the modalities
-                independently.
+            v2r, r2v: (K_v,), (K_r,) match of each cluster, -1 = unmatched; None draws the modalities independently.
             skip: steps of the epoch that were taken already: drawn, and not handed out again.
         """
         self._epoch, self._skip = epoch, skip
         self._members = [_members(labels_v, 0), _members(labels_r, len(labels_v))]
-        self._cross = None if cross_v is None or cross_r is None else [cross_v, cross_r]
+        self._matches = None if v2r is None or r2v is None else (v2r, r2v)
 
     def __len__(self) -> int:
         return self.n_batches
@@ -73,7 +75,7 @@ class CrossModalitySampler:
         if self._members is None or not all(self._members):
             return
         rng = np.random.default_rng([self.seed, self._epoch])
-        draws = self._paired(rng) if self._cross else self._independent(rng)
+        draws = self._paired(rng, *self._matches) if self._matches else self._independent(rng)
         for step in range(self.n_batches):
             clusters = next(draws)
             batch = self._images(rng, 0, clusters[0]), self._images(rng, 1, clusters[1])
@@ -86,20 +88,34 @@ class CrossModalitySampler:
         while True:
             yield next(streams[0]), next(streams[1])
 
-    def _paired(self, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Clusters of the same cross labels; a label that one modality lacks is left to the other alone."""
-        assert self._cross is not None
-        by_label = [
-            {int(label): np.flatnonzero(cross == label) for label in np.unique(cross[cross >= 0])}
-            for cross in self._cross
-        ]
-        shared = np.array(sorted(set(by_label[0]) & set(by_label[1])), dtype=np.int64)
-        if len(shared) == 0:
-            yield from self._independent(rng)
-            return
-        for labels in _permutations(rng, shared, self.n_classes):
-            v, r = (np.array([rng.choice(table[int(label)]) for label in labels]) for table in by_label)
-            yield v, r
+    def _paired(
+        self, rng: np.random.Generator, v2r: np.ndarray, r2v: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Visible clusters by permutations; beside each an infrared cluster matched to it, or the one longest due.
+
+        An infrared cluster is matched to those it took and to those that took it, so that one which the opposite
+        transport rescued comes with its match. Among several, and where no match is left, the least drawn comes; one
+        that is two draws ahead of the least drawn waits. So all infrared clusters come equally often, to two draws.
+        """
+        partners = [np.union1d(v2r[i : i + 1], np.flatnonzero(r2v == i)) for i in range(len(v2r))]
+        partners = [each[each >= 0] for each in partners]
+        drawn = np.zeros(len(r2v), dtype=np.int64)
+        for clusters in _permutations(rng, np.arange(len(v2r)), self.n_classes):
+            least = drawn.min()
+            beside = np.full(self.n_classes, -1, dtype=np.int64)
+            for slot, i in enumerate(clusters):
+                due = partners[i][(drawn[partners[i]] < least + _AHEAD) & ~np.isin(partners[i], beside)]
+                if len(due):
+                    beside[slot] = _least_drawn(rng, due, drawn, 1)[0]
+                    drawn[beside[slot]] += 1
+            free = np.flatnonzero(beside < 0)
+            others = np.setdiff1d(np.arange(len(drawn)), beside)
+            while len(free):  # fewer clusters than slots: they come again
+                chosen = _least_drawn(rng, others if len(others) else np.arange(len(drawn)), drawn, len(free))
+                beside[free[: len(chosen)]] = chosen
+                drawn[chosen] += 1
+                free, others = free[len(chosen) :], np.empty(0, dtype=np.int64)
+            yield clusters, beside
 
     def _images(self, rng: np.random.Generator, modality: int, clusters: np.ndarray) -> np.ndarray:
         assert self._members is not None
@@ -116,6 +132,12 @@ def _members(labels: np.ndarray, offset: int) -> list[np.ndarray]:
     ranked = labels[order]
     bounds = np.searchsorted(ranked, np.arange(labels.max(initial=-1) + 2))
     return [order[a:b] + offset for a, b in itertools.pairwise(bounds)]
+
+
+def _least_drawn(rng: np.random.Generator, clusters: np.ndarray, drawn: np.ndarray, n: int) -> np.ndarray:
+    """The n clusters that were drawn least, at random among equals; all where there are fewer."""
+    shuffled = rng.permutation(clusters)
+    return shuffled[np.argsort(drawn[shuffled], kind="stable")[:n]]
 
 
 def _permutations(rng: np.random.Generator, items: np.ndarray, size: int) -> Iterator[np.ndarray]:

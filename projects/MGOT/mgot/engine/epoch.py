@@ -18,7 +18,7 @@ from mgot.clustering import Clustering
 from mgot.data.loaders import EpochLabels
 from mgot.engine.modes import Clusterer
 from mgot.errors import UserError
-from mgot.matching import Matcher, Matching, Members, Prototypes, cross_labels, cross_prototypes
+from mgot.matching import Matcher, Matching, Members, Prototypes, cross_labels, cross_prototypes, members_of_labels
 from mgot.memory import MemoryBank, PrototypeMemory, cluster_means
 from mgot.principles import (
     cluster_statistics,
@@ -156,9 +156,8 @@ def build_bank(state: EpochState, *, momentum: float, cross: bool, device: torch
         assert state.matching is not None
         c_v, c_r = cross_labels(state.matching)
         bank.cross = memory(cross_prototypes(state.phi_v, state.phi_r, state.matching))
-        bank.v2r, bank.r2v, bank.c_v, bank.c_r = (
-            torch.as_tensor(table) for table in (state.matching.v2r, state.matching.r2v, c_v, c_r)
-        )
+        tables = (state.matching.v2r, state.matching.r2v, c_v, c_r, *members_of_labels(state.matching))
+        bank.v2r, bank.r2v, bank.c_v, bank.c_r, bank.members_v, bank.members_r = map(torch.as_tensor, tables)
     return bank
 
 

@@ -23,7 +23,7 @@ from mgot.engine.extraction import extract
 from mgot.engine.modes import Clusterer
 from mgot.engine.output import trim_metrics
 from mgot.engine.results import ResultsFile, format_rows
-from mgot.matching import Matcher, cross_labels
+from mgot.matching import Matcher
 
 logger = logging.getLogger("mgot")
 
@@ -96,7 +96,7 @@ class OTPAHook(HookBase):
         cross = trainer.epoch >= self._cross_start
         trainer.heads.bank = build_bank(state, momentum=self._momentum, cross=cross, device=trainer.device)
         assert state.matching is not None
-        paired = cross_labels(state.matching) if cross and self._paired else (None, None)
+        paired = (state.matching.v2r, state.matching.r2v) if cross and self._paired else (None, None)
         trainer.start_batches(state.labels, *paired)
         truth, n_visible = identities(trainer.data_loader.dataset.items), trainer.data_loader.n_visible
         scalars = on_main(

@@ -125,8 +125,8 @@ class ResumableTrainer(DefaultTrainer):
         content, self._resumed = self._resumed, None
         self.heads.bank = unpack_bank(content["memories"], self.device)
         bank = self.heads.bank
-        cross = [None if table is None else table.cpu().numpy() for table in (bank.c_v, bank.c_r)]
-        paired = cross if self.cfg.MGOT.PAIRED_SAMPLING else (None, None)
+        matches = [None if table is None else table.cpu().numpy() for table in (bank.v2r, bank.r2v)]
+        paired = matches if self.cfg.MGOT.PAIRED_SAMPLING else (None, None)
         self.start_batches(self.epoch_state.labels, *paired, skip=self.start_step)
         unpack_scalars(self.storage, content["scalars"])
         states = content["random"]

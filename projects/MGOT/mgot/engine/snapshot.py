@@ -21,7 +21,7 @@ from mgot.engine.epoch import EpochState
 from mgot.matching import Matching
 from mgot.memory import MemoryBank, PrototypeMemory
 
-_TABLES = ("v2r", "r2v", "c_v", "c_r")
+_TABLES = ("v2r", "r2v", "c_v", "c_r", "members_v", "members_r")
 _MEMORIES = ("visible", "infrared", "cross")
 
 

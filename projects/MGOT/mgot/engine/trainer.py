@@ -169,8 +169,8 @@ class MGOTTrainer(ResumableTrainer):
     def start_batches(
         self,
         labels: EpochLabels,
-        cross_v: np.ndarray | None = None,
-        cross_r: np.ndarray | None = None,
+        v2r: np.ndarray | None = None,
+        r2v: np.ndarray | None = None,
         *,
         skip: int = 0,
     ) -> None:
@@ -180,7 +180,7 @@ class MGOTTrainer(ResumableTrainer):
         what an unbroken one would have done.
         """
         seed_all_rng(self.cfg.SEED + 1009 * (self.epoch + 1) + comm.get_rank())
-        self.data_loader.set_epoch(self.epoch, labels, cross_v, cross_r, skip=skip)
+        self.data_loader.set_epoch(self.epoch, labels, v2r, r2v, skip=skip)
         self._trainer._data_loader_iter = iter(self.data_loader)
 
     def score(self) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from mgot.matching.base import (
     nothing_matched,
     register_matcher,
 )
-from mgot.matching.cross import cross_labels, cross_prototypes
+from mgot.matching.cross import cross_labels, cross_prototypes, members_of_labels
 from mgot.matching.hungarian import Hungarian
 from mgot.matching.oracle import Oracle
 from mgot.matching.otpa import OTPA
@@ -44,6 +44,7 @@ __all__ = [
     "cross_labels",
     "cross_prototypes",
     "instance_votes",
+    "members_of_labels",
     "nothing_matched",
     "register_matcher",
 ]

@@ -41,14 +41,30 @@ def cross_prototypes(phi_v: Tensor, phi_r: Tensor, matching: Matching) -> Tensor
     """
     visible_supplies = matching.supply == "visible"
     supply, demand = (phi_v, phi_r) if visible_supplies else (phi_r, phi_v)
+    sources, targets = (
+        torch.as_tensor(each, device=demand.device)
+        for each in members_of_labels(matching)[0 if visible_supplies else 1]
+    )
+    total, count = demand.clone(), demand.new_ones(demand.shape[0], 1)
+    total.index_add_(0, targets, supply[sources])
+    count.index_add_(0, targets, count.new_ones(len(targets), 1))
+    return F.normalize(total / count, dim=1)
+
+
+def members_of_labels(matching: Matching) -> tuple[np.ndarray, np.ndarray]:
+    """Which clusters stand behind each cross label.
+
+    A supply cluster stands behind its match's label, and behind that of each demand cluster that the opposite
+    transport gave it; a demand cluster behind its own.
+
+    Returns:
+        (2, M_v) and (2, M_r) int64: pairs of visible cluster and label, of infrared cluster and label.
+    """
+    visible_supplies = matching.supply == "visible"
     forward, backward = (matching.v2r, matching.r2v) if visible_supplies else (matching.r2v, matching.v2r)
-    total = demand.clone()
-    count = demand.new_ones(demand.shape[0], 1)
     sources = np.concatenate([np.arange(len(forward)), backward[matching.unassigned]])
     targets = np.concatenate([forward, matching.unassigned])
     matched = (sources != UNMATCHED) & (targets != UNMATCHED)
-    rows = torch.as_tensor(targets[matched], device=demand.device)
-    moved = supply[torch.as_tensor(sources[matched], device=demand.device)]
-    total.index_add_(0, rows, moved)
-    count.index_add_(0, rows, torch.ones_like(moved[:, :1]))
-    return F.normalize(total / count, dim=1)
+    supply = np.stack([sources[matched], targets[matched]]).astype(np.int64)
+    demand = np.tile(np.arange(len(backward), dtype=np.int64), (2, 1))
+    return (supply, demand) if visible_supplies else (demand, supply)
