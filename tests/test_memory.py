@@ -89,9 +89,8 @@ def test_momentum_out_of_range_is_refused(momentum: float) -> None:
 def bank_of(matching: Matching, phi_v: Tensor, phi_r: Tensor) -> MemoryBank:
     members = [torch.as_tensor(each) for each in members_of_labels(matching)]
     tables = [torch.as_tensor(each) for each in (matching.v2r, matching.r2v, *cross_labels(matching))]
-    phi_c = cross_prototypes(phi_v, phi_r, matching)
-    memories = [PrototypeMemory(each) for each in (phi_v, phi_r, phi_c)]
-    return MemoryBank(*memories, *tables, *members)
+    phi_c = PrototypeMemory(cross_prototypes(phi_v, phi_r, matching))
+    return MemoryBank(PrototypeMemory(phi_v), PrototypeMemory(phi_r), phi_c, *tables, *members)
 
 
 def cross_loop(
@@ -163,7 +162,6 @@ def test_a_label_that_meets_one_modality_only_keeps_the_other_in_view() -> None:
     nobody = torch.full((4,), -1)
     for _ in range(20):
         bank.update(rows(4, 32, 3), nobody, phi_r[:1].repeat(4, 1), torch.zeros(4, dtype=torch.long))
-    assert float(bank.cross.prototypes[0] @ phi_v[0]) == pytest.approx(
-        float(bank.cross.prototypes[0] @ phi_r[0]), abs=1e-4
-    )
+    to_v, to_r = (float(bank.cross.prototypes[0] @ phi[0]) for phi in (phi_v, phi_r))
+    assert to_v == pytest.approx(to_r, abs=1e-4)
     torch.testing.assert_close(bank.cross.prototypes[1], untouched)

@@ -41,10 +41,8 @@ def cross_prototypes(phi_v: Tensor, phi_r: Tensor, matching: Matching) -> Tensor
     """
     visible_supplies = matching.supply == "visible"
     supply, demand = (phi_v, phi_r) if visible_supplies else (phi_r, phi_v)
-    sources, targets = (
-        torch.as_tensor(each, device=demand.device)
-        for each in members_of_labels(matching)[0 if visible_supplies else 1]
-    )
+    members = members_of_labels(matching)[0 if visible_supplies else 1]
+    sources, targets = torch.as_tensor(members, device=demand.device)
     total, count = demand.clone(), demand.new_ones(demand.shape[0], 1)
     total.index_add_(0, targets, supply[sources])
     count.index_add_(0, targets, count.new_ones(len(targets), 1))
