@@ -56,7 +56,10 @@ def signal_at(monkeypatch: pytest.MonkeyPatch, iteration: int, number: int = sig
 
 @pytest.fixture(name="short")
 def fixture_short(tiny_options: Options) -> Options:
-    """Options of a training of three epochs of three steps, the last two in the cross stage, scored by one protocol."""
+    """Options of a training of three epochs of three steps, the last two in the cross stage, scored by one protocol.
+
+    The learning rate falls after the first epoch of each stage.
+    """
 
     def options(*extra: object) -> list[str]:
         base = (
@@ -64,6 +67,10 @@ def fixture_short(tiny_options: Options) -> Options:
             3,
             "MGOT.ITERS_PER_EPOCH",
             3,
+            "SOLVER.STEPS",
+            [1],
+            "MGOT.CROSS_STAGE.STEPS",
+            [1],
             "MGOT.TEST.SYSU_MODES",
             ["all"],
             "TEST.FLIP.ENABLED",
@@ -74,7 +81,17 @@ def fixture_short(tiny_options: Options) -> Options:
     return options
 
 
-@pytest.mark.parametrize(("iteration", "name"), [(0, "model_0000_00001"), (4, "model_0001_00002"), (5, "model_0001")])
+@pytest.mark.parametrize(
+    ("iteration", "name"),
+    [
+        (0, "model_0000_00001"),
+        (2, "model_0000"),  # the intra stage's last: the next epoch begins the cross stage's optimiser
+        (3, "model_0001_00001"),
+        (4, "model_0001_00002"),
+        (5, "model_0001"),
+        (6, "model_0002_00001"),
+    ],
+)
 def test_a_run_that_a_signal_stopped_goes_on_bit_for_bit(
     short: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, iteration: int, name: str
 ) -> None:
@@ -87,6 +104,8 @@ def test_a_run_that_a_signal_stopped_goes_on_bit_for_bit(
     assert by_progress(tmp_path / "run")[0][0][1].stem == name
     broken = run(short(), resume=True)
     assert figures(broken) == figures(straight)
+    rates = [line["lr"] for line in figures(broken) if "total_loss" in line]
+    assert rates == pytest.approx([3.5e-4, 3.5e-4, 3.5e-5])
     ends = [load_tensors(folder / "model_final.pth")["model"] for folder in (broken, straight)]
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
     rows = [json.loads((folder / "results.json").read_text())["rows"] for folder in (broken, straight)]

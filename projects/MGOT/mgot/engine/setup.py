@@ -28,6 +28,7 @@ from mgot.engine.checkpoint import by_progress, load_tensors
 from mgot.engine.modes import MODES, add_matcher_keys
 from mgot.engine.output import claim_folder
 from mgot.engine.results import STAGES
+from mgot.engine.schedule import stages as optimiser_stages
 from mgot.errors import UserError
 from mgot.matching import MATCHERS, SUPPLIES
 from mgot.modeling.host import WEIGHTS_SOURCES
@@ -155,6 +156,7 @@ def check_config(cfg: CfgNode) -> None:
         ("MGOT.MODE", mgot.MODE, mgot.MODE in MODES, f"one of {MODES}"),
         ("MGOT.TEST.STAGES", mgot.TEST.STAGES, {"final"} <= stages <= set(STAGES), f"of {STAGES}, 'final' always"),
         ("MGOT.CROSS_START_EPOCH", mgot.CROSS_START_EPOCH, mgot.CROSS_START_EPOCH >= 0, "0 or more"),
+        ("MGOT.CROSS_STAGE.BASE_LR", mgot.CROSS_STAGE.BASE_LR, mgot.CROSS_STAGE.BASE_LR >= 0, "0 or more"),
         ("MGOT.ITERS_PER_EPOCH", mgot.ITERS_PER_EPOCH, mgot.ITERS_PER_EPOCH >= 1, "1 or more"),
         ("MGOT.PRECISION", mgot.PRECISION, mgot.PRECISION in PRECISIONS, f"one of {PRECISIONS}"),
         ("MGOT.GUARD.MAX_SKIPPED_STEPS", mgot.GUARD.MAX_SKIPPED_STEPS, mgot.GUARD.MAX_SKIPPED_STEPS >= 0, "0 or more"),
@@ -205,6 +207,7 @@ def check_config(cfg: CfgNode) -> None:
     for key, value, holds, expected in rules:
         if not holds:
             raise UserError(f"{key} must be {expected}, not {value!r}")
+    optimiser_stages(cfg)  # raises where warm-up outlasts a stage
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
