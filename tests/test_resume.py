@@ -238,6 +238,23 @@ def test_another_architecture_is_named_by_its_layers(copy: Path) -> None:
     assert lines == ["b is missing", "a is (2,) and not (3,)", "c is unknown"]
 
 
+def test_a_run_of_other_keys_of_the_adversary_and_the_rates_is_refused_with_these_keys(copy: Path) -> None:
+    for path in checkpoint_files(copy):
+        content = load_tensors(path)  # as an earlier version left it
+        content["model"] = {k: v for k, v in content["model"].items() if "logit_norm" not in k}
+        content["model"]["discriminator.necks.4.weight"] = torch.ones(256)
+        torch.save(content, path)
+    with pytest.raises(
+        UserError, match=r"discriminator\.logit_norm\.weight is missing.*MGOT\.DEN\.SHARED_NECK and MGOT"
+    ):
+        go_on(copy)
+
+
+def test_other_parameter_groups_are_told(copy: Path) -> None:
+    with pytest.raises(UserError, match=r"parameter groups of \[\d+\] and not .*MGOT\.DEN\.BACKBONE_LR_FACTOR"):
+        go_on(copy, "MGOT.DEN.BACKBONE_LR_FACTOR", 0.1)
+
+
 def test_a_drawn_seed_is_taken_up(copy: Path) -> None:
     keys = [*tiny_keys(copy), "SEED", "-1"]
     assert load_config(DEMO, keys, resume=True).SEED == 0

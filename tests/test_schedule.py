@@ -14,10 +14,11 @@ from fastreid.utils.events import EventStorage
 from torch import nn
 
 from mgot.engine.optimizer import build_fused_optimizer
-from mgot.engine.schedule import StageHook, begin_stage, stages
+from mgot.engine.schedule import StageHook, begin_stage, log_rate_of, stages
 from mgot.engine.setup import check_config
 from mgot.errors import UserError
 from tests.test_modeling import small_config
+from tests.test_step import WithBackbone
 
 BASE = 0.01
 ITERS = 2
@@ -120,6 +121,36 @@ def test_the_second_stage_steps_as_a_new_optimiser_would() -> None:
         assert [g["lr"] for g in optimizer.param_groups] == [g["lr"] for g in anew.param_groups]
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), fresh.parameters(), strict=True))
     assert schedulers["lr_sched"].state_dict() == again["lr_sched"].state_dict()
+
+
+def test_the_backbones_share_survives_decay_and_change_of_stage_and_the_log_tells_the_other_rate() -> None:
+    from fastreid.engine.hooks import LRScheduler
+
+    cfg = config("MGOT.CROSS_STAGE.BASE_LR", 0.02, "SOLVER.STEPS", [1])
+    model = WithBackbone()
+    model.backbone = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 4))  # the largest group
+    optimizer, _ = build_fused_optimizer(cfg, model)
+    schedulers = build_lr_scheduler(cfg, optimizer, ITERS)
+    hook, host = StageHook(stages(cfg), optimizer), LRScheduler(optimizer, schedulers)
+    log_rate_of(host, optimizer, BASE)
+    backbone = {id(value) for value in model.backbone.parameters()}
+    logged = optimizer.param_groups[host._best_param_group_id]
+
+    def seen() -> tuple[float, float, float]:
+        of_backbone = {g["lr"] for g in optimizer.param_groups if id(g["params"][0]) in backbone}
+        others = {g["lr"] for g in optimizer.param_groups if id(g["params"][0]) not in backbone}
+        assert len(of_backbone) == len(others) == 1
+        return of_backbone.pop(), others.pop(), logged["lr"]
+
+    hook.trainer = SimpleNamespace(epoch=3, optimizer=optimizer, scheduler=schedulers)
+    assert seen() == pytest.approx((0.1 * BASE, BASE, BASE))
+    optimizer.step()
+    schedulers["lr_sched"].step()
+    assert seen() == pytest.approx((0.01 * BASE, 0.1 * BASE, 0.1 * BASE))
+    hook.before_epoch()
+    assert seen() == pytest.approx((0.2 * BASE, 2 * BASE, 2 * BASE))
+    schedulers["lr_sched"].step()
+    assert seen() == pytest.approx((0.02 * BASE, 0.2 * BASE, 0.2 * BASE))
 
 
 @pytest.mark.parametrize("key", ["SOLVER.WARMUP_ITERS", "SOLVER.DELAY_EPOCHS"])

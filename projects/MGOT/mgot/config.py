@@ -141,10 +141,22 @@ def _add_den_keys(cfg: CN) -> None:
     cfg.MGOT.DEN = CN()
     # Modules of the backbone whose pooled outputs feed the discriminator [OTLA: all stages]; empty: the default.
     cfg.MGOT.DEN.STAGES = []
-    # T of the reversal coefficient 2/(1+exp(-10 t/T)) - 1 [OTLA].
+    # The retrieval neck (MODEL.HEADS.WITH_BNNECK) is the discriminator's neck of the last stage, so that the reversal
+    # reaches it; where the last stage is not the backbone's output, one more neck [OTLA]. False: a neck of its own
+    # for each stage [ours].
+    cfg.MGOT.DEN.SHARED_NECK = True
+    # T of the reversal coefficient 2/(1+exp(-10 t/T)) - 1, in iterations [OTLA: 10000 on SYSU-MM01, 2000 on RegDB].
     cfg.MGOT.DEN.REVERSAL_ITERS = 10000
     # Dropout after the discriminator's hidden layers [OTLA].
     cfg.MGOT.DEN.DROPOUT = 0.5
+    # A batch norm with frozen bias on the discriminator's logit [OTLA]; False: none [ours].
+    cfg.MGOT.DEN.LOGIT_NORM = True
+    # The discriminator's starting weights: "otla", Kaiming (fan out), the last layer N(0, 0.001), necks N(1, 0.01)
+    # [OTLA]; "torch", PyTorch's own [ours].
+    cfg.MGOT.DEN.INIT = "otla"
+    # Learning rate of the backbone as a share of SOLVER.BASE_LR, more than 0 [OTLA: 0.1, for pretrained weights]; 1.0
+    # for a backbone that is small or starts from random weights [ours].
+    cfg.MGOT.DEN.BACKBONE_LR_FACTOR = 0.1
     # Modules of the backbone that each modality has of its own, such as ["conv1", "bn1"]: the two-stream stem [field];
     # empty: one shared stream [OTLA].
     cfg.MGOT.DEN.TWO_STREAM_STEM = []

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from fastreid.config import CfgNode
+from fastreid.engine.hooks import LRScheduler
 from fastreid.engine.train_loop import HookBase
 from fastreid.solver import build_lr_scheduler
 
@@ -85,6 +86,16 @@ def begin_stage(
         group["lr"] = group["initial_lr"] = rate
     for name, fresh in build_lr_scheduler(cfg, optimizer, cfg.MGOT.ITERS_PER_EPOCH).items():
         schedulers[name].load_state_dict(fresh.state_dict())
+
+
+def log_rate_of(hook: LRScheduler, optimizer: torch.optim.Optimizer, base_lr: float) -> None:
+    """Let the host's hook log the rate of the group that began at ``base_lr``; where none did, its own choice stays.
+
+    The host logs its largest group's (engine/hooks.py:246), which is the backbone's with a factor of its own.
+    """
+    rates = [group["initial_lr"] for group in optimizer.param_groups]
+    if base_lr in rates:
+        hook._best_param_group_id = rates.index(base_lr)
 
 
 class StageHook(HookBase):

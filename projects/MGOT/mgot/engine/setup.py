@@ -31,6 +31,7 @@ from mgot.engine.results import STAGES
 from mgot.engine.schedule import stages as optimiser_stages
 from mgot.errors import UserError
 from mgot.matching import MATCHERS, SUPPLIES
+from mgot.modeling.discriminator import INITS
 from mgot.modeling.host import WEIGHTS_SOURCES
 from mgot.modeling.precision import PRECISIONS
 
@@ -84,6 +85,9 @@ def _tell_changes(cfg: CfgNode) -> None:
     changed = [f"{key} {before[key]} -> {now[key]}" for key in now if key in before and before[key] != now[key]]
     if changed:
         logger.warning(f"--resume: the run began with other keys: {', '.join(changed)}")
+    unknown = [f"{key} {now[key]}" for key in now if before and key not in before]
+    if unknown:
+        logger.warning(f"--resume: the run began before these keys were there: {', '.join(unknown)}")
 
 
 def _merge_file(cfg: CfgNode, path: Path) -> None:
@@ -178,6 +182,8 @@ def check_config(cfg: CfgNode) -> None:
         ("MGOT.DATA.OVERLAP", mgot.DATA.OVERLAP, 0 <= mgot.DATA.OVERLAP <= 1, "in [0, 1]"),
         ("MGOT.DATA.OVERLAP_DROPS", mgot.DATA.OVERLAP_DROPS, mgot.DATA.OVERLAP_DROPS in DROPS, f"one of {DROPS}"),
         ("MGOT.DATA.OVERLAP_SEED", mgot.DATA.OVERLAP_SEED, mgot.DATA.OVERLAP_SEED >= 0, "0 or more"),
+        ("MGOT.DEN.INIT", mgot.DEN.INIT, mgot.DEN.INIT in INITS, f"one of {INITS}"),
+        ("MGOT.DEN.BACKBONE_LR_FACTOR", mgot.DEN.BACKBONE_LR_FACTOR, mgot.DEN.BACKBONE_LR_FACTOR > 0, "more than 0"),
         ("MGOT.DEN.REVERSAL_ITERS", mgot.DEN.REVERSAL_ITERS, mgot.DEN.REVERSAL_ITERS >= 1, "1 or more"),
         ("MGOT.DEN.DROPOUT", mgot.DEN.DROPOUT, 0 <= mgot.DEN.DROPOUT < 1, "in [0, 1)"),
         ("MGOT.AUG.GRAY_PROB", mgot.AUG.GRAY_PROB, 0 <= mgot.AUG.GRAY_PROB <= 1, "in [0, 1]"),
