@@ -43,6 +43,8 @@ STAGE_CHANNELS = {
     "Backbone-ShuffleNetV2": [24, 116, 232, 464, 1024],
     "Backbone-ViT": [768] * 5,
 }
+# A convolution or a norm and a choice of tokens stand between the last stage and the output.
+MORE_BEHIND_THE_STAGES = {"Backbone-EffNet", "Backbone-MobileNetV2", "Backbone-MobileNetV3", "Backbone-ViT"}
 
 
 def small_config(yaml: Path, *options: str) -> CfgNode:
@@ -62,7 +64,8 @@ def test_every_backbone_of_the_host_has_a_yaml() -> None:
 def test_stages_and_feature_dimension(yaml: Path) -> None:
     cfg = small_config(yaml)
     backbone = build_backbone(cfg)
-    assert probe(backbone, StageTap(backbone), (64, 32)) == (STAGE_CHANNELS[yaml.stem], cfg.MODEL.BACKBONE.FEAT_DIM)
+    shape = probe(backbone, StageTap(backbone), (64, 32))
+    assert shape == (STAGE_CHANNELS[yaml.stem], cfg.MODEL.BACKBONE.FEAT_DIM, yaml.stem not in MORE_BEHIND_THE_STAGES)
 
 
 HALVES = [128, 64, 32, 16, 8]
@@ -174,6 +177,10 @@ def test_two_epochs_scores_and_checkpoint(
     assert [row["stage"] for row in rows if row["protocol"] == "sysu-all-single"] == ["initial", "intra", "final"]
     first = next(trainer.network.backbone.parameters())
     assert first.grad is not None and float(first.grad.abs().sum()) > 0
+    adversary = trainer.network.discriminator
+    assert adversary is not None
+    more = yaml.stem in MORE_BEHIND_THE_STAGES
+    assert len(adversary.necks) == len(STAGE_CHANNELS[yaml.stem]) - (not more)
     fresh = build_model(cfg)
     AtomicCheckpointer(fresh).load(str(tmp_path / "model_final.pth"))
     images = torch.rand(2, 3, 64, 32) * 255

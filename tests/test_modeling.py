@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partialmethod
+from typing import Any
 
 import pytest
 import torch
@@ -70,14 +71,44 @@ def test_gradient_is_reversed_and_scaled() -> None:
 
 def test_discriminator_is_the_stated_network() -> None:
     net = ModalityDiscriminator((4, 6), dropout=0.0)
-    net.eval()
     stages = [torch.randn(5, 4), torch.randn(5, 6)]
     x = torch.cat([neck(stage) for neck, stage in zip(net.necks, stages, strict=True)], dim=1)
     first, second, last = (layer for layer in net.mlp if isinstance(layer, nn.Linear))
     assert (first.out_features, second.out_features) == (5, 5)
-    expected = last(torch.relu(second(torch.relu(first(x))))).squeeze(1)
-    torch.testing.assert_close(net(stages), expected)
-    assert not any(neck.bias.requires_grad for neck in net.necks)
+    logit = last(torch.relu(second(torch.relu(first(x))))).squeeze(1)
+    centred = logit - logit.mean()
+    torch.testing.assert_close(net(stages), centred / (centred.square().mean() + 1e-5).sqrt())
+    assert not any(neck.get_parameter("bias").requires_grad for neck in [*net.necks, net.logit_norm])
+    net.eval()
+    plain = ModalityDiscriminator((4, 6), dropout=0.0, logit_norm=False).eval()
+    plain.load_state_dict(net.state_dict(), strict=False)
+    x = torch.cat([neck(stage) for neck, stage in zip(net.necks, stages, strict=True)], dim=1)
+    torch.testing.assert_close(plain(stages), last(torch.relu(second(torch.relu(first(x))))).squeeze(1))
+
+
+def test_features_with_a_neck_of_their_own_stand_beside_the_stages() -> None:
+    net = ModalityDiscriminator((4,), shared_dim=6, dropout=0.0, logit_norm=False)
+    stage, shared = torch.randn(5, 4), torch.randn(5, 6)
+    torch.testing.assert_close(net([stage], shared), net.mlp(torch.cat([net.necks[0](stage), shared], 1)).squeeze(1))
+
+
+def test_the_discriminator_starts_as_otlas() -> None:
+    torch.manual_seed(0)
+    net = ModalityDiscriminator((400, 600))
+    first, second, last = (layer for layer in net.mlp if isinstance(layer, nn.Linear))
+    for layer in (first, second):
+        fan_out = layer.out_features
+        assert float(layer.weight.detach().std()) == pytest.approx((2 / fan_out) ** 0.5, rel=0.01)
+        assert float(layer.weight.detach().mean()) == pytest.approx(0, abs=1e-3)
+    assert float(last.weight.detach().std()) == pytest.approx(0.001, rel=0.1)
+    assert not any(float(layer.bias.detach().abs().sum()) for layer in (first, second, last))
+    necks = torch.cat([neck.get_parameter("weight").detach() for neck in net.necks])
+    assert float(necks.std()) == pytest.approx(0.01, rel=0.1) and float(necks.mean()) == pytest.approx(1, abs=0.002)
+    torch.manual_seed(0)
+    plain = ModalityDiscriminator((400, 600), init="torch")
+    torch.manual_seed(0)
+    assert torch.equal(plain.mlp[0].get_parameter("weight"), nn.Linear(1000, 500).weight)
+    assert torch.equal(plain.necks[0].get_parameter("weight"), torch.ones(400))
 
 
 def test_discriminator_learns_modality_while_the_backbone_unlearns_it() -> None:
@@ -150,8 +181,76 @@ def test_unknown_stage_names_the_nearest() -> None:
 def test_resnet_stages_are_the_methods() -> None:
     cfg = small_config("MODEL.BACKBONE.DEPTH", "50x", "MODEL.BACKBONE.FEAT_DIM", 2048)
     backbone = build_backbone(cfg)
-    dims, out = probe(backbone, StageTap(backbone), (64, 32))
-    assert dims == [64, 256, 512, 1024, 2048] and out == 2048
+    assert probe(backbone, StageTap(backbone), (64, 32)) == ([64, 256, 512, 1024, 2048], 2048, True)
+    assert not probe(backbone, StageTap(backbone, ["layer1", "layer3"]), (64, 32)).ends_in_output
+
+
+def adversarys_gradients(*options: object) -> tuple[dict[str, Tensor], Any]:
+    """Gradients of L_D alone at the end of the reversal's climb, by parameter."""
+    torch.manual_seed(0)
+    model = build_model(small_config("MGOT.DEN.DROPOUT", 0.0, *options))
+    model.heads.bank = bank(512, cross=True)
+    model.discriminator.iteration.fill_(10_000)
+    model(batch())["loss_adv"].backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}, model
+
+
+def test_the_reversal_reaches_the_retrieval_neck_where_it_is_shared() -> None:
+    shared, model = adversarys_gradients()
+    assert [len(neck.get_parameter("weight")) for neck in model.discriminator.necks] == [64, 64, 128, 256]
+    assert float(shared["heads.bottleneck.weight"].abs().sum()) > 0
+    own, model = adversarys_gradients("MGOT.DEN.SHARED_NECK", False)
+    assert [len(neck.get_parameter("weight")) for neck in model.discriminator.necks] == [64, 64, 128, 256, 512]
+    assert "heads.bottleneck.weight" not in own
+    assert float(own["discriminator.necks.4.weight"].abs().sum()) > 0
+    none, model = adversarys_gradients("MODEL.HEADS.WITH_BNNECK", False)
+    assert len(model.discriminator.necks) == 5 and not any(name.startswith("heads.") for name in none)
+
+
+def test_the_shared_neck_gives_the_loss_of_the_plain_formula() -> None:
+    _, model = adversarys_gradients()
+    seen: dict[str, Tensor] = {}
+    layers = {name: model.backbone.get_submodule(name) for name in ("maxpool", "layer1", "layer2", "layer3", "layer4")}
+    for name, layer in layers.items():
+        last = layer if name == "maxpool" else list(layer.children())[-1]
+        last.register_forward_hook(lambda module, inputs, output, name=name: seen.update({name: output}))
+    found = model(batch())["loss_adv"]
+    pooled = [seen[name].mean((2, 3)) for name in layers]
+    net = model.discriminator
+    necked = [neck(x) for neck, x in zip([*net.necks, lambda x: norm(model.heads.bottleneck, x)], pooled, strict=True)]
+    logit = norm(net.logit_norm, net.mlp(torch.cat(necked, 1))).squeeze(1)
+    expected = F.binary_cross_entropy_with_logits(logit, batch()["is_visible"].float())
+    torch.testing.assert_close(found, expected)
+
+
+def norm(layer: nn.Module, x: Tensor) -> Tensor:
+    """Batch normalisation over the rows of x (B, C) by their own statistics, written out."""
+    centred = x - x.mean(0)
+    return centred / (centred.square().mean(0) + 1e-5).sqrt() * layer.get_parameter("weight")
+
+
+@pytest.mark.parametrize("stages", [["layer1", "layer3"], ["layer1"]])
+def test_features_come_beside_stages_that_end_before_the_output(stages: list[str]) -> None:
+    gradients, model = adversarys_gradients("MGOT.DEN.STAGES", stages)
+    assert len(model.discriminator.necks) == len(stages)
+    assert float(gradients["heads.bottleneck.weight"].abs().sum()) > 0
+
+
+def test_the_tap_reads_the_training_forward_alone() -> None:
+    model = build_model(small_config())
+    model.heads.bank = bank(512, cross=True)
+    model(batch())
+    assert not model.tap.enabled
+    with torch.no_grad():
+        model.eval()(batch())
+    assert not model.tap._outputs
+    model.train()
+    with pytest.raises(KeyError):
+        model({"images": batch()["images"], "is_visible": batch()["is_visible"]})
+    assert not model.tap.enabled
+    with pytest.raises(RuntimeError), model.tap.reading():
+        raise RuntimeError
+    assert not model.tap.enabled
 
 
 def test_two_stream_stem_gives_each_modality_its_own_weights() -> None:

@@ -56,7 +56,10 @@ def signal_at(monkeypatch: pytest.MonkeyPatch, iteration: int, number: int = sig
 
 @pytest.fixture(name="short")
 def fixture_short(tiny_options: Options) -> Options:
-    """Options of a training of three epochs of three steps, the last two in the cross stage, scored by one protocol."""
+    """Options of a training of three epochs of three steps, the last two in the cross stage, scored by one protocol.
+
+    The learning rate falls after the first epoch of each stage.
+    """
 
     def options(*extra: object) -> list[str]:
         base = (
@@ -64,6 +67,10 @@ def fixture_short(tiny_options: Options) -> Options:
             3,
             "MGOT.ITERS_PER_EPOCH",
             3,
+            "SOLVER.STEPS",
+            [1],
+            "MGOT.CROSS_STAGE.STEPS",
+            [1],
             "MGOT.TEST.SYSU_MODES",
             ["all"],
             "TEST.FLIP.ENABLED",
@@ -74,7 +81,17 @@ def fixture_short(tiny_options: Options) -> Options:
     return options
 
 
-@pytest.mark.parametrize(("iteration", "name"), [(0, "model_0000_00001"), (4, "model_0001_00002"), (5, "model_0001")])
+@pytest.mark.parametrize(
+    ("iteration", "name"),
+    [
+        (0, "model_0000_00001"),
+        (2, "model_0000"),  # the intra stage's last: the next epoch begins the cross stage's optimiser
+        (3, "model_0001_00001"),
+        (4, "model_0001_00002"),
+        (5, "model_0001"),
+        (6, "model_0002_00001"),
+    ],
+)
 def test_a_run_that_a_signal_stopped_goes_on_bit_for_bit(
     short: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, iteration: int, name: str
 ) -> None:
@@ -87,6 +104,8 @@ def test_a_run_that_a_signal_stopped_goes_on_bit_for_bit(
     assert by_progress(tmp_path / "run")[0][0][1].stem == name
     broken = run(short(), resume=True)
     assert figures(broken) == figures(straight)
+    rates = [line["lr"] for line in figures(broken) if "total_loss" in line]
+    assert rates == pytest.approx([3.5e-4, 3.5e-4, 3.5e-5])
     ends = [load_tensors(folder / "model_final.pth")["model"] for folder in (broken, straight)]
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
     rows = [json.loads((folder / "results.json").read_text())["rows"] for folder in (broken, straight)]
@@ -217,6 +236,23 @@ def test_another_architecture_is_named_by_its_layers(copy: Path) -> None:
         go_on(copy, "MODEL.BACKBONE.DEPTH", "18x")
     lines = layer_differences({"a": torch.zeros(2), "c": 3}, {"a": torch.zeros(3), "b": torch.zeros(1)})
     assert lines == ["b is missing", "a is (2,) and not (3,)", "c is unknown"]
+
+
+def test_a_run_of_other_keys_of_the_adversary_and_the_rates_is_refused_with_these_keys(copy: Path) -> None:
+    for path in checkpoint_files(copy):
+        content = load_tensors(path)  # as an earlier version left it
+        content["model"] = {k: v for k, v in content["model"].items() if "logit_norm" not in k}
+        content["model"]["discriminator.necks.4.weight"] = torch.ones(256)
+        torch.save(content, path)
+    with pytest.raises(
+        UserError, match=r"discriminator\.logit_norm\.weight is missing.*MGOT\.DEN\.SHARED_NECK and MGOT"
+    ):
+        go_on(copy)
+
+
+def test_other_parameter_groups_are_told(copy: Path) -> None:
+    with pytest.raises(UserError, match=r"parameter groups of \[\d+\] and not .*MGOT\.DEN\.BACKBONE_LR_FACTOR"):
+        go_on(copy, "MGOT.DEN.BACKBONE_LR_FACTOR", 0.1)
 
 
 def test_a_drawn_seed_is_taken_up(copy: Path) -> None:

@@ -113,6 +113,28 @@ def test_the_fused_optimiser_steps_as_the_hosts() -> None:
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
+class WithBackbone(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone: nn.Module = nn.Linear(3, 4)
+        self.heads, self.discriminator = nn.Linear(4, 2), nn.Linear(4, 1)
+
+
+def test_the_backbone_learns_at_a_rate_of_its_own() -> None:
+    cfg = small_config("SOLVER.BASE_LR", 0.1, "SOLVER.HEADS_LR_FACTOR", 3.0, "SOLVER.BIAS_LR_FACTOR", 2.0)
+    model = WithBackbone()
+    optimizer, _ = build_fused_optimizer(cfg, model)
+    names = {id(value): name for name, value in model.named_parameters()}
+    found = {names[id(value)]: group["lr"] for group in optimizer.param_groups for value in group["params"]}
+    assert found == pytest.approx({
+        "backbone.weight": 0.01, "backbone.bias": 0.02, "heads.weight": 0.3, "heads.bias": 0.6,
+        "discriminator.weight": 0.1, "discriminator.bias": 0.2,
+    })  # fmt: skip
+    same = small_config("MGOT.DEN.BACKBONE_LR_FACTOR", 1.0)
+    same.SOLVER.WEIGHT_DECAY_BIAS = same.SOLVER.WEIGHT_DECAY
+    assert len(build_fused_optimizer(same, model)[0].param_groups) == 1
+
+
 def norm_net() -> nn.Module:
     torch.manual_seed(1)
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -160,6 +161,27 @@ def test_evaluation_of_a_checkpoint_repeats_the_final_rows(tiny_options: Options
     again = json.loads((folder / "evaluation/results.json").read_text())["rows"]
     final = [row for row in trained["rows"] if row["stage"] == "final"]
     assert [row["rank1"] for row in again] == pytest.approx([row["rank1"] for row in final])
+
+
+def test_a_checkpoint_of_another_adversary_is_scored_and_trained_from(
+    tiny_options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = ("SOLVER.MAX_EPOCH", 1, "MGOT.TEST.STAGES", ["final"], "MGOT.TEST.SYSU_MODES", ["all"])
+    earlier = ("MGOT.DEN.SHARED_NECK", False, "MGOT.DEN.LOGIT_NORM", False, "MGOT.DEN.STAGES", ["layer1", "layer4"])
+    folder = run(tiny_options(*keys, *earlier))
+    final = json.loads((folder / "results.json").read_text())["rows"]
+    weights = folder / "model_final.pth"
+    monkeypatch.setattr(logging.getLogger("mgot"), "propagate", True)
+    evaluate(load_config(DEMO, tiny_options(*keys, "MODEL.WEIGHTS", weights)))
+    assert "the adversary of the weights file is another one" in caplog.text
+    again = json.loads((folder / "evaluation/results.json").read_text())["rows"]
+    assert [row["rank1"] for row in again] == pytest.approx([row["rank1"] for row in final])
+    begun = MGOTTrainer(load_config(DEMO, tiny_options("MODEL.WEIGHTS", weights, "OUTPUT_DIR", tmp_path)))
+    begun.resume_or_load(resume=False)
+    saved = torch.load(weights, weights_only=True)["model"]
+    adversary = begun.network.discriminator
+    assert adversary is not None and int(adversary.iteration) == 0 < int(saved["discriminator.iteration"])
+    assert torch.equal(begun.network.backbone.get_parameter("conv1.weight"), saved["backbone.conv1.weight"])
 
 
 def test_no_cluster_at_the_first_epoch_is_a_clear_error(tiny_options: Options) -> None:

@@ -30,6 +30,15 @@ def add_mgot_config(cfg: CN) -> None:
     cfg.MGOT.MODE = "unsupervised"
     # Epoch, counted from 0, from which CCL, MCL and CPAL are trained [paper: two stages; 40 is field].
     cfg.MGOT.CROSS_START_EPOCH = 40
+    cfg.MGOT.CROSS_STAGE = CN()
+    # The cross stage begins with a fresh optimiser and a fresh schedule, whose steps count from its start [field: PGM].
+    # Warm-up and SOLVER.DELAY_EPOCHS come once, at the run's start. False: one optimiser and one schedule through both
+    # stages, SOLVER.STEPS counted from the run's start; the next two keys are then not read.
+    cfg.MGOT.CROSS_STAGE.OWN_OPTIMIZER = True
+    # Decay epochs of the cross stage, counted from its start; empty: SOLVER.STEPS [field: the same for both].
+    cfg.MGOT.CROSS_STAGE.STEPS = []
+    # Learning rate at the cross stage's start; 0: SOLVER.BASE_LR [field: the same for both].
+    cfg.MGOT.CROSS_STAGE.BASE_LR = 0.0
     # Training steps of an epoch [field: 200 on SYSU-MM01, 100 on RegDB].
     cfg.MGOT.ITERS_PER_EPOCH = 200
     # Number format of the backbone, in training and in extraction: "auto", "float32", "bfloat16" or "float16" [ours].
@@ -132,10 +141,22 @@ def _add_den_keys(cfg: CN) -> None:
     cfg.MGOT.DEN = CN()
     # Modules of the backbone whose pooled outputs feed the discriminator [OTLA: all stages]; empty: the default.
     cfg.MGOT.DEN.STAGES = []
-    # T of the reversal coefficient 2/(1+exp(-10 t/T)) - 1 [OTLA].
+    # The retrieval neck (MODEL.HEADS.WITH_BNNECK) is the discriminator's neck of the last stage, so that the reversal
+    # reaches it; where the last stage is not the backbone's output, one more neck [OTLA]. False: a neck of its own
+    # for each stage [ours].
+    cfg.MGOT.DEN.SHARED_NECK = True
+    # T of the reversal coefficient 2/(1+exp(-10 t/T)) - 1, in iterations [OTLA: 10000 on SYSU-MM01, 2000 on RegDB].
     cfg.MGOT.DEN.REVERSAL_ITERS = 10000
     # Dropout after the discriminator's hidden layers [OTLA].
     cfg.MGOT.DEN.DROPOUT = 0.5
+    # A batch norm with frozen bias on the discriminator's logit [OTLA]; False: none [ours].
+    cfg.MGOT.DEN.LOGIT_NORM = True
+    # The discriminator's starting weights: "otla", Kaiming (fan out), the last layer N(0, 0.001), necks N(1, 0.01)
+    # [OTLA]; "torch", PyTorch's own [ours].
+    cfg.MGOT.DEN.INIT = "otla"
+    # Learning rate of the backbone as a share of SOLVER.BASE_LR, more than 0 [OTLA: 0.1, for pretrained weights]; 1.0
+    # for a backbone that is small or starts from random weights [ours].
+    cfg.MGOT.DEN.BACKBONE_LR_FACTOR = 0.1
     # Modules of the backbone that each modality has of its own, such as ["conv1", "bn1"]: the two-stream stem [field];
     # empty: one shared stream [OTLA].
     cfg.MGOT.DEN.TWO_STREAM_STEM = []

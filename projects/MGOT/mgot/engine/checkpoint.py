@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import zipfile
 from collections.abc import Mapping
@@ -17,6 +18,12 @@ from mgot.files import replacing, write_atomically
 
 FINAL = "model_final"
 _NAMED_LAYERS = 3
+_ADVERSARY_KEYS = (
+    ": set MGOT.LOSS.W_ADV, MGOT.DEN.SHARED_NECK and MGOT.DEN.LOGIT_NORM as the run had them (both False before these"
+    " keys were there)"
+)
+
+logger = logging.getLogger("mgot")
 
 
 def load_tensors(path: str | Path, *, mmap: bool = False) -> Any:
@@ -111,6 +118,8 @@ class AtomicCheckpointer(Checkpointer):
     def load(self, path: str, checkpointables: list[str] | None = None) -> Any:
         """As the host's, for a model of the same architecture.
 
+        Where the adversary of the file is of another architecture, the model's is left as it is: scoring needs none.
+
         Raises:
             UserError: there is no such file, it is no checkpoint, or it holds another backbone's weights.
         """
@@ -121,13 +130,29 @@ class AtomicCheckpointer(Checkpointer):
         expected = self.model.state_dict()
         found = {name.removeprefix("module."): value for name, value in self._load_file(path)["model"].items()}
         backbone = [line for line in layer_differences(found, expected) if line.startswith("backbone.")]
-        other = [line for line in layer_differences(found, expected) if " is (" in line]
+        other = [line for line in layer_differences(found, expected) if " is (" in line and not _of_adversary(line)]
         if backbone or other:
             raise UserError(
                 f"{path}: weights of another architecture ({summarised(backbone or other)}): set the MODEL keys that"
                 " they were trained with (config.yaml beside them), or choose other MODEL.WEIGHTS"
             )
         return super().load(path, checkpointables)
+
+    def _load_model(self, checkpoint: Any) -> Any:
+        layers = {name.removeprefix("module."): value for name, value in checkpoint["model"].items()}
+        found, expected = (
+            {name: value for name, value in state.items() if _of_adversary(name)}
+            for state in (layers, self.model.state_dict())
+        )
+        differences = layer_differences(found, expected)
+        if found and expected and differences:
+            logger.warning(
+                f"the adversary of the weights file is another one and is not used ({summarised(differences)}): a"
+                " training begins with a new one, scoring needs none"
+            )
+            layers = {name: value for name, value in layers.items() if name not in found}
+        checkpoint["model"] = layers
+        return super()._load_model(checkpoint)
 
     def resume(self) -> tuple[dict[str, Any] | None, list[str]]:
         """Load the newest checkpoint that can be read and fits, whatever the pointer file says.
@@ -159,10 +184,21 @@ class AtomicCheckpointer(Checkpointer):
         """Model, optimiser, schedule and scaler from a checkpoint's content, which is left with the rest."""
         differences = layer_differences(content["model"], self.model.state_dict())
         if differences:
-            raise UserError(f"the model of another config ({summarised(differences)})")
+            hint = _ADVERSARY_KEYS if all(_of_adversary(line) for line in differences) else ""
+            raise UserError(f"the model of another config ({summarised(differences)}){hint}")
+        saved, own = ([len(group["params"]) for group in groups] for groups in self._groups(content["optimizer"]))
+        if saved != own:
+            raise UserError(
+                f"an optimiser of another config, with parameter groups of {saved} and not {own} parameters: set the"
+                " SOLVER keys and MGOT.DEN.BACKBONE_LR_FACTOR (1.0 before that key was there) as the run had them"
+            )
         self.model.load_state_dict(content.pop("model"))
         for key, obj in self.checkpointables.items():
             obj.load_state_dict(content.pop(key))
+
+    def _groups(self, optimizer: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Parameter groups of a saved optimiser and of this run's."""
+        return optimizer["param_groups"], self.checkpointables["optimizer"].state_dict()["param_groups"]
 
     def _load_file(self, f: str) -> Any:
         content = load_tensors(f)
@@ -171,6 +207,11 @@ class AtomicCheckpointer(Checkpointer):
         if not isinstance(layers, dict) or not all(isinstance(value, Tensor) for value in layers.values()):
             raise UserError(f"{f}: holds no weights of a model: check MODEL.WEIGHTS")
         return content
+
+
+def _of_adversary(line: str) -> bool:
+    """Whether a layer, or a line of :func:`layer_differences`, is of the modality discriminator."""
+    return line.startswith("discriminator.")
 
 
 def checkpoint_files(folder: Path) -> list[Path]:

@@ -36,7 +36,8 @@ class ResumableTrainer(DefaultTrainer):
     """Runs epochs from a checkpoint's epoch and step on, and saves checkpoints that allow it.
 
     Subclasses bring ``device``, ``heads`` with the memories, ``start_batches``, and hooks of which those with a true
-    ``labels_epoch`` make the labels of an epoch: a run that goes on within an epoch takes these from its checkpoint.
+    ``labels_epoch`` make the labels of an epoch, or else prepare it: a run that goes on within an epoch has what they
+    made from its checkpoint.
 
     Attributes:
         start_step: step of the first epoch to begin with.

@@ -28,8 +28,10 @@ from mgot.engine.checkpoint import by_progress, load_tensors
 from mgot.engine.modes import MODES, add_matcher_keys
 from mgot.engine.output import claim_folder
 from mgot.engine.results import STAGES
+from mgot.engine.schedule import stages as optimiser_stages
 from mgot.errors import UserError
 from mgot.matching import MATCHERS, SUPPLIES
+from mgot.modeling.discriminator import INITS
 from mgot.modeling.host import WEIGHTS_SOURCES
 from mgot.modeling.precision import PRECISIONS
 
@@ -83,6 +85,9 @@ def _tell_changes(cfg: CfgNode) -> None:
     changed = [f"{key} {before[key]} -> {now[key]}" for key in now if key in before and before[key] != now[key]]
     if changed:
         logger.warning(f"--resume: the run began with other keys: {', '.join(changed)}")
+    unknown = [f"{key} {now[key]}" for key in now if before and key not in before]
+    if unknown:
+        logger.warning(f"--resume: the run began before these keys were there: {', '.join(unknown)}")
 
 
 def _merge_file(cfg: CfgNode, path: Path) -> None:
@@ -155,6 +160,7 @@ def check_config(cfg: CfgNode) -> None:
         ("MGOT.MODE", mgot.MODE, mgot.MODE in MODES, f"one of {MODES}"),
         ("MGOT.TEST.STAGES", mgot.TEST.STAGES, {"final"} <= stages <= set(STAGES), f"of {STAGES}, 'final' always"),
         ("MGOT.CROSS_START_EPOCH", mgot.CROSS_START_EPOCH, mgot.CROSS_START_EPOCH >= 0, "0 or more"),
+        ("MGOT.CROSS_STAGE.BASE_LR", mgot.CROSS_STAGE.BASE_LR, mgot.CROSS_STAGE.BASE_LR >= 0, "0 or more"),
         ("MGOT.ITERS_PER_EPOCH", mgot.ITERS_PER_EPOCH, mgot.ITERS_PER_EPOCH >= 1, "1 or more"),
         ("MGOT.PRECISION", mgot.PRECISION, mgot.PRECISION in PRECISIONS, f"one of {PRECISIONS}"),
         ("MGOT.GUARD.MAX_SKIPPED_STEPS", mgot.GUARD.MAX_SKIPPED_STEPS, mgot.GUARD.MAX_SKIPPED_STEPS >= 0, "0 or more"),
@@ -176,6 +182,8 @@ def check_config(cfg: CfgNode) -> None:
         ("MGOT.DATA.OVERLAP", mgot.DATA.OVERLAP, 0 <= mgot.DATA.OVERLAP <= 1, "in [0, 1]"),
         ("MGOT.DATA.OVERLAP_DROPS", mgot.DATA.OVERLAP_DROPS, mgot.DATA.OVERLAP_DROPS in DROPS, f"one of {DROPS}"),
         ("MGOT.DATA.OVERLAP_SEED", mgot.DATA.OVERLAP_SEED, mgot.DATA.OVERLAP_SEED >= 0, "0 or more"),
+        ("MGOT.DEN.INIT", mgot.DEN.INIT, mgot.DEN.INIT in INITS, f"one of {INITS}"),
+        ("MGOT.DEN.BACKBONE_LR_FACTOR", mgot.DEN.BACKBONE_LR_FACTOR, mgot.DEN.BACKBONE_LR_FACTOR > 0, "more than 0"),
         ("MGOT.DEN.REVERSAL_ITERS", mgot.DEN.REVERSAL_ITERS, mgot.DEN.REVERSAL_ITERS >= 1, "1 or more"),
         ("MGOT.DEN.DROPOUT", mgot.DEN.DROPOUT, 0 <= mgot.DEN.DROPOUT < 1, "in [0, 1)"),
         ("MGOT.AUG.GRAY_PROB", mgot.AUG.GRAY_PROB, 0 <= mgot.AUG.GRAY_PROB <= 1, "in [0, 1]"),
@@ -205,6 +213,7 @@ def check_config(cfg: CfgNode) -> None:
     for key, value, holds, expected in rules:
         if not holds:
             raise UserError(f"{key} must be {expected}, not {value!r}")
+    optimiser_stages(cfg)  # raises where warm-up outlasts a stage
 
 
 def setup(args: argparse.Namespace) -> CfgNode:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from fastreid.config import CfgNode
-from fastreid.engine.hooks import EvalHook, PeriodicCheckpointer, PeriodicWriter
+from fastreid.engine.hooks import EvalHook, LRScheduler, PeriodicCheckpointer, PeriodicWriter
 from fastreid.evaluation import inference_on_dataset
 from fastreid.modeling.meta_arch import build_model
 from fastreid.solver import build_lr_scheduler
@@ -48,6 +48,7 @@ from mgot.engine.modes import build_clusterer, build_matcher, cross_start_epoch,
 from mgot.engine.optimizer import build_fused_optimizer
 from mgot.engine.results import ResultsFile
 from mgot.engine.resumable import CheckpointHook, ResumableTrainer
+from mgot.engine.schedule import StageHook, log_rate_of, stages
 from mgot.engine.step import StepTrainer
 from mgot.evaluation.evaluator import CrossModalityEvaluator
 from mgot.modeling import DEN, MGOTHead
@@ -115,11 +116,11 @@ class MGOTTrainer(ResumableTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Any:
-        return build_fused_optimizer(cfg, model)
+        return build_fused_optimizer(stages(cfg)[0].cfg, model)
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Any, iters_per_epoch: int) -> Any:
-        return build_lr_scheduler(cfg, optimizer, cfg.MGOT.ITERS_PER_EPOCH)
+        return build_lr_scheduler(stages(cfg)[0].cfg, optimizer, cfg.MGOT.ITERS_PER_EPOCH)
 
     def build_hooks(self) -> list[Any]:
         """The host's hooks, with MGOT's between the scheduler and the checkpointer."""
@@ -129,9 +130,13 @@ class MGOTTrainer(ResumableTrainer):
         self.max_iter = self.max_epoch * self.iters_per_epoch
         replaced = EvalHook | PeriodicWriter | PeriodicCheckpointer
         hosts = [hook for hook in super().build_hooks() if not isinstance(hook, replaced)]
+        for hook in hosts:
+            if isinstance(hook, LRScheduler):
+                log_rate_of(hook, self.optimizer, stages(cfg)[0].cfg.SOLVER.BASE_LR)
         loss, cross_start = cfg.MGOT.LOSS, cross_start_epoch(cfg)
         results = ResultsFile(Path(cfg.OUTPUT_DIR) / "results.json", describe_run(cfg))
         ours = [
+            StageHook(stages(cfg), self.optimizer),
             ClusteringHook(build_clusterer(cfg), cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS),
             OTPAHook(
                 build_matcher(cfg),

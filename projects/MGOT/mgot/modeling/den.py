@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -34,8 +35,12 @@ class DEN(nn.Module):
         input_size: (height, width) at which the stages' channels are read.
         stages: names of the modules that feed the adversary; empty takes the backbone's default.
         adversary_weight: w_adv; 0 builds no adversary.
+        shared_neck: the adversary reads the head's features after the neck, before they are normalised, as its last
+            stage, so that its gradient reaches the retrieval neck [OTLA]. Where the last named stage is not the
+            backbone's output, as in networks with a convolution or a norm behind their stages, they come beside it
+            [ours]. False, or where the head has no neck: each named stage has a neck of the adversary's [ours].
         reversal_iters: T of the reversal coefficient.
-        dropout: of the adversary.
+        dropout, logit_norm, init: of the adversary, :class:`mgot.modeling.discriminator.ModalityDiscriminator`.
         two_stream_stem: names of the modules that each modality has of its own.
         precision: format of the backbone's arithmetic under autocast, in training and in inference; its maps leave it
             as float32, and the head, the adversary and the losses are float32.
@@ -60,8 +65,11 @@ class DEN(nn.Module):
         input_size: Sequence[int],
         stages: Sequence[str] = (),
         adversary_weight: float = 1.0,
+        shared_neck: bool = True,
         reversal_iters: int = 10000,
         dropout: float = 0.5,
+        logit_norm: bool = True,
+        init: str = "otla",
         two_stream_stem: Sequence[str] = (),
         precision: torch.dtype = torch.float32,
         compiled: bool = False,
@@ -70,17 +78,25 @@ class DEN(nn.Module):
         self.precision = precision
         self.adversary_weight = adversary_weight
         self.tap = StageTap(backbone, stages)
-        stage_dims, out_dim = probe(backbone, self.tap, input_size)
-        if out_dim != feat_dim:
+        shape = probe(backbone, self.tap, input_size)
+        if shape.out_dim != feat_dim:
             raise UserError(
-                f"MODEL.BACKBONE.FEAT_DIM is {feat_dim}, but this backbone gives {out_dim} channels: set it so"
+                f"MODEL.BACKBONE.FEAT_DIM is {feat_dim}, but this backbone gives {shape.out_dim} channels: set it so"
             )
         self.streams = split_stem(backbone, two_stream_stem)
         self.backbone = backbone
         self.heads = heads
-        self.discriminator = (
-            ModalityDiscriminator(stage_dims, dropout=dropout, horizon=reversal_iters) if adversary_weight else None
-        )
+        self.shared_neck = shared_neck and not isinstance(heads.bottleneck, nn.Identity)
+        self.discriminator = None
+        if adversary_weight:
+            self.discriminator = ModalityDiscriminator(
+                shape.stage_dims[:-1] if self.shared_neck and shape.ends_in_output else shape.stage_dims,
+                shared_dim=feat_dim if self.shared_neck else 0,
+                dropout=dropout,
+                horizon=reversal_iters,
+                logit_norm=logit_norm,
+                init=init,
+            )
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(1, -1, 1, 1), persistent=False)
         self.to(memory_format=torch.channels_last)  # convolutions run faster so, on processors and tensor cores
@@ -99,8 +115,11 @@ class DEN(nn.Module):
             "input_size": cfg.INPUT.SIZE_TRAIN,
             "stages": cfg.MGOT.DEN.STAGES,
             "adversary_weight": cfg.MGOT.LOSS.W_ADV,
+            "shared_neck": cfg.MGOT.DEN.SHARED_NECK,
             "reversal_iters": cfg.MGOT.DEN.REVERSAL_ITERS,
             "dropout": cfg.MGOT.DEN.DROPOUT,
+            "logit_norm": cfg.MGOT.DEN.LOGIT_NORM,
+            "init": cfg.MGOT.DEN.INIT,
             "two_stream_stem": cfg.MGOT.DEN.TWO_STREAM_STEM,
             "compiled": cfg.MGOT.COMPILE,
             "precision": resolve_precision(cfg.MGOT.PRECISION, cfg.MODEL.DEVICE),
@@ -133,8 +152,9 @@ class DEN(nn.Module):
             return self.heads(self._maps(images))
         if is_visible is None:
             raise UserError("a training batch must carry 'is_visible': use the loader that MGOT builds")
-        self.tap.enabled = self.discriminator is not None
-        embedded = self.heads(self._maps(images))
+        with self.tap.reading() if self.discriminator is not None else nullcontext():
+            maps = self._maps(images)
+        embedded = self.heads(maps)
         whole = inputs.get("whole")
         if whole is None:
             losses = self.heads.losses(embedded, is_visible, inputs["targets"])
@@ -143,7 +163,9 @@ class DEN(nn.Module):
             losses = self.heads.losses(gather_rows(embedded)[order], whole.is_visible, whole.targets)
         if self.discriminator is not None:
             losses["loss_adv"] = self.adversary_weight * self.discriminator.loss(
-                self.tap.take(), is_visible.to(self.device, non_blocking=True)
+                self.tap.take()[: len(self.discriminator.necks)],
+                is_visible.to(self.device, non_blocking=True),
+                embedded if self.shared_neck else None,
             )
         return losses
 

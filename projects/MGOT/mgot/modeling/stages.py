@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +72,7 @@ def pool(output: Tensor) -> Tensor:
 
 
 class StageTap:
-    """Collects the pooled outputs of named modules while the backbone runs.
+    """Collects the pooled outputs of named modules while the backbone runs within :meth:`reading`.
 
     Args:
         backbone: any module.
@@ -97,6 +98,15 @@ class StageTap:
 
         return hook
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """While this holds, a run of the backbone is read; at other times its outputs are left alone."""
+        self.enabled = True
+        try:
+            yield
+        finally:
+            self.enabled = False
+
     def take(self) -> list[Tensor]:
         """The pooled outputs of the last run, in the order of the names; they are handed over and forgotten.
 
@@ -117,16 +127,32 @@ def _last_part(module: nn.Module) -> nn.Module:
     return module
 
 
+class Shape(NamedTuple):
+    """What a backbone gives.
+
+    Attributes:
+        stage_dims: channels of each tapped stage.
+        out_dim: channels of the output.
+        ends_in_output: whether the last tapped stage's output is the backbone's.
+    """
+
+    stage_dims: list[int]
+    out_dim: int
+    ends_in_output: bool
+
+
 @torch.no_grad()
-def probe(backbone: nn.Module, tap: StageTap, size: Sequence[int]) -> tuple[list[int], int]:
-    """Channels of each tapped stage and of the backbone's output, read from one black image of (height, width)."""
+def probe(backbone: nn.Module, tap: StageTap, size: Sequence[int]) -> Shape:
+    """The shape of a backbone, read from one image of noise of (height, width)."""
     training = backbone.training
     backbone.eval()
-    tap.enabled = True
-    output = backbone(torch.zeros(1, 3, *size))
-    tap.enabled = False
+    # Black would do for the channels, but an untrained network makes zeros of it, which all look the same.
+    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    with tap.reading():
+        output = pool(backbone(image))
     backbone.train(training)
-    return [stage.shape[1] for stage in tap.take()], pool(output).shape[1]
+    stages = tap.take()
+    return Shape([stage.shape[1] for stage in stages], output.shape[1], torch.equal(stages[-1], output))
 
 
 class TwoStream(nn.Module):
