@@ -29,7 +29,7 @@ def _panorama(seed: int, place: str, width: int) -> np.ndarray:
 def person(settings: Settings, identity: int) -> Person:
     """The person of that number."""
     rng = np.random.default_rng([settings.seed, _PERSON, identity])
-    return sample_person(rng, residue=settings.residue, luminance_share=settings.luminance_share)
+    return sample_person(rng, residue=settings.residue, luminance_share=settings.luminance_share, law=settings.law)
 
 
 def picture(settings: Settings, identity: int, camera: int, number: int) -> np.ndarray:
