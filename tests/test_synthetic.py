@@ -21,18 +21,15 @@ from mgot.data.synthetic.canvas import Canvas
 from mgot.data.synthetic.contact_sheet import CAMERA_ROWS, contact_sheet, write_contact_sheet
 from mgot.data.synthetic.layout import STAMP, write_sysu
 from mgot.data.synthetic.materials import (
-    COLOUR_LAWS,
     DYES,
     INFRARED_BAND,
-    OWN_RANGE,
-    curve,
     dyed,
     luminance,
 )
 from mgot.data.synthetic.other_layouts import write_llcm, write_regdb
 from mgot.data.synthetic.patterns import accent_share, logo_share
 from mgot.data.synthetic.people import CONTRAST, LOGOS, PATTERNS, Pattern, sample_person
-from mgot.data.synthetic.presets import PRESETS, preset
+from mgot.data.synthetic.presets import PRESETS
 from mgot.data.synthetic.settings import Settings
 from mgot.data.synthetic.spectral import copy_channel, mix_spectrum
 from mgot.data.synthetic.studio import person, picture
@@ -128,81 +125,6 @@ def test_infrared_follows_luminance_only_in_part() -> None:
     )
     correlation = np.corrcoef(luminance(cloths), cloths[:, INFRARED_BAND])[0, 1]
     assert 0.1 < correlation < 0.8
-
-
-@pytest.mark.parametrize("law", list(COLOUR_LAWS))
-def test_cloth_obeys_the_law_up_to_its_residue(law: str) -> None:
-    rng = np.random.default_rng(1)
-    for dye in DYES.values():
-        reflectance = dyed(dye, rng, residue=0.03, luminance_share=0.4, law=law).reflectance
-        followed = 0.4 * luminance(reflectance) + 0.6 * COLOUR_LAWS[law](reflectance)
-        if 0.1 < followed < 0.9 and reflectance[:3].max() < 0.97:
-            assert abs(reflectance[INFRARED_BAND] - followed) <= 0.03 + 1e-9
-
-
-def test_the_curve_shines_on_both_sides_of_grey() -> None:
-    red, grey, blue = (np.array([*dye, 0.0]) for dye in ((0.7, 0.1, 0.1), (0.4, 0.4, 0.4), (0.1, 0.1, 0.7)))
-    assert curve(red) == pytest.approx(0.2 + 0.55 * np.sqrt(0.37) + 0.25 * 0.9)
-    assert curve(red) == curve(blue)
-    assert curve(grey) < curve(red) - 0.25
-
-
-def test_a_law_of_its_own_ignores_the_colour() -> None:
-    rng = np.random.default_rng(2)
-    cloths = np.array(
-        [
-            dyed(dye, rng, residue=9.0, luminance_share=1.0, law="own").reflectance
-            for dye in DYES.values()
-            for _ in range(60)
-        ]
-    )
-    infrared = cloths[:, INFRARED_BAND]
-    low, high = OWN_RANGE
-    assert low <= infrared.min() < low + 0.02
-    assert high - 0.02 < infrared.max() <= high
-    for followed in (luminance(cloths), *(colour_law(cloths) for colour_law in COLOUR_LAWS.values())):
-        assert abs(np.corrcoef(followed, infrared)[0, 1]) < 0.1
-
-
-# Means of four quarters, top to bottom, of one picture by each camera, as the first release of the renderer drew it.
-FIRST_RELEASE = (
-    (91.78, 108.02, 167.61, 133.70),
-    (90.40, 90.51, 102.32, 101.05),
-    (58.43, 84.62, 110.05, 76.15),
-    (174.95, 163.75, 173.25, 181.34),
-    (58.21, 54.78, 72.75, 69.25),
-    (132.95, 154.33, 161.00, 124.46),
-)
-
-
-def test_the_defaults_draw_what_they_always_drew() -> None:
-    """A change here calls for another RENDERER_VERSION, and for new weights and results of the demo."""
-    pictures = np.stack([picture(Settings(seed=5, width=32), 3, camera, 1) for camera in CAMERAS])
-    quarters = pictures.reshape(len(CAMERAS), 4, -1).mean(axis=2)
-    np.testing.assert_allclose(quarters, FIRST_RELEASE, atol=0.02)
-
-
-def test_warm_is_the_default_and_each_preset_its_own() -> None:
-    assert preset("warm") == Settings()
-    drawn = {name: picture(preset(name, width=32), 1, 3, 1).tobytes() for name in PRESETS}
-    assert len(set(drawn.values())) == len(PRESETS)
-    changed = preset("cold", seed=7, width=32)
-    assert (changed.seed, changed.width, changed.law) == (7, 32, "curve")
-    with pytest.raises(UserError, match="tepid"):
-        preset("tepid")
-
-
-def test_a_tree_from_before_a_field_is_still_the_default(tmp_path: Path) -> None:
-    settings = dataclasses.replace(TINY, train_identities=2, test_identities=1, width=16)
-    tree = write_sysu(tmp_path, settings, processes=1)
-    stamp = json.loads((tree / STAMP).read_text())
-    del stamp["law"]
-    (tree / STAMP).write_text(json.dumps(stamp))
-    before = (tree / STAMP).stat().st_mtime_ns
-    write_sysu(tmp_path, settings, processes=1)
-    assert (tree / STAMP).stat().st_mtime_ns == before
-    write_sysu(tmp_path, dataclasses.replace(settings, law="own"), processes=1)
-    assert json.loads((tree / STAMP).read_text())["law"] == "own"
 
 
 def test_accents_stand_out_in_both_spectra() -> None:

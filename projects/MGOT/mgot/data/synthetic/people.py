@@ -74,11 +74,11 @@ class Pose(NamedTuple):
     scale: float
 
 
-def stands_out(one: Cloth, other: Cloth) -> bool:
-    """Whether two cloths differ by CONTRAST or more, in luminance and in near-infrared alike."""
+def stands_out(one: Cloth, other: Cloth, contrast: float = CONTRAST) -> bool:
+    """Whether two cloths differ by `contrast` or more, in luminance and in near-infrared alike."""
     visible = abs(luminance(one.reflectance) - luminance(other.reflectance))
     infrared = abs(one.reflectance[INFRARED_BAND] - other.reflectance[INFRARED_BAND])
-    return bool(min(visible, infrared) >= CONTRAST)
+    return bool(min(visible, infrared) >= contrast)
 
 
 def sample_pattern(rng: np.random.Generator, plain_share: float) -> Pattern:

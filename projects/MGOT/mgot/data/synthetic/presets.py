@@ -1,9 +1,8 @@
 """Named grounds to try the method on: what each changes of the defaults. [ours]
 
-| name | what it is |
-|---|---|
-| warm | the defaults: half of infrared follows from luminance, the first matching is good |
-| cold | a law of colour that bends, next to nothing from luminance: the first matching is nearly blind |
+warm: the defaults. A good part of infrared follows from luminance, and the first matching is good.
+cold: other bodies and places, a law of colour that bends nothing from luminance; the first matching is nearly blind.
+harmless: other bodies and places, infrared independent of colour. There is nothing to learn; is harm done?
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from mgot.errors import UserError
 
 PRESETS: dict[str, dict[str, Any]] = {
     "warm": {},
-    "cold": {"law": "curve", "luminance_share": 0.05},
+    "cold": {"style": "figures", "law": "curve", "luminance_share": 0.0},
+    "harmless": {"style": "figures", "law": "own"},
 }
 
 

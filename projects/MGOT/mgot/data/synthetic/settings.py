@@ -8,6 +8,7 @@ from typing import Any
 
 from mgot.data.synthetic.camera import Nuisance
 from mgot.data.synthetic.materials import LAWS
+from mgot.data.synthetic.styles import STYLES
 from mgot.errors import UserError
 
 # Raise it whenever the same settings render other pixels: trees made before are then made again.
@@ -21,8 +22,8 @@ LEAST = {"train_identities": 2, "test_identities": 1, "visible_per_camera": 1, "
 class Settings:
     """One generated data set; equal settings give equal files.
 
-    `law`, one of `materials.LAWS`, `residue` and `luminance_share` make the infrared reflectance of cloth
-    (`materials.dyed`). Images are `width` x 2 `width` pixels.
+    `style`, one of `styles.STYLES`, draws people and places. `law`, one of `materials.LAWS`, `residue` and
+    `luminance_share` make the infrared reflectance of cloth (`materials.dyed`). Images are `width` x 2 `width` pixels.
     """
 
     seed: int = 0
@@ -30,6 +31,7 @@ class Settings:
     test_identities: int = 80
     visible_per_camera: int = 5
     infrared_per_camera: int = 10
+    style: str = "walkers"
     law: str = "slope"
     residue: float = 0.03
     luminance_share: float = 0.4
@@ -40,6 +42,8 @@ class Settings:
         for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise UserError(f"{name}: {getattr(self, name)} is too few; give {least} or more")
+        if self.style not in STYLES:
+            raise UserError(f"style: there is no {self.style!r}; choose from {', '.join(STYLES)}")
         if self.law not in LAWS:
             raise UserError(f"law: there is no {self.law!r}; choose from {', '.join(LAWS)}")
         if self.identities > LARGEST_IDENTITY:
