@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mgot.data.synthetic.contact_sheet import write_contact_sheet
 from mgot.data.synthetic.layout import write_sysu
+from mgot.data.synthetic.presets import PRESETS, preset
 from mgot.data.synthetic.settings import Settings
 from mgot.errors import UserError
 
@@ -18,6 +19,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     defaults = Settings()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path("datasets/demo"), help="folder for SYSU-MM01/ (%(default)s)")
+    parser.add_argument(
+        "--preset",
+        choices=tuple(PRESETS),
+        default="warm",
+        help="which ground: how alike infrared and visible are (%(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=defaults.seed, help="other seed, other people (%(default)s)")
     parser.add_argument(
         "--train-ids", type=int, default=defaults.train_identities, help="training identities (%(default)s)"
@@ -46,7 +53,8 @@ def main(argv: list[str] | None = None) -> int:
     """0 on success, 2 for a mistake of the user's."""
     args = parse(argv)
     try:
-        settings = Settings(
+        settings = preset(
+            args.preset,
             seed=args.seed,
             train_identities=args.train_ids,
             test_identities=args.test_ids,

@@ -8,15 +8,15 @@ then pass a tone curve, blur and noise. [ours]
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
 from mgot.data.synthetic.canvas import Canvas
-from mgot.data.synthetic.drawing import draw_person
 from mgot.data.synthetic.materials import BANDS, INFRARED_BAND, painted
-from mgot.data.synthetic.people import Person, sample_pose
+from mgot.data.synthetic.people import Pose, sample_pose
 
 BLUR_RANGE = (0.35, 1.0)
 # An infrared sensor's own look, the same in all its images: light that spreads in the glass, lines read out unevenly.
@@ -90,18 +90,18 @@ def make_backdrop(place: str, rng: np.random.Generator, height: int, width: int)
 
 
 def take_picture(
-    person: Person,
+    draw: Callable[[Canvas, Pose], object],
     camera: CameraModel,
     panorama: np.ndarray,
     rng: np.random.Generator,
     nuisance: Nuisance,
     width: int = 64,
 ) -> np.ndarray:
-    """One image of a person: uint8 (panorama's height, width, 3); the three channels are equal in infrared."""
+    """One image of whom `draw` paints in a pose: uint8 (panorama's height, width, 3), equal channels in infrared."""
     pose = sample_pose(rng, nuisance.wobble)
     left = int(rng.integers(panorama.shape[1] - width))
     canvas = Canvas(panorama[:, left : left + width])
-    draw_person(canvas, person, pose)
+    draw(canvas, pose)
     if rng.random() < nuisance.occlusion:
         _occlude(canvas, rng)
     image = (_infrared if camera.infrared else _visible)(canvas, camera, rng, nuisance)

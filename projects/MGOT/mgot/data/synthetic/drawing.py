@@ -27,17 +27,17 @@ class Frame(NamedTuple):
         return self.top + share * self.height
 
 
-def frame_of(canvas: Canvas, person: Person, pose: Pose) -> Frame:
-    """Where the body stands on the canvas."""
-    height = 0.92 * canvas.height * person.stature * pose.scale
+def frame_of(canvas: Canvas, stature: float, pose: Pose) -> Frame:
+    """Where a body of that stature stands on the canvas."""
+    height = 0.92 * canvas.height * stature * pose.scale
     axis = canvas.width * (0.5 + pose.dx)
-    top = 0.5 * canvas.height - 0.5 * height + canvas.height * (pose.dy + 0.25 * (1.0 - person.stature))
+    top = 0.5 * canvas.height - 0.5 * height + canvas.height * (pose.dy + 0.25 * (1.0 - stature))
     return Frame(height, axis, top, abs(float(np.cos(pose.yaw))), float(np.sin(pose.yaw)))
 
 
 def draw_person(canvas: Canvas, person: Person, pose: Pose) -> Frame:
     """Paint the person over the canvas; returns where they stand."""
-    frame = frame_of(canvas, person, pose)
+    frame = frame_of(canvas, person.stature, pose)
     seen_from_behind = np.cos(pose.yaw) < 0.0
     if person.bag_kind == "backpack" and not seen_from_behind:
         _backpack(canvas, person, frame, behind=True)

@@ -90,8 +90,8 @@ def _holds(target: Path, settings: Settings) -> bool:
     if not target.exists():
         return False
     try:
-        return bool(json.loads((target / STAMP).read_text(encoding="utf-8")) == settings.stamp())
-    except (OSError, ValueError) as error:
+        return settings.made(json.loads((target / STAMP).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(
             f"{target} is there and was not generated ({STAMP} missing or unreadable); choose another --root"
         ) from error

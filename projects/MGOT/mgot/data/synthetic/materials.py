@@ -1,15 +1,18 @@
 """What cloth, skin and hair reflect in four bands: red, green, blue and near-infrared.
 
-A grey filter would make infrared a function of luminance. Here the near-infrared reflectance of a cloth continues the
-slope of its visible spectrum: what rises from blue to red goes on rising beyond it, so that a red coat shines and a
-blue one, as bright to the eye, is dark. That law is the same for everybody and can be learnt; what fibre, weave and
-wear add to it is each cloth's own and cannot. Skin and hair have tabled reflectances. [ours]
+A grey filter would make infrared a function of luminance. Here a cloth's near-infrared reflectance follows one of
+LAWS. "slope" continues the slope of the visible spectrum: what rises from blue to red goes on rising beyond it, so that
+a red coat shines and a blue one, as bright to the eye, is dark. "curve" rises with the distance from grey, so that the
+red coat and the blue one shine alike. Both are the same for everybody and can be learnt; what fibre, weave and wear add
+is each cloth's own and cannot. "own" has nothing to learn: each cloth draws its reflectance. Skin and hair have tabled
+reflectances. [ours]
 
 Reflectances lie in [0, 1]; the bands' order is red, green, blue, near-infrared.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +22,8 @@ INFRARED_BAND = 3
 LUMINANCE = np.array([0.299, 0.587, 0.114])
 TREND_LEVEL = 0.42
 TREND_SLOPE = 0.8
+CURVE_LEVEL, CURVE_CHROMA, CURVE_GREEN, CURVE_ROUNDING = 0.2, 0.55, 0.25, 0.01
+OWN_RANGE = (0.1, 0.9)
 DARKEST, BRIGHTEST = 0.03, 0.97
 
 
@@ -71,16 +76,42 @@ def trend(reflectance: np.ndarray) -> np.ndarray:
     return TREND_LEVEL + TREND_SLOPE * (reflectance[..., 0] - reflectance[..., 2])
 
 
-def dyed(dye: tuple[float, ...], rng: np.random.Generator, *, residue: float, luminance_share: float) -> Cloth:
-    """A garment's material: a shade of a dye, and a near-infrared reflectance that mostly follows from it.
+def curve(reflectance: np.ndarray) -> np.ndarray:
+    """A near-infrared reflectance that bends at grey: (..., 4) -> (...), in [0, 1]. [ours]
 
-    infrared = luminance_share * luminance + (1 - luminance_share) * trend + residue * noise, noise uniform in [-1, 1].
-    Source: [ours]. The shade scales the visible bands; the result is clipped to [DARKEST, BRIGHTEST].
+    clip(0.2 + 0.55 sqrt((R - B)^2 + 0.01) + 0.25 (1 - G)): red and blue alike are bright, grey is dark.
+    """
+    red, green, blue = (reflectance[..., band] for band in range(INFRARED_BAND))
+    chroma = np.sqrt((red - blue) ** 2 + CURVE_ROUNDING)
+    return np.clip(CURVE_LEVEL + CURVE_CHROMA * chroma + CURVE_GREEN * (1.0 - green), 0.0, 1.0)
+
+
+# What colour says of near-infrared; "own" is no function of it and stands in LAWS alone.
+COLOUR_LAWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"slope": trend, "curve": curve}
+LAWS = (*COLOUR_LAWS, "own")
+
+
+def dyed(
+    dye: tuple[float, ...],
+    rng: np.random.Generator,
+    *,
+    residue: float,
+    luminance_share: float,
+    law: str = "slope",
+) -> Cloth:
+    """A garment's material: a shade of a dye, and a near-infrared reflectance by one of LAWS.
+
+    infrared = luminance_share * luminance + (1 - luminance_share) * colour law + residue * noise, noise uniform in
+    [-1, 1]; by "own" uniform in OWN_RANGE, whatever the other two say. Source: [ours]. The shade scales the visible
+    bands; the result is clipped to [DARKEST, BRIGHTEST].
     """
     reflectance = np.zeros(BANDS)
     reflectance[:INFRARED_BAND] = np.array(dye) * rng.uniform(0.85, 1.12) + rng.uniform(-0.03, 0.03, size=INFRARED_BAND)
-    law = luminance_share * luminance(reflectance) + (1.0 - luminance_share) * trend(reflectance)
-    reflectance[INFRARED_BAND] = law + residue * rng.uniform(-1.0, 1.0)
+    if law == "own":
+        reflectance[INFRARED_BAND] = rng.uniform(*OWN_RANGE)
+    else:
+        followed = luminance_share * luminance(reflectance) + (1.0 - luminance_share) * COLOUR_LAWS[law](reflectance)
+        reflectance[INFRARED_BAND] = followed + residue * rng.uniform(-1.0, 1.0)
     return Cloth(np.clip(reflectance, DARKEST, BRIGHTEST))
 
 

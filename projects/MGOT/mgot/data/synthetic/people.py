@@ -74,11 +74,11 @@ class Pose(NamedTuple):
     scale: float
 
 
-def stands_out(one: Cloth, other: Cloth) -> bool:
-    """Whether two cloths differ by CONTRAST or more, in luminance and in near-infrared alike."""
+def stands_out(one: Cloth, other: Cloth, contrast: float = CONTRAST) -> bool:
+    """Whether two cloths differ by `contrast` or more, in luminance and in near-infrared alike."""
     visible = abs(luminance(one.reflectance) - luminance(other.reflectance))
     infrared = abs(one.reflectance[INFRARED_BAND] - other.reflectance[INFRARED_BAND])
-    return bool(min(visible, infrared) >= CONTRAST)
+    return bool(min(visible, infrared) >= contrast)
 
 
 def sample_pattern(rng: np.random.Generator, plain_share: float) -> Pattern:
@@ -87,14 +87,15 @@ def sample_pattern(rng: np.random.Generator, plain_share: float) -> Pattern:
     return Pattern(kind, period=rng.uniform(0.42, 0.95), phase=rng.random(), duty=rng.uniform(0.35, 0.65))
 
 
-def sample_person(rng: np.random.Generator, *, residue: float, luminance_share: float) -> Person:
-    """One identity, drawn from `rng`; `residue` and `luminance_share` as in `materials.dyed`."""
+def sample_person(rng: np.random.Generator, *, residue: float, luminance_share: float, law: str = "slope") -> Person:
+    """One identity, drawn from `rng`; `residue`, `luminance_share` and `law` as in `materials.dyed`."""
     names = list(DYES)
 
     def cloth(beside: Cloth | None = None) -> Cloth:
         """A random cloth, one that stands out from `beside` both in the visible and in infrared."""
         while True:
-            made = dyed(DYES[str(rng.choice(names))], rng, residue=residue, luminance_share=luminance_share)
+            dye = DYES[str(rng.choice(names))]
+            made = dyed(dye, rng, residue=residue, luminance_share=luminance_share, law=law)
             if beside is None or stands_out(made, beside):
                 return made
 

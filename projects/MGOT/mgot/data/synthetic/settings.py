@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mgot.data.synthetic.camera import Nuisance
+from mgot.data.synthetic.materials import LAWS
+from mgot.data.synthetic.styles import STYLES
 from mgot.errors import UserError
 
 # Raise it whenever the same settings render other pixels: trees made before are then made again.
@@ -20,7 +22,8 @@ LEAST = {"train_identities": 2, "test_identities": 1, "visible_per_camera": 1, "
 class Settings:
     """One generated data set; equal settings give equal files.
 
-    `residue` and `luminance_share` are the infrared law's (`materials.dyed`). Images are `width` x 2 `width` pixels.
+    `style`, one of `styles.STYLES`, draws people and places. `law`, one of `materials.LAWS`, `residue` and
+    `luminance_share` make the infrared reflectance of cloth (`materials.dyed`). Images are `width` x 2 `width` pixels.
     """
 
     seed: int = 0
@@ -28,6 +31,8 @@ class Settings:
     test_identities: int = 80
     visible_per_camera: int = 5
     infrared_per_camera: int = 10
+    style: str = "walkers"
+    law: str = "slope"
     residue: float = 0.03
     luminance_share: float = 0.4
     width: int = 64
@@ -37,6 +42,10 @@ class Settings:
         for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise UserError(f"{name}: {getattr(self, name)} is too few; give {least} or more")
+        if self.style not in STYLES:
+            raise UserError(f"style: there is no {self.style!r}; choose from {', '.join(STYLES)}")
+        if self.law not in LAWS:
+            raise UserError(f"law: there is no {self.law!r}; choose from {', '.join(LAWS)}")
         if self.identities > LARGEST_IDENTITY:
             raise UserError(f"{self.identities} identities do not fit the layout's four digits; ask for fewer")
         if self.seed < 0:
@@ -46,6 +55,10 @@ class Settings:
     def identities(self) -> int:
         """Training and test identities together; the training ones are numbered first, from 1."""
         return self.train_identities + self.test_identities
+
+    def made(self, stamp: dict[str, Any]) -> bool:
+        """Whether a tree of that stamp holds these data; a field that is younger than the stamp had its default."""
+        return {**Settings().stamp(), **stamp} == self.stamp()
 
     def stamp(self) -> dict[str, Any]:
         """What the tree is remembered by, as plain JSON values."""

@@ -7,34 +7,39 @@ no picture depends on how many others were made, in which order, or by how many 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
-from mgot.data.synthetic.camera import CAMERAS, make_backdrop, take_picture
-from mgot.data.synthetic.people import Person, sample_person
+from mgot.data.synthetic.camera import take_picture
 from mgot.data.synthetic.settings import Settings
+from mgot.data.synthetic.styles import STYLES
 
 _PERSON, _PICTURE, _PLACE = range(3)
-PLACES = ("corridor", "hall", "street", "park")
 PANORAMA_WIDTHS = 8
 
 
 @lru_cache(maxsize=16)
-def _panorama(seed: int, place: str, width: int) -> np.ndarray:
-    rng = np.random.default_rng([seed, _PLACE, PLACES.index(place)])
-    return make_backdrop(place, rng, 2 * width, PANORAMA_WIDTHS * width)
+def _panorama(seed: int, style: str, place: str, width: int) -> np.ndarray:
+    rng = np.random.default_rng([seed, _PLACE, STYLES[style].places.index(place)])
+    return STYLES[style].backdrop(place, rng, 2 * width, PANORAMA_WIDTHS * width)
 
 
 @lru_cache(maxsize=64)
-def person(settings: Settings, identity: int) -> Person:
-    """The person of that number."""
+def person(settings: Settings, identity: int) -> Any:
+    """Who has that number: what the settings' style draws, a `people.Person` or a `figures.Figure`."""
     rng = np.random.default_rng([settings.seed, _PERSON, identity])
-    return sample_person(rng, residue=settings.residue, luminance_share=settings.luminance_share)
+    sample = STYLES[settings.style].sample
+    return sample(rng, residue=settings.residue, luminance_share=settings.luminance_share, law=settings.law)
 
 
 def picture(settings: Settings, identity: int, camera: int, number: int) -> np.ndarray:
-    """Picture `number` of a person by one of CAMERAS: uint8 (2 width, width, 3). KeyError on an unknown camera."""
-    model = CAMERAS[camera]
-    panorama = _panorama(settings.seed, model.place, settings.width)
+    """Picture `number` of a person by one of the six cameras: uint8 (2 width, width, 3). KeyError on another camera."""
+    style = STYLES[settings.style]
+    model = style.cameras[camera]
+    panorama = _panorama(settings.seed, settings.style, model.place, settings.width)
     rng = np.random.default_rng([settings.seed, _PICTURE, identity, camera, number])
-    return take_picture(person(settings, identity), model, panorama, rng, settings.nuisance, settings.width)
+    who = person(settings, identity)
+    return take_picture(
+        lambda canvas, pose: style.draw(canvas, who, pose), model, panorama, rng, settings.nuisance, settings.width
+    )
