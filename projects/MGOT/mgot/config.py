@@ -30,15 +30,6 @@ def add_mgot_config(cfg: CN) -> None:
     cfg.MGOT.MODE = "unsupervised"
     # Epoch, counted from 0, from which CCL, MCL and CPAL are trained [paper: two stages; 40 is field].
     cfg.MGOT.CROSS_START_EPOCH = 40
-    cfg.MGOT.CROSS_STAGE = CN()
-    # The cross stage begins with a fresh optimiser and a fresh schedule, whose steps count from its start [field: PGM].
-    # Warm-up and SOLVER.DELAY_EPOCHS come once, at the run's start. False: one optimiser and one schedule through both
-    # stages, SOLVER.STEPS counted from the run's start; the next two keys are then not read.
-    cfg.MGOT.CROSS_STAGE.OWN_OPTIMIZER = True
-    # Decay epochs of the cross stage, counted from its start; empty: SOLVER.STEPS [field: the same for both].
-    cfg.MGOT.CROSS_STAGE.STEPS = []
-    # Learning rate at the cross stage's start; 0: SOLVER.BASE_LR [field: the same for both].
-    cfg.MGOT.CROSS_STAGE.BASE_LR = 0.0
     # Training steps of an epoch [field: 200 on SYSU-MM01, 100 on RegDB].
     cfg.MGOT.ITERS_PER_EPOCH = 200
     # Number format of the backbone, in training and in extraction: "auto", "float32", "bfloat16" or "float16" [ours].
@@ -61,6 +52,7 @@ def add_mgot_config(cfg: CN) -> None:
     # Checkpoints kept beside the final one, the newest, 1 or more; SOLVER.CHECKPOINT_PERIOD says how often [ours].
     cfg.MGOT.CHECKPOINT.KEEP = 2
 
+    _add_cross_stage_keys(cfg)
     _add_guard_keys(cfg)
     _add_cluster_keys(cfg)
     _add_loss_keys(cfg)
@@ -69,6 +61,18 @@ def add_mgot_config(cfg: CN) -> None:
     _add_augmentation_keys(cfg)
     _add_data_keys(cfg)
     _add_test_keys(cfg)
+
+
+def _add_cross_stage_keys(cfg: CN) -> None:
+    cfg.MGOT.CROSS_STAGE = CN()
+    # The cross stage begins with a fresh optimiser and a fresh schedule, whose steps count from its start [field: PGM].
+    # Warm-up and SOLVER.DELAY_EPOCHS come once, at the run's start. False: one optimiser and one schedule through both
+    # stages, SOLVER.STEPS counted from the run's start; the next two keys are then not read.
+    cfg.MGOT.CROSS_STAGE.OWN_OPTIMIZER = True
+    # Decay epochs of the cross stage, counted from its start; empty: SOLVER.STEPS [field: the same for both].
+    cfg.MGOT.CROSS_STAGE.STEPS = []
+    # Learning rate at the cross stage's start; 0: SOLVER.BASE_LR [field: the same for both].
+    cfg.MGOT.CROSS_STAGE.BASE_LR = 0.0
 
 
 def _add_guard_keys(cfg: CN) -> None:

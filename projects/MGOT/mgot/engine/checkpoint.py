@@ -19,8 +19,8 @@ from mgot.files import replacing, write_atomically
 FINAL = "model_final"
 _NAMED_LAYERS = 3
 _ADVERSARY_KEYS = (
-    ": set MGOT.LOSS.W_ADV, MGOT.DEN.SHARED_NECK and MGOT.DEN.LOGIT_NORM as the run had them (both False before these"
-    " keys were there)"
+    ": set MGOT.DEN.SHARED_NECK and MGOT.DEN.LOGIT_NORM (False in runs that began before these keys were there),"
+    " MGOT.DEN.STAGES and MGOT.LOSS.W_ADV as the run had them"
 )
 
 logger = logging.getLogger("mgot")

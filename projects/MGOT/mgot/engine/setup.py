@@ -37,6 +37,9 @@ from mgot.modeling.precision import PRECISIONS
 
 logger = logging.getLogger("mgot")
 
+Rule = tuple[str, Any, bool, str]
+"""A key, its value, whether that is allowed, and what is."""
+
 
 def default_config() -> CfgNode:
     """The host's defaults with MGOT's keys, those of matchers from outside included."""
@@ -148,6 +151,26 @@ def _settle_device(cfg: CfgNode) -> None:
         cfg.MODEL.DEVICE = "cpu"
 
 
+def _host_rules(cfg: CfgNode) -> list[Rule]:
+    """Of the host's own keys."""
+    sampler = cfg.DATALOADER.SAMPLER_TRAIN
+    return [
+        ("DATALOADER.CACHE", cfg.DATALOADER.CACHE, cfg.DATALOADER.CACHE in CACHES, f"one of {CACHES}"),
+        ("DATALOADER.CACHE_LIMIT_GB", cfg.DATALOADER.CACHE_LIMIT_GB, cfg.DATALOADER.CACHE_LIMIT_GB > 0, "more than 0"),
+        ("DATALOADER.NUM_WORKERS", cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.NUM_WORKERS >= 0, "0 or more"),
+        ("SOLVER.MAX_EPOCH", cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.MAX_EPOCH >= 1, "1 or more"),
+        ("SOLVER.AMP.ENABLED", cfg.SOLVER.AMP.ENABLED, not cfg.SOLVER.AMP.ENABLED, "False: set MGOT.PRECISION instead"),
+        ("SOLVER.BASE_LR", cfg.SOLVER.BASE_LR, cfg.SOLVER.BASE_LR > 0, "more than 0"),
+        ("SOLVER.CHECKPOINT_PERIOD", cfg.SOLVER.CHECKPOINT_PERIOD, cfg.SOLVER.CHECKPOINT_PERIOD >= 1, "1 or more"),
+        ("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH, cfg.TEST.IMS_PER_BATCH >= 1, "1 or more"),
+        ("TEST.EVAL_PERIOD", cfg.TEST.EVAL_PERIOD, cfg.TEST.EVAL_PERIOD >= 0, "0 or more"),
+        ("TEST.PRECISE_BN.ENABLED", cfg.TEST.PRECISE_BN.ENABLED, not cfg.TEST.PRECISE_BN.ENABLED, "False under MGOT"),
+        ("MODEL.HEADS.NAME", cfg.MODEL.HEADS.NAME, cfg.MODEL.HEADS.NAME == "MGOTHead", "MGOTHead for DEN"),
+        ("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.META_ARCHITECTURE == "DEN", "DEN"),
+        ("DATALOADER.SAMPLER_TRAIN", sampler, sampler in SAMPLERS, f"one of {SAMPLERS}"),
+    ]
+
+
 def check_config(cfg: CfgNode) -> None:
     """Ranges and combinations that no type can tell.
 
@@ -156,7 +179,7 @@ def check_config(cfg: CfgNode) -> None:
     """
     mgot = cfg.MGOT
     stages = set(mgot.TEST.STAGES)
-    rules: list[tuple[str, Any, bool, str]] = [
+    rules: list[Rule] = [
         ("MGOT.MODE", mgot.MODE, mgot.MODE in MODES, f"one of {MODES}"),
         ("MGOT.TEST.STAGES", mgot.TEST.STAGES, {"final"} <= stages <= set(STAGES), f"of {STAGES}, 'final' always"),
         ("MGOT.CROSS_START_EPOCH", mgot.CROSS_START_EPOCH, mgot.CROSS_START_EPOCH >= 0, "0 or more"),
@@ -191,26 +214,12 @@ def check_config(cfg: CfgNode) -> None:
         ("MGOT.TEST.TRIALS", mgot.TEST.TRIALS, mgot.TEST.TRIALS >= 1, "1 or more"),
         ("MGOT.TEST.REGDB_TRIAL", mgot.TEST.REGDB_TRIAL, 1 <= mgot.TEST.REGDB_TRIAL <= 10, "1 to 10"),
         ("MGOT.AUG.BY", mgot.AUG.BY, mgot.AUG.BY in INPUT_BY, f"one of {INPUT_BY}"),
-        ("DATALOADER.CACHE", cfg.DATALOADER.CACHE, cfg.DATALOADER.CACHE in CACHES, f"one of {CACHES}"),
-        ("DATALOADER.CACHE_LIMIT_GB", cfg.DATALOADER.CACHE_LIMIT_GB, cfg.DATALOADER.CACHE_LIMIT_GB > 0, "more than 0"),
-        ("DATALOADER.NUM_WORKERS", cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.NUM_WORKERS >= 0, "0 or more"),
-        ("SOLVER.MAX_EPOCH", cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.MAX_EPOCH >= 1, "1 or more"),
-        ("SOLVER.AMP.ENABLED", cfg.SOLVER.AMP.ENABLED, not cfg.SOLVER.AMP.ENABLED, "False: set MGOT.PRECISION instead"),
-        ("SOLVER.BASE_LR", cfg.SOLVER.BASE_LR, cfg.SOLVER.BASE_LR > 0, "more than 0"),
-        ("SOLVER.CHECKPOINT_PERIOD", cfg.SOLVER.CHECKPOINT_PERIOD, cfg.SOLVER.CHECKPOINT_PERIOD >= 1, "1 or more"),
-        ("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH, cfg.TEST.IMS_PER_BATCH >= 1, "1 or more"),
-        ("TEST.EVAL_PERIOD", cfg.TEST.EVAL_PERIOD, cfg.TEST.EVAL_PERIOD >= 0, "0 or more"),
-        ("TEST.PRECISE_BN.ENABLED", cfg.TEST.PRECISE_BN.ENABLED, not cfg.TEST.PRECISE_BN.ENABLED, "False under MGOT"),
-        ("MODEL.HEADS.NAME", cfg.MODEL.HEADS.NAME, cfg.MODEL.HEADS.NAME == "MGOTHead", "MGOTHead for DEN"),
-        ("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.META_ARCHITECTURE == "DEN", "DEN"),
     ]
-    sampler = cfg.DATALOADER.SAMPLER_TRAIN
-    rules.append(("DATALOADER.SAMPLER_TRAIN", sampler, sampler in SAMPLERS, f"one of {SAMPLERS}"))
     source = mgot.WEIGHTS_SOURCE
     rules.append(("MGOT.WEIGHTS_SOURCE", source, source in WEIGHTS_SOURCES, f"one of {WEIGHTS_SOURCES}"))
     weights = {name: cfg.MGOT.LOSS[name] for name in cfg.MGOT.LOSS if name.startswith(("W_", "CPAL_"))}
     rules += [(f"MGOT.LOSS.{name}", value, value >= 0, "0 or more") for name, value in weights.items()]
-    for key, value, holds, expected in rules:
+    for key, value, holds, expected in [*rules, *_host_rules(cfg)]:
         if not holds:
             raise UserError(f"{key} must be {expected}, not {value!r}")
     optimiser_stages(cfg)  # raises where warm-up outlasts a stage

@@ -1,0 +1,64 @@
+"""What is written to disk: a save that finds no room, and a log that is cut where a run goes on."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mgot.engine.checkpoint import AtomicCheckpointer
+from mgot.engine.output import trim_metrics
+
+
+def full_disk(*args: object, **kwargs: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class FullDisk:
+    """A stream that takes so many bytes and no more, as a full disk does."""
+
+    def __init__(self, stream: Any, room: int) -> None:
+        self._stream, self._room = stream, room
+
+    def __enter__(self) -> FullDisk:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stream.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, content: Any) -> int:
+        self._room -= len(content)
+        if self._room < 0:
+            full_disk()
+        return self._stream.write(content)
+
+
+def test_a_disk_that_fills_up_during_a_save_leaves_the_earlier_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = torch.nn.Linear(100, 100)
+    saver = AtomicCheckpointer(model, str(tmp_path), keep=1, optimizer=torch.optim.Adam(model.parameters()))
+    saver.save("model_0000", epoch=0, step=0)
+    before = (tmp_path / "model_0000.pth").read_bytes()
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, *mode: FullDisk(opened(self, *mode), 20_000))
+    with pytest.raises(OSError, match="No space left on device"):
+        saver.save("model_0001", epoch=1, step=0)
+    monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last_checkpoint", "model_0000.pth"]
+    assert (tmp_path / "model_0000.pth").read_bytes() == before
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0000.pth"
+
+
+def test_metrics_are_cut_where_the_run_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text('{"iteration": 1}\nnothing\n[]\n{"iteration": 2}\n{"a": 1}\n{"iteration": 0, "lo')
+    trim_metrics(path, 2)
+    assert path.read_text() == '{"iteration": 1}\n'
+    trim_metrics(tmp_path / "none.json", 2)
