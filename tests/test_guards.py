@@ -18,7 +18,7 @@ from mgot.clustering import Clustering, cluster
 from mgot.engine.epoch import EpochState, label_epoch, match_epoch
 from mgot.engine.guards import EpochGuardHook, StepGuard, epoch_warnings, feature_spread
 from mgot.errors import UserError
-from mgot.matching import OTPA, Prototypes, cross_labels, cross_prototypes
+from mgot.matching import OTPA, Prototypes, believe, cross_labels, cross_prototypes
 from mgot.memory import PrototypeMemory, cluster_means
 from mgot.transport import exact_transport, settled_transport, uniform_transport
 
@@ -126,7 +126,7 @@ def test_the_log_says_which_solver_helped(caplog: pytest.LogCaptureFixture) -> N
     state = labelled(0, [0, 0, 1, 1], None)
     generator = torch.Generator().manual_seed(0)
     state.phi_v, state.phi_r = (F.normalize(torch.randn(k, 4, generator=generator), dim=1) for k in (30, 20))
-    match_epoch(state, OTPA(sharpness=5000.0, max_iterations=1))
+    match_epoch(state, OTPA(sharpness=5000.0, max_iterations=1), partial(believe, "full"))
     assert "epoch 0: the transport did not converge (log-domain solver: marginal error" in caplog.text
     assert "MGOT.MATCHER.MAX_ITERATIONS" in caplog.text
 

@@ -73,6 +73,18 @@ def _add_cross_stage_keys(cfg: CN) -> None:
     cfg.MGOT.CROSS_STAGE.STEPS = []
     # Learning rate at the cross stage's start; 0: SOLVER.BASE_LR [field: the same for both].
     cfg.MGOT.CROSS_STAGE.BASE_LR = 0.0
+    # Epochs in which the weights of CCL, MCL and CPAL grow to their full size, from the share RAMP_FROM of it, in
+    # [0, 1]. While they are small, VCL and ICL undo what single wrong matches teach, and what many right ones have in
+    # common adds up; at full weight from the start the first matching confirms itself. 0: at once [paper] [ours: both].
+    cfg.MGOT.CROSS_STAGE.RAMP_EPOCHS = 0
+    cfg.MGOT.CROSS_STAGE.RAMP_FROM = 0.1
+
+    cfg.MGOT.BELIEF = CN()
+    # How far each match is believed, a weight in [0, 1] of its images in CCL and MCL: "full" [paper], "share" of the
+    # pair in its row and column of the plan, "mutual" certainty of the two clusters [ours].
+    cfg.MGOT.BELIEF.NAME = "full"
+    # Power of that weight, 0 or more; 0 believes in full [ours].
+    cfg.MGOT.BELIEF.POWER = 0.5
 
 
 def _add_guard_keys(cfg: CN) -> None:

@@ -112,8 +112,10 @@ class MemoryBank:
         members_v: (2, M_v) visible clusters and the labels they stand behind, as
             :func:`mgot.matching.members_of_labels` has them.
         members_r: (2, M_r) infrared clusters and the labels they stand behind.
+        belief_v, belief_r: (K_v,), (K_r,) float32 in [0, 1], how far each cluster's match is believed.
+        cross_weight: what all cross-modality terms are multiplied by in this epoch.
 
-    The last six are on the CPU, as labels are.
+    The tables are on the CPU, as labels are.
     """
 
     visible: PrototypeMemory
@@ -125,6 +127,9 @@ class MemoryBank:
     c_r: Tensor | None = None
     members_v: Tensor | None = None
     members_r: Tensor | None = None
+    belief_v: Tensor | None = None
+    belief_r: Tensor | None = None
+    cross_weight: float = 1.0
 
     def update(self, f_v: Tensor, y_v: Tensor, f_r: Tensor, y_r: Tensor) -> None:
         """Move the memories of both modalities sample by sample, then Phi_c once per label.

@@ -16,9 +16,18 @@ from torch import Tensor
 
 from mgot.clustering import Clustering
 from mgot.data.loaders import EpochLabels
-from mgot.engine.modes import Clusterer
+from mgot.engine.modes import Believer, Clusterer
 from mgot.errors import UserError
-from mgot.matching import Matcher, Matching, Members, Prototypes, cross_labels, cross_prototypes, members_of_labels
+from mgot.matching import (
+    Belief,
+    Matcher,
+    Matching,
+    Members,
+    Prototypes,
+    cross_labels,
+    cross_prototypes,
+    members_of_labels,
+)
 from mgot.memory import MemoryBank, PrototypeMemory, cluster_means
 from mgot.principles import (
     cluster_statistics,
@@ -43,6 +52,7 @@ class EpochState:
         labels: pseudo labels.
         phi_v, phi_r: (K_v, D), (K_r, D) prototypes.
         matching: of these prototypes; None until the matcher ran.
+        belief: in each match; None until the matcher ran.
         identity_v, identity_r: (K,) majority identities, for diagnosis and the oracle alone.
         kept: names of the modalities that gave no cluster and kept the labels of the epoch before.
         seconds: time of each step.
@@ -57,6 +67,7 @@ class EpochState:
     identity_v: np.ndarray
     identity_r: np.ndarray
     matching: Matching | None = None
+    belief: Belief | None = None
     kept: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -129,12 +140,13 @@ def _had_more(name: str, previous: EpochState | None) -> bool:
     return previous is not None and int(getattr(previous.labels, name).max()) > 0
 
 
-def match_epoch(state: EpochState, matcher: Matcher) -> tuple[Matching, dict[str, float]]:
-    """Match the prototypes of both modalities: the matching, and the state's seconds with those of the matching."""
+def match_epoch(state: EpochState, matcher: Matcher, believer: Believer) -> tuple[Matching, Belief, dict[str, float]]:
+    """Match the prototypes of both modalities: matching, belief in it, and the state's seconds with the matching's."""
     start = time.perf_counter()
     members = Members(state.f_v.numpy(), state.f_r.numpy(), state.labels.visible, state.labels.infrared)
     prototypes = Prototypes(state.phi_v.numpy(), state.phi_r.numpy(), state.identity_v, state.identity_r, members)
     matching = matcher(prototypes)
+    belief = believer(prototypes, matching)
     seconds = {**state.seconds, "match": time.perf_counter() - start}
     plan = matching.transport
     if plan is not None and plan.failures:
@@ -142,18 +154,24 @@ def match_epoch(state: EpochState, matcher: Matcher) -> tuple[Matching, dict[str
             f"epoch {state.epoch}: the transport did not converge ({'; '.join(plan.failures)}) and is taken from the"
             f" {plan.solver}: raise MGOT.MATCHER.MAX_ITERATIONS or lower MGOT.MATCHER.LAMBDA"
         )
-    return matching, seconds
+    return matching, belief, seconds
 
 
-def build_bank(state: EpochState, *, momentum: float, cross: bool, device: torch.device) -> MemoryBank:
-    """The memories that the state's labels and matches stand for; the cross memory only where ``cross``."""
+def build_bank(state: EpochState, *, momentum: float, cross_weight: float | None, device: torch.device) -> MemoryBank:
+    """The memories that the state's labels and matches stand for.
+
+    ``cross_weight`` is what this epoch's cross-modality terms are multiplied by; None in the intra-modality stage,
+    which has no cross memory.
+    """
 
     def memory(prototypes: Tensor) -> PrototypeMemory:
         return PrototypeMemory(prototypes.to(device), momentum)
 
     bank = MemoryBank(memory(state.phi_v), memory(state.phi_r))
-    if cross:
-        assert state.matching is not None
+    if cross_weight is not None:
+        assert state.matching is not None and state.belief is not None
+        bank.cross_weight = cross_weight
+        bank.belief_v, bank.belief_r = (torch.as_tensor(each, dtype=torch.float32) for each in state.belief)
         c_v, c_r = cross_labels(state.matching)
         bank.cross = memory(cross_prototypes(state.phi_v, state.phi_r, state.matching))
         tables = (state.matching.v2r, state.matching.r2v, c_v, c_r, *members_of_labels(state.matching))
@@ -186,6 +204,8 @@ def describe_epoch(
             sharpness, fairness = prediction_entropies(features, phi, temperature)
             scalars[f"sharpness/{x}_{memory}"], scalars[f"fairness/{x}_{memory}"] = sharpness, fairness
     scalars.update({f"matching/{key}": value for key, value in matching_statistics(matching).items()})
+    if state.belief is not None and min(matching.scores.shape):
+        scalars["matching/belief"] = float(np.concatenate(state.belief).mean())
     plan = matching.transport
     if plan is not None:
         scalars["transport/converged"], scalars["transport/iterations"] = float(plan.converged), float(plan.iterations)

@@ -20,7 +20,7 @@ from mgot.diagnostics.images import add_rankings
 from mgot.engine.distributed import average_buffers, gather_rows, on_main
 from mgot.engine.epoch import EpochState, build_bank, describe_epoch, label_epoch, match_epoch
 from mgot.engine.extraction import extract
-from mgot.engine.modes import Clusterer
+from mgot.engine.modes import Believer, Clusterer
 from mgot.engine.output import trim_metrics
 from mgot.engine.results import ResultsFile, format_rows
 from mgot.matching import Matcher
@@ -74,7 +74,8 @@ class OTPAHook(HookBase):
 
     Args:
         matcher: prototypes to matching.
-        cross_start: first epoch of the cross-modality stage.
+        believer: prototypes and matching to the belief in each match.
+        weigh: epoch to the weight of the cross-modality terms, None before their stage.
         momentum: m of the memories.
         temperature: tau, for the diagnostics.
         paired: draw the same cross labels for both modalities in the cross stage.
@@ -83,20 +84,27 @@ class OTPAHook(HookBase):
     labels_epoch = True
 
     def __init__(
-        self, matcher: Matcher, *, cross_start: int, momentum: float, temperature: float, paired: bool
+        self,
+        matcher: Matcher,
+        believer: Believer,
+        *,
+        weigh: Callable[[int], float | None],
+        momentum: float,
+        temperature: float,
+        paired: bool,
     ) -> None:
-        self._matcher = matcher
-        self._cross_start, self._momentum = cross_start, momentum
-        self._temperature, self._paired = temperature, paired
+        self._matcher, self._believer, self._weigh = matcher, believer, weigh
+        self._momentum, self._temperature, self._paired = momentum, temperature, paired
 
     def before_epoch(self) -> None:
         trainer = self.trainer
         state: EpochState = trainer.epoch_state
-        state.matching, state.seconds = on_main(lambda: match_epoch(state, self._matcher))
-        cross = trainer.epoch >= self._cross_start
-        trainer.heads.bank = build_bank(state, momentum=self._momentum, cross=cross, device=trainer.device)
+        state.matching, state.belief, state.seconds = on_main(lambda: match_epoch(state, self._matcher, self._believer))
+        weight = self._weigh(trainer.epoch)
+        trainer.heads.bank = build_bank(state, momentum=self._momentum, cross_weight=weight, device=trainer.device)
         assert state.matching is not None
-        paired = (state.matching.v2r, state.matching.r2v) if cross and self._paired else (None, None)
+        pairing = weight is not None and self._paired
+        paired = (state.matching.v2r, state.matching.r2v) if pairing else (None, None)
         trainer.start_batches(state.labels, *paired)
         truth, n_visible = identities(trainer.data_loader.dataset.items), trainer.data_loader.n_visible
         scalars = on_main(

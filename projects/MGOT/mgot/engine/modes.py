@@ -13,7 +13,10 @@ from torch import Tensor
 
 from mgot.clustering import Clustering, cluster
 from mgot.errors import UserError
-from mgot.matching import MATCHERS, Matcher
+from mgot.matching import MATCHERS, Belief, Matcher, Matching, Prototypes, believe
+
+Believer = Callable[[Prototypes, Matching], Belief]
+"""Prototypes and their matching to the belief in each match."""
 
 MODES = ("unsupervised", "supervised", "intra_only")
 _KEY_OF_FIELD = {"sharpness": "LAMBDA"}
@@ -71,6 +74,23 @@ def build_matcher(cfg: CfgNode) -> Matcher:
     """
     cls = MATCHERS["oracle" if cfg.MGOT.MODE == "supervised" else cfg.MGOT.MATCHER.NAME]
     return cls(**{name: cfg.MGOT.MATCHER[key] for name, key in matcher_keys(cls).items()})
+
+
+def build_believer(cfg: CfgNode) -> Believer:
+    """The belief that MGOT.BELIEF.NAME names; every match in full where MGOT.MODE is supervised."""
+    name = "full" if cfg.MGOT.MODE == "supervised" else cfg.MGOT.BELIEF.NAME
+    return partial(believe, name, temperature=cfg.MGOT.LOSS.TEMPERATURE, power=cfg.MGOT.BELIEF.POWER)
+
+
+def cross_weight(epoch: int, start: int, ramp_epochs: int, ramp_from: float) -> float | None:
+    """What the cross-modality terms are multiplied by in an epoch, None before the cross stage. [ours]
+
+    It grows in even steps from ``ramp_from`` in the stage's first epoch to 1 after ``ramp_epochs``; at once after none.
+    """
+    if epoch < start:
+        return None
+    grown = 1.0 if ramp_epochs == 0 else min((epoch - start) / ramp_epochs, 1.0)
+    return ramp_from + (1.0 - ramp_from) * grown
 
 
 def cross_start_epoch(cfg: CfgNode) -> int:

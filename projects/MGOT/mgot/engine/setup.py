@@ -30,7 +30,7 @@ from mgot.engine.output import claim_folder
 from mgot.engine.results import STAGES
 from mgot.engine.schedule import stages as optimiser_stages
 from mgot.errors import UserError
-from mgot.matching import MATCHERS, SUPPLIES
+from mgot.matching import BELIEFS, MATCHERS, SUPPLIES
 from mgot.modeling.discriminator import INITS
 from mgot.modeling.host import WEIGHTS_SOURCES
 from mgot.modeling.precision import PRECISIONS
@@ -177,13 +177,17 @@ def check_config(cfg: CfgNode) -> None:
     Raises:
         UserError: naming the key and what it may be.
     """
-    mgot = cfg.MGOT
+    mgot, stage = cfg.MGOT, cfg.MGOT.CROSS_STAGE
     stages = set(mgot.TEST.STAGES)
     rules: list[Rule] = [
         ("MGOT.MODE", mgot.MODE, mgot.MODE in MODES, f"one of {MODES}"),
         ("MGOT.TEST.STAGES", mgot.TEST.STAGES, {"final"} <= stages <= set(STAGES), f"of {STAGES}, 'final' always"),
         ("MGOT.CROSS_START_EPOCH", mgot.CROSS_START_EPOCH, mgot.CROSS_START_EPOCH >= 0, "0 or more"),
         ("MGOT.CROSS_STAGE.BASE_LR", mgot.CROSS_STAGE.BASE_LR, mgot.CROSS_STAGE.BASE_LR >= 0, "0 or more"),
+        ("MGOT.CROSS_STAGE.RAMP_EPOCHS", stage.RAMP_EPOCHS, stage.RAMP_EPOCHS >= 0, "0 or more"),
+        ("MGOT.CROSS_STAGE.RAMP_FROM", stage.RAMP_FROM, 0 <= stage.RAMP_FROM <= 1, "in [0, 1]"),
+        ("MGOT.BELIEF.NAME", mgot.BELIEF.NAME, mgot.BELIEF.NAME in BELIEFS, f"one of {sorted(BELIEFS)}"),
+        ("MGOT.BELIEF.POWER", mgot.BELIEF.POWER, mgot.BELIEF.POWER >= 0, "0 or more"),
         ("MGOT.ITERS_PER_EPOCH", mgot.ITERS_PER_EPOCH, mgot.ITERS_PER_EPOCH >= 1, "1 or more"),
         ("MGOT.PRECISION", mgot.PRECISION, mgot.PRECISION in PRECISIONS, f"one of {PRECISIONS}"),
         ("MGOT.GUARD.MAX_SKIPPED_STEPS", mgot.GUARD.MAX_SKIPPED_STEPS, mgot.GUARD.MAX_SKIPPED_STEPS >= 0, "0 or more"),

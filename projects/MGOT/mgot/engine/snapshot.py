@@ -21,7 +21,7 @@ from mgot.engine.epoch import EpochState
 from mgot.matching import Matching
 from mgot.memory import MemoryBank, PrototypeMemory
 
-_TABLES = ("v2r", "r2v", "c_v", "c_r", "members_v", "members_r")
+_TABLES = ("v2r", "r2v", "c_v", "c_r", "members_v", "members_r", "belief_v", "belief_r")
 _MEMORIES = ("visible", "infrared", "cross")
 
 
@@ -97,6 +97,7 @@ def pack_bank(bank: MemoryBank | None) -> dict[str, Any] | None:
     tables = {name: getattr(bank, name) for name in _TABLES}
     return {
         "momentum": bank.visible.momentum,
+        "cross_weight": bank.cross_weight,
         **{name: memory.prototypes.cpu() for name, memory in memories.items() if memory is not None},
         **{name: table.cpu() for name, table in tables.items() if table is not None},
     }
@@ -110,9 +111,10 @@ def unpack_bank(packed: dict[str, Any], device: torch.device) -> MemoryBank:
         made.prototypes = packed[name].to(device)  # the constructor's normalisation would round a second time
         return made
 
-    tables: dict[str, Tensor] = {name: packed[name].to(device) for name in _TABLES if name in packed}
+    tables: dict[str, Tensor] = {name: packed[name].cpu() for name in _TABLES if name in packed}
     cross = memory("cross") if "cross" in packed else None
-    return MemoryBank(memory("visible"), memory("infrared"), cross, **tables)
+    weight = packed.get("cross_weight", 1.0)
+    return MemoryBank(memory("visible"), memory("infrared"), cross, **tables, cross_weight=weight)
 
 
 def pack_scalars(storage: EventStorage, since: int) -> dict[str, Any]:

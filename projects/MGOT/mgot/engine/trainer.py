@@ -6,6 +6,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,14 @@ from mgot.engine.hooks import (
     ProgressHook,
     StageResultsHook,
 )
-from mgot.engine.modes import build_clusterer, build_matcher, cross_start_epoch, ground_truth_used
+from mgot.engine.modes import (
+    build_believer,
+    build_clusterer,
+    build_matcher,
+    cross_start_epoch,
+    cross_weight,
+    ground_truth_used,
+)
 from mgot.engine.optimizer import build_fused_optimizer
 from mgot.engine.results import ResultsFile
 from mgot.engine.resumable import CheckpointHook, ResumableTrainer
@@ -140,7 +148,13 @@ class MGOTTrainer(ResumableTrainer):
             ClusteringHook(build_clusterer(cfg), cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS),
             OTPAHook(
                 build_matcher(cfg),
-                cross_start=cross_start,
+                build_believer(cfg),
+                weigh=partial(
+                    cross_weight,
+                    start=cross_start,
+                    ramp_epochs=cfg.MGOT.CROSS_STAGE.RAMP_EPOCHS,
+                    ramp_from=cfg.MGOT.CROSS_STAGE.RAMP_FROM,
+                ),
                 momentum=loss.MOMENTUM,
                 temperature=loss.TEMPERATURE,
                 paired=cfg.MGOT.PAIRED_SAMPLING,

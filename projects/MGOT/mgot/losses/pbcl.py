@@ -11,18 +11,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def prototype_cross_entropy(f: Tensor, phi: Tensor, y: Tensor, temperature: float = 0.05) -> Tensor:
+def prototype_cross_entropy(
+    f: Tensor, phi: Tensor, y: Tensor, temperature: float = 0.05, weight: Tensor | None = None
+) -> Tensor:
     """Contrast features with prototypes.
 
-        CE(f, Phi, y) = -log softmax(f Phi^T / tau)[y], averaged over the images that have a label
+        CE(f, Phi, y) = -w log softmax(f Phi^T / tau)[y], averaged over the images that have a label
 
-    Source: METHOD.md section 6; tau = 0.05 is [field].
+    Source: METHOD.md section 6; tau = 0.05 is [field], weights w other than 1 are [ours].
 
     Args:
         f: (B, D) L2-normalised features.
         phi: (K, D) L2-normalised prototypes, constants.
         y: (B,) int64 labels in [0, K), or -1: images of clusters without a match take no part.
         temperature: tau > 0.
+        weight: (B,) w >= 0 of each image; None weighs all 1. The mean is over images, not over weights: a batch that
+            is hardly believed gives a small loss.
 
     Returns:
         Scalar in nats. A batch without labels gives 0 that is still attached to the graph of ``f``.
@@ -30,7 +34,8 @@ def prototype_cross_entropy(f: Tensor, phi: Tensor, y: Tensor, temperature: floa
     if f.shape[0] == 0:
         return f.sum()
     # Not by a mask: picking rows by their values would make the host wait for a GPU in every step.
-    total = F.cross_entropy(f.float() @ phi.t() / temperature, y, ignore_index=-1, reduction="sum")
+    each = F.cross_entropy(f.float() @ phi.t() / temperature, y, ignore_index=-1, reduction="none")
+    total = each.sum() if weight is None else each @ weight
     return total / (y >= 0).sum().clamp(min=1)
 
 
@@ -45,7 +50,15 @@ def infrared_contrastive(f_r: Tensor, phi_r: Tensor, y_r: Tensor, temperature: f
 
 
 def cross_contrastive(
-    f_v: Tensor, f_r: Tensor, phi_v: Tensor, phi_r: Tensor, y_v2r: Tensor, y_r2v: Tensor, temperature: float = 0.05
+    f_v: Tensor,
+    f_r: Tensor,
+    phi_v: Tensor,
+    phi_r: Tensor,
+    y_v2r: Tensor,
+    y_r2v: Tensor,
+    temperature: float = 0.05,
+    weight_v: Tensor | None = None,
+    weight_r: Tensor | None = None,
 ) -> Tensor:
     """CCL = CE(f_v, Phi_r, v2r[y_v]) + CE(f_r, Phi_v, r2v[y_r]): sharpness across modalities.
 
@@ -55,17 +68,25 @@ def cross_contrastive(
         y_v2r: (B_v,) infrared cluster matched to each visible image's cluster.
         y_r2v: (B_r,) visible cluster matched to each infrared image's cluster.
         temperature: tau > 0.
+        weight_v, weight_r: (B_v,) and (B_r,) belief in each image's match; None believes all in full.
 
     Returns:
         Scalar in nats.
     """
-    visible = prototype_cross_entropy(f_v, phi_r, y_v2r, temperature)
-    infrared = prototype_cross_entropy(f_r, phi_v, y_r2v, temperature)
+    visible = prototype_cross_entropy(f_v, phi_r, y_v2r, temperature, weight_v)
+    infrared = prototype_cross_entropy(f_r, phi_v, y_r2v, temperature, weight_r)
     return visible + infrared
 
 
 def mutual_contrastive(
-    f_v: Tensor, f_r: Tensor, phi_c: Tensor, c_v: Tensor, c_r: Tensor, temperature: float = 0.05
+    f_v: Tensor,
+    f_r: Tensor,
+    phi_c: Tensor,
+    c_v: Tensor,
+    c_r: Tensor,
+    temperature: float = 0.05,
+    weight_v: Tensor | None = None,
+    weight_r: Tensor | None = None,
 ) -> Tensor:
     """MCL = CE(f_v, Phi_c, c_v) + CE(f_r, Phi_c, c_r): both modalities against the shared memory.
 
@@ -74,9 +95,10 @@ def mutual_contrastive(
         phi_c: (K_c, D) cross prototypes.
         c_v, c_r: (B_v,) and (B_r,) cross labels in [0, K_c).
         temperature: tau > 0.
+        weight_v, weight_r: (B_v,) and (B_r,) belief in each image's match; None believes all in full.
 
     Returns:
         Scalar in nats.
     """
-    visible = prototype_cross_entropy(f_v, phi_c, c_v, temperature)
-    return visible + prototype_cross_entropy(f_r, phi_c, c_r, temperature)
+    visible = prototype_cross_entropy(f_v, phi_c, c_v, temperature, weight_v)
+    return visible + prototype_cross_entropy(f_r, phi_c, c_r, temperature, weight_r)

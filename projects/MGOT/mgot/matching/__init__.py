@@ -16,6 +16,7 @@ from mgot.matching.base import (
     nothing_matched,
     register_matcher,
 )
+from mgot.matching.belief import BELIEFS, Belief, believe, register_belief
 from mgot.matching.cross import cross_labels, cross_prototypes, members_of_labels
 from mgot.matching.hungarian import Hungarian
 from mgot.matching.oracle import Oracle
@@ -25,10 +26,12 @@ from mgot.matching.unbalanced import Unbalanced
 from mgot.matching.vote import Vote, instance_votes
 
 __all__ = [
+    "BELIEFS",
     "MATCHERS",
     "OTPA",
     "SUPPLIES",
     "UNMATCHED",
+    "Belief",
     "Hungarian",
     "Matcher",
     "Matching",
@@ -40,11 +43,13 @@ __all__ = [
     "Unbalanced",
     "Vote",
     "argmax_both_ways",
+    "believe",
     "correspondence",
     "cross_labels",
     "cross_prototypes",
     "instance_votes",
     "members_of_labels",
     "nothing_matched",
+    "register_belief",
     "register_matcher",
 ]

@@ -142,19 +142,22 @@ class MGOTHead(nn.Module):
         assert bank.cross is not None and bank.v2r is not None and bank.r2v is not None
         assert bank.c_v is not None and bank.c_r is not None
         w, tau = self.weights, self.weights.temperature
+        weight_v = None if bank.belief_v is None else _sent(bank.belief_v[y_v], f_v)
+        weight_r = None if bank.belief_r is None else _sent(bank.belief_r[y_r], f_v)
         terms = {}
         if w.ccl:
             to_r, to_v = _sent(bank.v2r[y_v], f_v), _sent(bank.r2v[y_r], f_v)
-            ccl = cross_contrastive(f_v, f_r, bank.visible.prototypes, bank.infrared.prototypes, to_r, to_v, tau)
+            phi_v, phi_r = bank.visible.prototypes, bank.infrared.prototypes
+            ccl = cross_contrastive(f_v, f_r, phi_v, phi_r, to_r, to_v, tau, weight_v, weight_r)
             terms["loss_ccl"] = w.ccl * ccl
         phi_c = bank.cross.prototypes
         if w.mcl:
             c_v, c_r = _sent(bank.c_v[y_v], f_v), _sent(bank.c_r[y_r], f_v)
-            terms["loss_mcl"] = w.mcl * mutual_contrastive(f_v, f_r, phi_c, c_v, c_r, tau)
+            terms["loss_mcl"] = w.mcl * mutual_contrastive(f_v, f_r, phi_c, c_v, c_r, tau, weight_v, weight_r)
         if w.cpal:
             s_v, s_r = f_v @ phi_c.t() / tau, f_r @ phi_c.t() / tau
             terms["loss_cpal"] = w.cpal * cross_prediction_alignment(s_v, s_r, w.cpal_visible, w.cpal_infrared)
-        return terms
+        return {name: bank.cross_weight * term for name, term in terms.items()}
 
 
 def _sent(labels: Tensor, f: Tensor) -> Tensor:

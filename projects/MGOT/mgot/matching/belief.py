@@ -1,0 +1,87 @@
+"""How far each match is believed: a weight in [0, 1] for each cluster, found without labels.
+
+Letters: S similarity of prototypes, Q what the matcher chose from (the plan), tau temperature. A belief joins with
+:func:`register_belief` and is chosen by MGOT.BELIEF.NAME.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import softmax
+
+from mgot.errors import UserError
+from mgot.matching.base import UNMATCHED, Matching, Prototypes
+
+
+class Belief(NamedTuple):
+    """Weights of the cross-modality terms: (K_v,) and (K_r,), in [0, 1]; 0 where a cluster is unmatched."""
+
+    visible: np.ndarray
+    infrared: np.ndarray
+
+
+Believer = Callable[[Prototypes, Matching, float], np.ndarray]
+"""Prototypes, their matching and tau to (K_v, K_r) weights in [0, 1] of all pairs."""
+
+BELIEFS: dict[str, Believer] = {}
+
+
+def register_belief(name: str) -> Callable[[Believer], Believer]:
+    """Decorator: make a belief known under ``name``, the value of the key MGOT.BELIEF.NAME."""
+
+    def register(believer: Believer) -> Believer:
+        if name in BELIEFS:
+            raise UserError(f"a belief named '{name}' is registered already: choose another name")
+        BELIEFS[name] = believer
+        return believer
+
+    return register
+
+
+def believe(
+    name: str, prototypes: Prototypes, matching: Matching, temperature: float = 0.05, power: float = 1.0
+) -> Belief:
+    """The belief in each cluster's match.
+
+        b_v[i] = w[i, v2r[i]]^power;   b_r[j] = w[r2v[j], j]^power
+
+    Args:
+        name: of a registered belief, which gives w.
+        prototypes, matching: of the epoch.
+        temperature: tau.
+        power: 0 or more; 0 believes every match in full.
+
+    Returns:
+        Weights in [0, 1]; 0 for clusters without a match, and no rows for a modality without clusters.
+    """
+    n_v, n_r = matching.scores.shape
+    if not n_v or not n_r:
+        return Belief(np.zeros(n_v), np.zeros(n_r))
+    weights = np.clip(BELIEFS[name](prototypes, matching, temperature), 0.0, 1.0) ** power
+    visible = np.where(matching.v2r == UNMATCHED, 0.0, weights[np.arange(n_v), matching.v2r])
+    infrared = np.where(matching.r2v == UNMATCHED, 0.0, weights[matching.r2v, np.arange(n_r)])
+    return Belief(visible, infrared)
+
+
+@register_belief("full")
+def full(prototypes: Prototypes, matching: Matching, temperature: float) -> np.ndarray:
+    """Every match counts in full: the plain form [paper]."""
+    return np.ones(matching.scores.shape)
+
+
+@register_belief("share")
+def share(prototypes: Prototypes, matching: Matching, temperature: float) -> np.ndarray:
+    """What the pair holds of its row's mass and of its column's: w_ij = sqrt(Q_ij / Q_i. * Q_ij / Q_.j) [ours]."""
+    mass = np.maximum(matching.scores, 0.0)
+    rows, columns = mass.sum(axis=1, keepdims=True), mass.sum(axis=0, keepdims=True)
+    return np.sqrt(mass / np.where(rows > 0, rows, 1.0) * mass / np.where(columns > 0, columns, 1.0))
+
+
+@register_belief("mutual")
+def mutual(prototypes: Prototypes, matching: Matching, temperature: float) -> np.ndarray:
+    """How surely both clusters would choose each other: w_ij = softmax_j(S_ij / tau) softmax_i(S_ij / tau) [ours]."""
+    logits = prototypes.similarity.astype(np.float64) / temperature
+    return softmax(logits, axis=1) * softmax(logits, axis=0)

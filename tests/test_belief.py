@@ -1,0 +1,88 @@
+"""Belief in matches: each weight against a plain loop, and what no belief may do."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mgot.engine.modes import cross_weight
+from mgot.errors import UserError
+from mgot.matching import BELIEFS, MATCHERS, UNMATCHED, Prototypes, believe, correspondence, register_belief
+
+TAU = 0.05
+
+
+def prototypes_of(k_v: int, k_r: int, seed: int) -> Prototypes:
+    rng = np.random.default_rng(seed)
+    rows = [rng.normal(size=(k, 6)) for k in (k_v, k_r)]
+    return Prototypes(*(row / np.linalg.norm(row, axis=1, keepdims=True) for row in rows))
+
+
+def softmax_loop(logits: list[float], at: int) -> float:
+    largest = max(logits)
+    return math.exp(logits[at] - largest) / sum(math.exp(x - largest) for x in logits)
+
+
+def pair_weight(name: str, similarity: np.ndarray, scores: np.ndarray, i: int, j: int) -> float:
+    if name == "full":
+        return 1.0
+    if name == "share":
+        return math.sqrt(scores[i, j] / sum(scores[i]) * scores[i, j] / sum(scores[:, j]))
+    row, column = [s / TAU for s in similarity[i]], [s / TAU for s in similarity[:, j]]
+    return softmax_loop(row, j) * softmax_loop(column, i)
+
+
+@pytest.mark.parametrize("name", ["full", "share", "mutual"])
+@pytest.mark.parametrize("matcher", ["otpa", "nearest", "unbalanced"])
+@settings(max_examples=20, deadline=None)
+@given(k_v=st.integers(1, 7), k_r=st.integers(1, 7), seed=st.integers(0, 1000), power=st.sampled_from([0.0, 0.5, 1.0]))
+def test_belief_is_the_loop(name: str, matcher: str, k_v: int, k_r: int, seed: int, power: float) -> None:
+    prototypes = prototypes_of(k_v, k_r, seed)
+    matching = MATCHERS[matcher]()(prototypes)
+    belief = believe(name, prototypes, matching, TAU, power)
+    tables = ((belief.visible, matching.v2r, False), (belief.infrared, matching.r2v, True))
+    for weights, table, mirrored in tables:
+        for own, other in enumerate(table):
+            i, j = (other, own) if mirrored else (own, other)
+            expected = 0.0
+            if other != UNMATCHED:
+                expected = pair_weight(name, prototypes.similarity, matching.scores, int(i), int(j)) ** power
+            assert weights[own] == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_sure_pair_is_believed_more_than_a_doubtful_one() -> None:
+    visible = np.eye(4)[:3]
+    infrared = np.array([[1.0, 0, 0, 0], [0, 0.75, 0.66, 0], [0, 0.66, 0.75, 0]])
+    prototypes = Prototypes(visible, infrared)
+    matching = MATCHERS["otpa"]()(prototypes)
+    assert matching.v2r.tolist() == [0, 1, 2]
+    for name in ("share", "mutual"):
+        belief = believe(name, prototypes, matching)
+        assert belief.visible[0] > belief.visible[1] + 0.1
+        assert belief.infrared[0] > belief.infrared[2] + 0.1
+
+
+@pytest.mark.parametrize("name", sorted(BELIEFS))
+def test_no_cluster_and_no_match_give_no_belief(name: str) -> None:
+    empty = Prototypes(np.zeros((0, 3)), np.eye(3))
+    belief = believe(name, empty, MATCHERS["otpa"]()(empty))
+    assert belief.visible.shape == (0,) and belief.infrared.tolist() == [0.0, 0.0, 0.0]
+    pair = prototypes_of(2, 2, 0)
+    nobody = np.full(2, UNMATCHED)
+    belief = believe(name, pair, correspondence(nobody, nobody, np.zeros((2, 2)), "visible"))
+    assert not belief.visible.any() and not belief.infrared.any()
+
+
+def test_a_belief_of_a_known_name_is_refused() -> None:
+    with pytest.raises(UserError, match="registered already"):
+        register_belief("full")(BELIEFS["full"])
+
+
+def test_the_cross_terms_grow_evenly_to_their_full_weight() -> None:
+    weights = [cross_weight(epoch, 3, 4, 0.2) for epoch in range(9)]
+    assert weights == [None, None, None, *map(pytest.approx, (0.2, 0.4, 0.6, 0.8, 1.0, 1.0))]
+    assert cross_weight(3, 3, 0, 0.2) == 1.0
