@@ -90,7 +90,8 @@ def bank_of(matching: Matching, phi_v: Tensor, phi_r: Tensor) -> MemoryBank:
     members = [torch.as_tensor(each) for each in members_of_labels(matching)]
     tables = [torch.as_tensor(each) for each in (matching.v2r, matching.r2v, *cross_labels(matching))]
     phi_c = PrototypeMemory(cross_prototypes(phi_v, phi_r, matching))
-    bank = MemoryBank(PrototypeMemory(phi_v), PrototypeMemory(phi_r), phi_c, *tables)
+    bank = MemoryBank(PrototypeMemory(phi_v), PrototypeMemory(phi_r), phi_c)
+    bank.v2r, bank.r2v, bank.c_v, bank.c_r = tables
     bank.members_v, bank.members_r = members
     return bank
 
