@@ -11,6 +11,7 @@ import pytest
 
 from mgot.data.synthetic.camera import CAMERAS
 from mgot.data.synthetic.canvas import Canvas
+from mgot.data.synthetic.contrast import set_apart
 from mgot.data.synthetic.figure_motifs import motif_share
 from mgot.data.synthetic.figures import CONTRAST as FIGURE_CONTRAST
 from mgot.data.synthetic.figures import MOTIFS, Motif, sample_figure
@@ -148,9 +149,34 @@ def test_a_preset_differs_from_warm_in_what_it_names(name: str) -> None:
     assert {field for field in warm if ground[field] != warm[field]} == set(PRESETS[name])
 
 
+def test_split_shows_the_same_people_to_infrared_and_others_to_each_pair_of_cameras() -> None:
+    split, warm = (preset(name, width=32) for name in ("split", "warm"))
+    for camera, model in CAMERAS.items():
+        same = picture(split, 2, camera, 1) == picture(warm, 2, camera, 1)
+        assert same.all() if model.infrared else same.mean() < 0.2
+
+    def colours(settings: Settings, camera: int) -> np.ndarray:
+        """Mean shares of red, green and blue."""
+        mean = np.stack([picture(settings, identity, camera, 1) for identity in range(1, 13)]).mean(axis=(0, 1, 2))
+        return mean / mean.sum()
+
+    for settings, least, most in ((warm, 0.0, 0.1), (split, 0.25, 1.0)):
+        apart = np.abs(colours(settings, 1) - colours(settings, 4)).max()
+        assert least <= apart <= most
+        assert np.abs(colours(settings, 1) - colours(settings, 2)).max() < 0.15
+
+
+def test_a_contrast_of_zero_is_no_contrast() -> None:
+    for camera, model in CAMERAS.items():
+        assert set_apart(model, camera, 0.0) is model
+        assert (set_apart(model, camera, 0.5) is model) == model.infrared
+
+
 def test_warm_is_the_default_and_each_preset_its_own() -> None:
     assert preset("warm") == Settings()
-    drawn = {name: picture(preset(name, width=32), 1, 3, 1).tobytes() for name in PRESETS}
+    drawn = {
+        name: b"".join(picture(preset(name, width=32), 1, camera, 1).tobytes() for camera in (1, 3)) for name in PRESETS
+    }
     assert len(set(drawn.values())) == len(PRESETS)
     changed = preset("cold", seed=7, width=32)
     assert (changed.seed, changed.width, changed.law) == (7, 32, "curve")

@@ -185,6 +185,9 @@ def test_nothing_half_written_stays_behind(tmp_path: Path, monkeypatch: pytest.M
         {"width": 3},
         {"infrared_per_camera": 0},
         {"law": "none"},
+        {"style": "none"},
+        {"camera_contrast": -0.5},
+        {"camera_contrast": float("nan")},
     ],
 )
 def test_settings_refuse(wrong: dict[str, object]) -> None:

@@ -13,10 +13,16 @@ from mgot.data.synthetic.presets import PRESETS, preset
 from mgot.data.synthetic.settings import Settings
 from mgot.errors import UserError
 
+COUNTS = (
+    ("--train-ids", "train_identities", "training identities"),
+    ("--test-ids", "test_identities", "test identities"),
+    ("--visible", "visible_per_camera", "images per identity and visible camera"),
+    ("--infrared", "infrared_per_camera", "images per identity and infrared camera"),
+)
+
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    defaults = Settings()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path("datasets/demo"), help="folder for SYSU-MM01/ (%(default)s)")
     parser.add_argument(
@@ -25,23 +31,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default="warm",
         help="which ground: how alike infrared and visible are (%(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="other seed, other people (%(default)s)")
-    parser.add_argument(
-        "--train-ids", type=int, default=defaults.train_identities, help="training identities (%(default)s)"
-    )
-    parser.add_argument("--test-ids", type=int, default=defaults.test_identities, help="test identities (%(default)s)")
-    parser.add_argument(
-        "--visible",
-        type=int,
-        default=defaults.visible_per_camera,
-        help="images per identity and visible camera (%(default)s)",
-    )
-    parser.add_argument(
-        "--infrared",
-        type=int,
-        default=defaults.infrared_per_camera,
-        help="images per identity and infrared camera (%(default)s)",
-    )
+    parser.add_argument("--seed", type=int, help="other seed, other people (0)")
+    for option, field, what in COUNTS:
+        parser.add_argument(
+            option, type=int, dest=field, metavar="N", help=f"{what} ({getattr(Settings(), field)} in warm)"
+        )
     parser.add_argument("--processes", type=int, help="at work side by side (all cores)")
     parser.add_argument(
         "--figure", type=Path, help="write a figure of some people to this file (.jpg, .png) instead, and nothing else"
@@ -53,14 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     """0 on success, 2 for a mistake of the user's."""
     args = parse(argv)
     try:
-        settings = preset(
-            args.preset,
-            seed=args.seed,
-            train_identities=args.train_ids,
-            test_identities=args.test_ids,
-            visible_per_camera=args.visible,
-            infrared_per_camera=args.infrared,
-        )
+        given = {field: getattr(args, field) for field in ("seed", *(field for _, field, _ in COUNTS))}
+        settings = preset(args.preset, **{field: value for field, value in given.items() if value is not None})
         if args.figure is not None:
             print(write_contact_sheet(args.figure, settings))
             return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,8 @@ class Settings:
     """One generated data set; equal settings give equal files.
 
     `style`, one of `styles.STYLES`, draws people and places. `law`, one of `materials.LAWS`, `residue` and
-    `luminance_share` make the infrared reflectance of cloth (`materials.dyed`). Images are `width` x 2 `width` pixels.
+    `luminance_share` make the infrared reflectance of cloth (`materials.dyed`). `camera_contrast` sets the
+    visible cameras apart (`contrast`), 0 or more. Images are `width` x 2 `width` pixels.
     """
 
     seed: int = 0
@@ -35,6 +37,7 @@ class Settings:
     law: str = "slope"
     residue: float = 0.03
     luminance_share: float = 0.4
+    camera_contrast: float = 0.0
     width: int = 64
     nuisance: Nuisance = field(default_factory=Nuisance)
 
@@ -46,6 +49,8 @@ class Settings:
             raise UserError(f"style: there is no {self.style!r}; choose from {', '.join(STYLES)}")
         if self.law not in LAWS:
             raise UserError(f"law: there is no {self.law!r}; choose from {', '.join(LAWS)}")
+        if not 0.0 <= self.camera_contrast < math.inf:
+            raise UserError(f"camera_contrast: {self.camera_contrast} is no strength; give 0 or more")
         if self.identities > LARGEST_IDENTITY:
             raise UserError(f"{self.identities} identities do not fit the layout's four digits; ask for fewer")
         if self.seed < 0:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mgot.data.synthetic.camera import take_picture
+from mgot.data.synthetic.contrast import set_apart
 from mgot.data.synthetic.settings import Settings
 from mgot.data.synthetic.styles import STYLES
 
@@ -36,7 +37,7 @@ def person(settings: Settings, identity: int) -> Any:
 def picture(settings: Settings, identity: int, camera: int, number: int) -> np.ndarray:
     """Picture `number` of a person by one of the six cameras: uint8 (2 width, width, 3). KeyError on another camera."""
     style = STYLES[settings.style]
-    model = style.cameras[camera]
+    model = set_apart(style.cameras[camera], camera, settings.camera_contrast)
     panorama = _panorama(settings.seed, settings.style, model.place, settings.width)
     rng = np.random.default_rng([settings.seed, _PICTURE, identity, camera, number])
     who = person(settings, identity)
