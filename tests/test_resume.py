@@ -156,7 +156,8 @@ def go_on(folder: Path, *extra: object) -> Path:
 
 
 def test_the_newest_are_kept_and_say_what_they_are(finished: Path) -> None:
-    assert [path.name for path in checkpoint_files(finished)] == ["model_0001.pth", "model_0002.pth", "model_final.pth"]
+    names = ["model_0001.pth", "model_0002.pth", "model_final.pth", "model_intra.pth"]
+    assert [path.name for path in checkpoint_files(finished)] == names
     assert (finished / "last_checkpoint").read_text() == "model_final.pth"
     content = load_tensors(finished / "model_0002.pth")
     assert (content["epoch"], content["step"], content["about"]["dataset"]) == (2, 0, "SYSUMM01")

@@ -51,6 +51,9 @@ def add_mgot_config(cfg: CN) -> None:
     cfg.MGOT.CHECKPOINT = CN()
     # Checkpoints kept beside the final one, the newest, 1 or more; SOLVER.CHECKPOINT_PERIOD says how often [ours].
     cfg.MGOT.CHECKPOINT.KEEP = 2
+    # Write model_intra.pth at the end of the intra-modality stage, which MGOT.CHECKPOINT.KEEP never removes; other runs
+    # begin there by MGOT.CROSS_STAGE.FROM [ours].
+    cfg.MGOT.CHECKPOINT.INTRA = True
 
     _add_cross_stage_keys(cfg)
     _add_guard_keys(cfg)
@@ -65,6 +68,10 @@ def add_mgot_config(cfg: CN) -> None:
 
 def _add_cross_stage_keys(cfg: CN) -> None:
     cfg.MGOT.CROSS_STAGE = CN()
+    # Another run's model_intra.pth, or its checkpoint of the end of the epoch before MGOT.CROSS_START_EPOCH: the run
+    # begins there, in an OUTPUT_DIR of its own, as if the intra-modality stage had been trained in it; empty: from
+    # epoch 0 [ours].
+    cfg.MGOT.CROSS_STAGE.FROM = ""
     # The cross stage begins with a fresh optimiser and a fresh schedule, whose steps count from its start [field: PGM].
     # Warm-up and SOLVER.DELAY_EPOCHS come once, at the run's start. False: one optimiser and one schedule through both
     # stages, SOLVER.STEPS counted from the run's start; the next two keys are then not read.

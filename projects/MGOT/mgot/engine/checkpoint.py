@@ -17,6 +17,7 @@ from mgot.errors import UserError
 from mgot.files import replacing, write_atomically
 
 FINAL = "model_final"
+INTRA = "model_intra"
 _NAMED_LAYERS = 3
 _ADVERSARY_KEYS = (
     ": set MGOT.DEN.SHARED_NECK and MGOT.DEN.LOGIT_NORM (False in runs that began before these keys were there),"
@@ -81,7 +82,7 @@ class AtomicCheckpointer(Checkpointer):
 
     Attributes:
         about: plain facts that every checkpoint carries, such as the data set and split it was trained on.
-        keep: how many checkpoints to keep beside the final one; older ones are removed.
+        keep: how many checkpoints to keep beside the final one and that of the intra stage; older ones are removed.
     """
 
     def __init__(
@@ -108,8 +109,8 @@ class AtomicCheckpointer(Checkpointer):
             old.unlink(missing_ok=True)
 
     def files(self) -> list[Path]:
-        """The checkpoints of the run in progress, the final one left out."""
-        return [path for path in checkpoint_files(Path(self.save_dir)) if path.stem != FINAL]
+        """The checkpoints of the run in progress, the final one and that of the intra stage left out."""
+        return [path for path in checkpoint_files(Path(self.save_dir)) if path.stem not in (FINAL, INTRA)]
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Name the newest checkpoint in the pointer file."""
@@ -167,10 +168,7 @@ class AtomicCheckpointer(Checkpointer):
         readable, skipped = by_progress(folder)
         for _, path in readable:
             try:
-                _check_sums(path)
-                content = load_tensors(path)
-                self._restore(content)
-                return content, skipped
+                return self.take_up(path), skipped
             except (UserError, KeyError, ValueError) as error:
                 skipped.append(f"{path.name}: {str(error).removeprefix(f'{path}: ')}")
         if skipped:
@@ -179,6 +177,17 @@ class AtomicCheckpointer(Checkpointer):
                 " anew with MGOT.OVERWRITE True"
             )
         return None, []
+
+    def take_up(self, path: Path) -> dict[str, Any]:
+        """Put model, optimiser, schedule and scaler where a checkpoint has them; its further content.
+
+        Raises:
+            UserError, KeyError, ValueError: it is damaged, or of another config.
+        """
+        _check_sums(path)
+        content: dict[str, Any] = load_tensors(path)
+        self._restore(content)
+        return content
 
     def _restore(self, content: dict[str, Any]) -> None:
         """Model, optimiser, schedule and scaler from a checkpoint's content, which is left with the rest."""
@@ -216,18 +225,22 @@ def _of_adversary(line: str) -> bool:
 
 def checkpoint_files(folder: Path) -> list[Path]:
     """Training checkpoints in a folder, by name."""
-    return sorted(path for path in folder.glob("model_*.pth") if re.fullmatch(r"model_(final|\d+(_\d+)?)", path.stem))
+    names = re.compile(r"model_(final|intra|\d+(_\d+)?)")
+    return sorted(path for path in folder.glob("model_*.pth") if names.fullmatch(path.stem))
 
 
 def by_progress(folder: Path) -> tuple[list[tuple[tuple[int, int], Path]], list[str]]:
-    """The readable checkpoints of a folder, furthest first, and a line on each unreadable one."""
+    """The readable checkpoints of a folder, furthest first, and a line on each unreadable one.
+
+    Where that of the intra stage stands as far as another, the other comes first.
+    """
     readable, skipped = [], []
     for path in checkpoint_files(folder):
         try:
             readable.append((progress_of(load_tensors(path, mmap=True)), path))
         except UserError as error:
             skipped.append(f"{path.name}: {str(error).removeprefix(f'{path}: ')}")
-    return sorted(readable, reverse=True), skipped
+    return sorted(readable, key=lambda each: (each[0], each[1].stem != INTRA, each[1]), reverse=True), skipped
 
 
 def _check_sums(path: Path) -> None:

@@ -46,7 +46,7 @@ class RecordHook(HookBase):
     def before_train(self) -> None:
         if not comm.is_main_process():
             return
-        if self.trainer.start_iter == 0:
+        if self.trainer.start_iter == 0 or self.trainer.donor is not None:
             forget_records(self._run)
         loader = self.trainer.data_loader
         items, n_visible = loader.dataset.items, loader.n_visible

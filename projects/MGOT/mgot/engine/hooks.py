@@ -137,6 +137,8 @@ class GatherHook(HookBase):
 class StageResultsHook(HookBase):
     """Scores the model before training, after the intra-modality stage, at each period and at the end.
 
+    A run that begins at another run's intra-modality stage takes over the rows of the first two.
+
     Args:
         results: where the rows go.
         cross_start: first epoch of the cross-modality stage.
@@ -150,7 +152,10 @@ class StageResultsHook(HookBase):
         self._stage_began = time.perf_counter()
 
     def before_train(self) -> None:
-        if self.trainer.start_iter == 0:
+        donor = self.trainer.donor
+        if donor is not None:
+            self._results.take_over(donor.parent / "results.json", [s for s in self._stages if s != "final"])
+        elif self.trainer.start_iter == 0:
             self._results.clear()
             self._score("initial")
         self._stage_began = time.perf_counter()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fastreid.utils import comm
 from tabulate import tabulate
 
 from mgot.errors import UserError
 from mgot.files import write_atomically
+
+logger = logging.getLogger("mgot")
 
 _COLUMNS = {"stage": "stage", "protocol": "protocol", "rank1": "Rank-1", "rank1_std": "+-", "rank5": "Rank-5",
             "rank10": "Rank-10", "rank20": "Rank-20", "mAP": "mAP", "mINP": "mINP",
@@ -40,14 +44,33 @@ class ResultsFile:
         self.content.update(about)
 
     def clear(self) -> None:
-        """Forget the rows of an earlier run."""
+        """Forget the rows of an earlier run, and where it began."""
         self.content.update(rows=[], seconds={})
+        self.content.pop("intra_from", None)
 
     def add(self, stage: str, rows: Sequence[dict[str, Any]], seconds: float) -> None:
         """Put the rows of a stage in place of earlier ones of that stage; seconds that the stage took."""
         kept = [row for row in self.content["rows"] if row["stage"] != stage]
         self.content["rows"] = kept + [{"stage": stage, **row} for row in rows]
         self.content["seconds"][stage] = round(seconds, 3)
+        self._write()
+
+    def take_over(self, path: Path, stages: Sequence[str]) -> None:
+        """Begin with the rows and seconds that another run's file has of some stages; a missing file is warned of.
+
+        Raises:
+            UserError: the other file is damaged.
+        """
+        if not path.is_file():
+            logger.warning(f"{path} is missing: the rows of the stages {', '.join(stages)} cannot be taken over")
+        found = _read(path) if path.is_file() else {"rows": [], "seconds": {}}
+        rows = [row for row in found["rows"] if row["stage"] in stages]
+        seconds = {stage: value for stage, value in found["seconds"].items() if stage in stages}
+        self.content.update(rows=rows, seconds=seconds)
+        if comm.is_main_process():
+            self._write()
+
+    def _write(self) -> None:
         write_atomically(self.path, json.dumps(self.content, indent=2) + "\n")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,8 +14,9 @@ from fastreid.utils import comm
 from fastreid.utils.events import EventStorage
 from torch import Tensor
 
-from mgot.engine.checkpoint import FINAL, AtomicCheckpointer
+from mgot.engine.checkpoint import FINAL, INTRA, AtomicCheckpointer
 from mgot.engine.epoch import EpochState
+from mgot.engine.fork import begin_from_donor
 from mgot.engine.signals import StopRequest
 from mgot.engine.snapshot import (
     pack_bank,
@@ -42,36 +44,44 @@ class ResumableTrainer(DefaultTrainer):
     Attributes:
         start_step: step of the first epoch to begin with.
         epoch_state: labels and matches in force.
+        donor: the checkpoint of another run that this one begins from; None where it begins at epoch 0 or goes on.
     """
 
     checkpointer: AtomicCheckpointer
     epoch_state: EpochState | None = None
     start_step = 0
+    donor: Path | None = None
     _resumed: dict[str, Any] | None = None
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Go on from the newest usable checkpoint of OUTPUT_DIR, or begin with MODEL.WEIGHTS.
+        """Go on from the newest usable checkpoint of OUTPUT_DIR, or begin, with MODEL.WEIGHTS or MGOT.CROSS_STAGE.FROM.
 
         Where ``resume`` finds no checkpoint at all, the run begins.
 
         Raises:
-            UserError: as :meth:`mgot.engine.checkpoint.AtomicCheckpointer.load` and ``resume`` have it.
+            UserError: as :meth:`mgot.engine.checkpoint.AtomicCheckpointer.load`, ``resume`` and
+                :func:`mgot.engine.fork.begin_from_donor` have it.
         """
         content = None
         if resume:
             content, skipped = self.checkpointer.resume()
             for line in skipped:
                 logger.warning(f"--resume passes over {line}")
+        if content is None and resume:
+            logger.info(f"--resume: {self.cfg.OUTPUT_DIR} holds no checkpoint; the run begins")
+        if content is None and self.cfg.MGOT.CROSS_STAGE.FROM:
+            n_visible, n = self.data_loader.n_visible, len(self.data_loader.dataset)
+            self.donor, content = begin_from_donor(self.cfg, self.checkpointer, (n_visible, n - n_visible))
         if content is None:
             self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
-            if resume:
-                logger.info(f"--resume: {self.cfg.OUTPUT_DIR} holds no checkpoint; the run begins")
             return
         self.start_epoch, self.start_step = int(content["epoch"]) + 1, int(content["step"])
         self.epoch_state = unpack_epoch(content["labels"])
+        if content.get("other_matcher") and self.epoch_state is not None:
+            self.epoch_state.matching = None  # how far two matchers agree is not how stable this one is
         self._resumed = content
         where = f", step {self.start_step}" if self.start_step else ""
-        logger.info(f"going on from epoch {self.start_epoch}{where}")
+        logger.info(f"going on from epoch {self.start_epoch}{where}" + (f" of {self.donor}" if self.donor else ""))
 
     def train(self) -> None:
         """Train to the last epoch.
@@ -197,13 +207,16 @@ class CheckpointHook(HookBase):
 
     Args:
         period: epochs, SOLVER.CHECKPOINT_PERIOD.
+        intra: epochs of the intra-modality stage, after which one more checkpoint is saved for other runs; 0 for none.
     """
 
-    def __init__(self, period: int) -> None:
-        self._period = period
+    def __init__(self, period: int, *, intra: int = 0) -> None:
+        self._period, self._intra = period, intra
 
     def after_epoch(self) -> None:
         trainer = self.trainer
+        if trainer.epoch + 1 == self._intra:
+            trainer.save_checkpoint(INTRA, trainer.epoch)
         if trainer.epoch + 1 >= trainer.max_epoch:
             if not trainer.save_checkpoint(FINAL, trainer.epoch):
                 raise UserError(

@@ -12,6 +12,7 @@ from fastreid.config import CfgNode
 from fastreid.utils import comm
 
 from mgot.engine.checkpoint import AtomicCheckpointer
+from mgot.engine.fork import writes_intra
 from mgot.engine.output import check_space, claim_folder, clear_folder, remove_temporaries
 from mgot.engine.results import ResultsFile, format_rows
 from mgot.engine.trainer import MGOTTrainer, describe_run
@@ -35,7 +36,7 @@ def train(cfg: CfgNode, *, resume: bool) -> None:
     trainer.resume_or_load(resume=resume)
     if comm.is_main_process():
         remove_temporaries(folder)
-        check_space(folder, trainer.network, cfg.MGOT.CHECKPOINT.KEEP)
+        check_space(folder, trainer.network, cfg.MGOT.CHECKPOINT.KEEP + writes_intra(cfg))
         if not resume:
             clear_folder(folder)
     if trainer.start_epoch < trainer.max_epoch:

@@ -25,6 +25,8 @@ from mgot.data.host_input import INPUT_BY, SAMPLERS
 from mgot.data.image_set import CACHES
 from mgot.data.overlap import DROPS
 from mgot.engine.checkpoint import by_progress, load_tensors
+from mgot.engine.fork import donor_path
+from mgot.engine.keys import changes, flat, saved_keys
 from mgot.engine.modes import MODES, add_matcher_keys
 from mgot.engine.output import claim_folder
 from mgot.engine.results import STAGES
@@ -53,7 +55,7 @@ def load_config(config_file: str, opts: Sequence[str] = (), *, resume: bool = Fa
     """Defaults, then the YAML file, then ``KEY VALUE`` pairs; checked, on a device that exists, frozen.
 
     Before the pairs further YAML files may stand, each merged over what came before.
-    With ``resume`` a SEED of -1 becomes that of the run in OUTPUT_DIR.
+    With ``resume`` a SEED of -1 becomes that of the run in OUTPUT_DIR; else that of the run of MGOT.CROSS_STAGE.FROM.
 
     Raises:
         UserError: the file is missing or no YAML, a key is unknown (the nearest is named), a value has another type
@@ -65,6 +67,8 @@ def load_config(config_file: str, opts: Sequence[str] = (), *, resume: bool = Fa
     _merge_options(cfg, opts)
     _settle_device(cfg)
     before = _config_of_the_run(Path(cfg.OUTPUT_DIR)) if resume else {}
+    if not before and cfg.SEED < 0 and cfg.MGOT.CROSS_STAGE.FROM:
+        before = saved_keys(load_tensors(donor_path(cfg), mmap=True))
     if cfg.SEED < 0 and "SEED" in before:
         cfg.SEED = before["SEED"]
     elif cfg.SEED < 0:
@@ -79,13 +83,14 @@ def _config_of_the_run(folder: Path) -> dict[str, Any]:
     readable, _ = by_progress(folder)
     if not readable:
         return {}
-    return dict(flat(yaml.safe_load(load_tensors(readable[0][1], mmap=True)["config"])))
+    return saved_keys(load_tensors(readable[0][1], mmap=True))
 
 
 def _tell_changes(cfg: CfgNode) -> None:
     before = _config_of_the_run(Path(cfg.OUTPUT_DIR))
-    now = dict(flat(yaml.safe_load(cfg.dump())))
-    changed = [f"{key} {before[key]} -> {now[key]}" for key in now if key in before and before[key] != now[key]]
+    now = saved_keys({"config": cfg.dump()})
+    now.pop("MGOT.CROSS_STAGE.FROM")  # read at a run's beginning alone
+    changed = changes(before, now)
     if changed:
         logger.warning(f"--resume: the run began with other keys: {', '.join(changed)}")
     unknown = [f"{key} {now[key]}" for key in now if before and key not in before]
@@ -116,15 +121,6 @@ def _merge_options(cfg: CfgNode, opts: Sequence[str]) -> None:
         raise UserError(f"overrides come as KEY VALUE pairs: '{opts[-1]}' stands alone")
     for key, value in zip(opts[::2], opts[1::2], strict=True):
         _set(cfg, key, value, "command line")
-
-
-def flat(node: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """(dotted key, value) of each leaf of a config or of a YAML mapping, in order; ``prefix`` goes before each key."""
-    pairs = []
-    for key, value in node.items():
-        name = f"{prefix}{key}"
-        pairs.extend(flat(value, f"{name}.") if isinstance(value, dict) and value else [(name, value)])
-    return pairs
 
 
 def _set(cfg: CfgNode, key: str, value: Any, source: str) -> None:

@@ -35,6 +35,7 @@ from mgot.engine import distributed  # noqa: F401  readies the host for several 
 from mgot.engine.checkpoint import AtomicCheckpointer
 from mgot.engine.diary import RecordHook, SummaryHook
 from mgot.engine.epoch import EpochState
+from mgot.engine.fork import writes_intra
 from mgot.engine.guards import EpochGuardHook, StepGuard
 from mgot.engine.hooks import (
     ClusteringHook,
@@ -170,7 +171,8 @@ class MGOTTrainer(ResumableTrainer):
             ),
         ]
         writers = [EpochWriter(Path(cfg.OUTPUT_DIR), self.open_writers)] if comm.is_main_process() else []
-        return hosts[:2] + ours + hosts[2:] + writers + [CheckpointHook(cfg.SOLVER.CHECKPOINT_PERIOD)]
+        saver = CheckpointHook(cfg.SOLVER.CHECKPOINT_PERIOD, intra=cross_start if writes_intra(cfg) else 0)
+        return hosts[:2] + ours + hosts[2:] + writers + [saver]
 
     def build_writers(self) -> list[Any]:
         """None: the host asks when it builds its hooks, before it is known which lines of metrics.json stay."""
@@ -252,8 +254,10 @@ def describe_training_set(cfg: CfgNode) -> dict[str, Any]:
 
 
 def describe_run(cfg: CfgNode) -> dict[str, Any]:
-    """What holds for every row of a run's results."""
+    """What holds for every row of a run's results; and where it began, if that was at another run's intra stage."""
+    donor = cfg.MGOT.CROSS_STAGE.FROM
     return {
+        **({"intra_from": str(Path(donor).resolve())} if donor else {}),
         "flip": bool(cfg.TEST.FLIP.ENABLED),
         "mode": cfg.MGOT.MODE,
         "matcher": cfg.MGOT.MATCHER.NAME,

@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
+from mgot.engine.keys import flat
 from mgot.engine.modes import ground_truth_used
-from mgot.engine.setup import default_config, flat, load_config
+from mgot.engine.setup import default_config, load_config
 from mgot.errors import UserError
 
 _SET_BY_THE_TOOL = {"SEED": "--seeds", "OUTPUT_DIR": "--output"}
