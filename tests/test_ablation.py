@@ -41,7 +41,10 @@ if keys.get("MGOT.MATCHER.NAME") == "nearest":
 rank1 = float(keys.get("MGOT.MATCHER.LAMBDA", 25)) + seed
 rows = [{"stage": s, "protocol": "p", "rank1": r, "mAP": 1.0} for s, r in (("initial", 20.0), ("final", rank1))]
 kept = 1.0 if keys.get("MGOT.MATCHER.SUPPLY") == "infrared" else 0.0
-epochs = [{"truth/matching_accuracy": a, "visible/labels_kept": kept} for a in (0.1, 0.5)]
+epochs = [
+    {"iteration": 25 * n, "truth/matching_accuracy": a, "visible/labels_kept": kept, "seconds/train": 2.0}
+    for n, a in enumerate((0.1, 0.3, 0.5))
+]
 (folder / "metrics.json").write_text("\\n".join(['{"cut', *map(json.dumps, epochs), '{"total_loss": 1}']))
 (folder / "results.json").write_text(json.dumps({"rows": rows, "seconds": {}}))
 """
@@ -80,10 +83,12 @@ def test_mean_deviation_and_collapse(make: Callable[..., Ablation], tmp_path: Pa
     low, high, kept, oracle = (rows_of(tmp_path)[name] for name in rows)
     assert high["rank1"] == {"mean": pytest.approx(94 / 3), "deviation": pytest.approx(7 / 3**0.5 / 7**0.5 * 1.0)}
     assert high["matching_accuracy"]["mean"] == 0.5 and high["mAP"]["deviation"] == 0.0
+    assert high["matching_at_start"]["mean"] == 0.3 and high["seconds"]["mean"] == 6.0
     assert [low["collapsed"], high["collapsed"], kept["collapsed"]] == [2, 0, 3]
     assert [run["seed"] for run in low["runs"]] == [0, 1, 3] and low["done"] == low["asked"] == 3
     text = (tmp_path / "out/table.md").read_text()
     assert "31.33 +- 1.53" in text and "SEED s" in text and "Seeds s: 0, 1, 3" in text
+    assert "\n\nRuns of each row: 3.\n\n|" in text and "| collapsed " in text and "| runs " not in text
     assert "oracle (ground truth, diagnosis only)" in text and oracle["ground_truth"] == "matches"
     assert high["command"].endswith("MGOT.MATCHER.LAMBDA 30 SEED s")
 
@@ -109,7 +114,9 @@ def test_a_failure_is_shown_and_the_others_go_on(make: Callable[..., Ablation], 
     rows = rows_of(tmp_path)
     assert rows["otpa"]["done"] == 1 and rows["vote"]["done"] == 0
     assert rows["vote"]["rank1"]["mean"] is None
-    assert "seed 0 failed: train_net.py: the vote was rigged" in (tmp_path / "out/table.md").read_text()
+    text = (tmp_path / "out/table.md").read_text()
+    assert "seed 0 failed: train_net.py: the vote was rigged" in text
+    assert "\n\nNo run collapsed.\n\n|" in text and "| collapsed " not in text and "| runs " in text
     make(tables, seeds=(0,)).run(jobs=1)
     assert starts(tmp_path) == 3
 
@@ -119,7 +126,7 @@ def test_a_broken_run_with_a_checkpoint_is_resumed_and_cores_are_divided(
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     tables: dict[str, object] = {"t": {"plain": {}}}
-    (run,) = runs_of(plan(CONFIG, GRID, [])[1:2], (0,), tmp_path / "out")[:1]
+    (run,) = runs_of(plan(CONFIG, GRID, [])[1:2], (0,), tmp_path / "out", {})[:1]
     run.folder.mkdir(parents=True)
     (run.folder / "last_checkpoint").write_text("model_0001.pth")
     make(tables).run(jobs=4)

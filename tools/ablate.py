@@ -18,23 +18,31 @@ REPO = Path(__file__).resolve().parent.parent
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line; what follows the seeds and is no number belongs to the overrides."""
+    """The command line; what follows the seeds, or the roots of all seeds, belongs to the overrides."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, help="the recipe that every run shares")
     parser.add_argument("--grid", type=Path, required=True, help="YAML of tables, as projects/MGOT/ablations/demo.yml")
     parser.add_argument(
         "--seeds", nargs="+", default=["0", "1", "2"], help="each configuration is run for each (0 1 2)"
     )
+    parser.add_argument("--roots", nargs="+", default=[], help="the data root of each seed; FASTREID_DATASETS for all")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side (%(default)s)")
     parser.add_argument("--output", type=Path, help="folder of runs and tables (logs/ablation/<name of the grid>)")
+    parser.add_argument(
+        "--no-share", action="store_true", help="train each run alone, also where the cross stage alone differs"
+    )
     parser.add_argument("--list", action="store_true", help="print the runs, done and left, and stop")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides for every run")
     args = parser.parse_args(argv)
     numbers = next((n for n, word in enumerate(args.seeds) if not word.isdigit()), len(args.seeds))
-    args.opts = args.seeds[numbers:] + args.opts
-    args.seeds = sorted({int(word) for word in args.seeds[:numbers]})
+    seeds, args.opts = [int(word) for word in args.seeds[:numbers]], args.seeds[numbers:] + args.opts
+    roots, further = args.roots[: len(seeds)], args.roots[len(seeds) :]
+    args.seeds, args.opts = sorted(set(seeds)), further + args.opts
     if not args.seeds or args.jobs < 1:
         parser.error("--seeds takes numbers from 0, --jobs a number from 1")
+    if roots and (not len(roots) == len(seeds) == len(set(seeds)) or (further and Path(further[0]).is_dir())):
+        parser.error(f"--roots takes a folder for each of the {len(seeds)} seeds, which must differ")
+    args.roots = dict(zip(seeds, map(Path, roots), strict=False))
     args.output = args.output or Path("logs/ablation") / args.grid.stem
     return args
 
@@ -46,7 +54,16 @@ def main(argv: list[str] | None = None) -> int:
     try:
         from mgot.engine.ablation.session import Ablation
 
-        ablation = Ablation(args.config_file, args.grid, args.seeds, args.output, REPO, args.opts)
+        ablation = Ablation(
+            args.config_file,
+            args.grid,
+            args.seeds,
+            args.output,
+            REPO,
+            args.opts,
+            roots=args.roots,
+            share=not args.no_share,
+        )
         if args.list:
             print(ablation.listing())
             return 0

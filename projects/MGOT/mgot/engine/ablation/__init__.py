@@ -1,1 +1,1 @@
-"""A grid of trainings: read (grid), run side by side and resumed (runs), and written down as tables (tables)."""
+"""A grid of trainings: read (grid), in order (agenda), side by side (runner, runs), written as tables (tables)."""

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from fastreid.config import CfgNode
 
-from mgot.engine.keys import flat
-from mgot.engine.modes import ground_truth_used
+from mgot.engine.fork import writes_intra
+from mgot.engine.keys import flat, same_intra_stage
+from mgot.engine.modes import cross_start_epoch, ground_truth_used
 from mgot.engine.setup import default_config, load_config
 from mgot.errors import UserError
 
@@ -30,11 +32,16 @@ class Configuration:
             the project has more keys. A changed default goes unnoticed.
         options: KEY, VALUE, KEY, VALUE, ... as the training's command line takes them.
         ground_truth: what it takes from the ground truth, "" for nothing.
+        intra: the same for configurations whose intra-modality stage is the same; "" where it is shared with none: in
+            other modes than unsupervised, without both stages, or where the stage's checkpoint is not written.
+        cross_start: iteration at which the cross-modality stage begins; None without one.
     """
 
     slug: str
     options: tuple[str, ...]
     ground_truth: str
+    intra: str = ""
+    cross_start: int | None = None
 
 
 @dataclass(frozen=True)
@@ -128,9 +135,25 @@ def _configuration(config_file: str, options: list[str], base: dict[str, Any]) -
     words = re.sub(r"[^a-z0-9.]+", "-", "-".join(differing).lower()).strip("-")[:60] or "base"
     defaults = dict(flat(default_config()))
     chosen = {key: value for key, value in effective.items() if defaults[key] != value}
-    digest = hashlib.sha256(json.dumps(chosen, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    return Configuration(f"{words}-{digest}", tuple(options), ground_truth_used(cfg))
+    return Configuration(
+        f"{words}-{_digest(chosen)}", tuple(options), ground_truth_used(cfg), _intra(cfg, effective), _cross_start(cfg)
+    )
 
 
-def _effective(cfg: Any) -> dict[str, Any]:
+def _digest(keys: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(keys, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def _intra(cfg: CfgNode, effective: dict[str, Any]) -> str:
+    if cfg.MGOT.MODE != "unsupervised" or not writes_intra(cfg):
+        return ""
+    return _digest({key: value for key, value in effective.items() if not same_intra_stage(key)})
+
+
+def _cross_start(cfg: CfgNode) -> int | None:
+    epoch = cross_start_epoch(cfg)
+    return epoch * cfg.MGOT.ITERS_PER_EPOCH if epoch < cfg.SOLVER.MAX_EPOCH else None
+
+
+def _effective(cfg: CfgNode) -> dict[str, Any]:
     return {key: value for key, value in flat(cfg) if key not in _SET_BY_THE_TOOL}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mgot.engine.ablation.agenda import Agenda
 from mgot.engine.ablation.grid import plan
-from mgot.engine.ablation.runs import Outcome, Run, Runner, read_outcome, runs_of
+from mgot.engine.ablation.runner import Runner
+from mgot.engine.ablation.runs import Outcome, Run, read_outcome, runs_of
 from mgot.engine.ablation.tables import describe, write_tables
+from mgot.errors import UserError
 
 
 class Ablation:
@@ -22,9 +26,11 @@ class Ablation:
         repository: root that holds the training command, ``training``; the tables name files from there.
         options: KEY VALUE pairs for every run.
         training: path of the training command in the repository.
+        roots: seed -> folder of the data sets that its runs read; empty: that of the environment for all.
+        share: runs that differ in the cross-modality stage alone share one intra-modality stage.
 
     Raises:
-        UserError: a mistake in the grid or the options.
+        UserError: a mistake in the grid or the options, or the folder holds runs of these seeds on other data.
     """
 
     def __init__(
@@ -36,12 +42,15 @@ class Ablation:
         repository: Path,
         options: Sequence[str] = (),
         training: str = "tools/train_net.py",
+        roots: Mapping[int, Path] | None = None,
+        share: bool = True,
     ) -> None:
         self._tables = plan(config_file, grid, options)
-        self._output = output
+        self._output, self._share = output, share
+        _refuse_other_data(output, {seed: str((roots or {}).get(seed, "")) for seed in seeds})
         self._command = [str(repository / training), "--config-file", config_file]
         self._shown = [training, "--config-file", _from(repository, config_file)]
-        self._runs = runs_of(self._tables, seeds, output)
+        self._runs = runs_of(self._tables, seeds, output, roots or {})
         self._outcomes = {run: read_outcome(run) for run in self._runs}
 
     def listing(self) -> str:
@@ -57,7 +66,8 @@ class Ablation:
         left = [run for run in self._runs if self._outcomes[run].status != "done"]
         print(f"{len(self._runs)} runs: {len(self._runs) - len(left)} done, {len(left)} left", flush=True)
         self._write()
-        Runner(self._command, jobs).run_all(left, self._finished)
+        agenda = Agenda(left, self._runs, share=self._share)
+        Runner(self._command, jobs).run_all(agenda, len(left), self._finished)
         return sum(outcome.status == "failed" for outcome in self._outcomes.values())
 
     def _finished(self, run: Run, outcome: Outcome) -> None:
@@ -68,6 +78,18 @@ class Ablation:
 
     def _write(self) -> None:
         write_tables(self._output, describe(self._tables, self._runs, self._outcomes, self._shown))
+
+
+def _refuse_other_data(output: Path, roots: Mapping[int, str]) -> None:
+    path = output / "table.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"seeds": []}
+    for seed in set(before["seeds"]) & set(roots):
+        had = before.get("roots", {}).get(str(seed), "")
+        if had != roots[seed]:
+            raise UserError(
+                f"--output {output} holds runs of seed {seed} on --roots {had or '(none)'}, not"
+                f" {roots[seed] or '(none)'}: give the same, or choose another --output"
+            )
 
 
 def _from(repository: Path, path: str) -> str:

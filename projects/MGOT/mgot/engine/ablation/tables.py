@@ -16,11 +16,18 @@ from mgot.engine.ablation.runs import Outcome, Run
 from mgot.engine.results import GROUND_TRUTH_MARK
 from mgot.files import write_atomically
 
-FIGURES = {"rank1": ("Rank-1", 2), "mAP": ("mAP", 2), "matching_accuracy": ("matching accuracy", 3)}
+FIGURES = {
+    "rank1": ("Rank-1", 2),
+    "mAP": ("mAP", 2),
+    "matching_at_start": ("matching at the cross stage's start", 3),
+    "matching_accuracy": ("matching accuracy", 3),
+    "seconds": ("seconds", 0),
+}
 NOTE = (
     "Mean +- sample deviation over the seeds that finished: Rank-1 and mAP after the last epoch in percent, matching"
-    " accuracy at its start as a share, by ground truth. Collapsed: runs whose final Rank-1 is below the one before"
-    " training, or that had an epoch in which a modality gave no cluster."
+    " accuracy at its start, and at the start of the cross-modality stage, as shares, by ground truth. Seconds: of all"
+    " epochs of a run, an intra-modality stage that it shares counted in full. Collapsed: runs whose final Rank-1 is"
+    " below the one before training, or that had an epoch in which a modality gave no cluster."
 )
 
 
@@ -48,7 +55,8 @@ def describe(
         for row, about in zip(table.rows, rows, strict=True):
             about["command"] = command_of(command, row.config.options)
         described.append({"title": table.title, "rows": rows})
-    return {"seeds": sorted({run.seed for run in runs}), "note": NOTE, "tables": described}
+    roots = {run.seed: str(run.root) for run in runs if run.root}
+    return {"seeds": sorted({run.seed for run in runs}), "roots": roots, "note": NOTE, "tables": described}
 
 
 def _describe_row(row: Row, outcomes: Mapping[Run, Outcome]) -> dict[str, Any]:
@@ -84,23 +92,37 @@ def _mean(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def markdown(described: Mapping[str, Any]) -> str:
-    """The tables for people; a failed run shows the last line it wrote, a row that saw ground truth its mark."""
+    """The tables for people; a failed run shows the last line it wrote, a row that saw ground truth its mark.
+
+    A column that would say the same of every row, that no run collapsed or that all have finished, is a sentence.
+    """
     seeds = ", ".join(map(str, described["seeds"]))
-    parts = [f"{described['note']} Seeds s: {seeds}."]
+    roots = ", ".join(f"{seed}: {root}" for seed, root in described["roots"].items())
+    data = f" Each seed has data of its own, FASTREID_DATASETS of {roots}." if roots else ""
+    parts = [f"{described['note']} Seeds s: {seeds}.{data}"]
     for table in described["tables"]:
-        headers = ["", *(title for title, _ in FIGURES.values()), "collapsed", "runs", "command"]
-        body = [_cells(row) for row in table["rows"]]
-        parts.append(f"### {table['title']}\n\n{tabulate(body, headers, tablefmt='github', disable_numparse=True)}")
+        rows, said = table["rows"], {}
+        if all(row["done"] == row["asked"] for row in rows):
+            said["runs"] = f"Runs of each row: {rows[0]['asked']}."
+        if not any(row["collapsed"] for row in rows):
+            said["collapsed"] = "No run collapsed."
+        cells = [{title: cell for title, cell in _columns(row).items() if title not in said} for row in rows]
+        body = tabulate([list(row.values()) for row in cells], list(cells[0]), "github", disable_numparse=True)
+        parts += [f"### {table['title']}", *([" ".join(said.values())] if said else []), body]
     return "\n\n".join(parts) + "\n"
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
+def _columns(row: Mapping[str, Any]) -> dict[str, str]:
+    """Header -> cell of a row."""
     name = f"{row['name']} ({GROUND_TRUTH_MARK})" if row["ground_truth"] else row["name"]
     errors = [f"seed {run['seed']} failed: {run['error']}" for run in row["runs"] if run["status"] == "failed"]
-    state = "; ".join([f"{row['done']} of {row['asked']}", *errors])
-    figures = [_figure(row[key], digits) for key, (_, digits) in FIGURES.items()]
-    collapsed = str(row["collapsed"]) if row["done"] else ""
-    return [_escape(cell) for cell in (name, *figures, collapsed, state)] + [f"`{_escape(row['command'])}`"]
+    cells = {
+        "": name,
+        **{title: _figure(row[key], digits) for key, (title, digits) in FIGURES.items()},
+        "collapsed": str(row["collapsed"]) if row["done"] else "",
+        "runs": "; ".join([f"{row['done']} of {row['asked']}", *errors]),
+    }
+    return {title: _escape(cell) for title, cell in cells.items()} | {"command": f"`{_escape(row['command'])}`"}
 
 
 def _figure(value: Mapping[str, float | None], digits: int) -> str:
