@@ -81,7 +81,7 @@ def matching_statistics(matching: Matching) -> dict[str, float]:
     forward, backward = (matching.v2r, matching.r2v) if visible_supplies else (matching.r2v, matching.v2r)
     scores = matching.scores if visible_supplies else matching.scores.T
     if not scores.size:
-        return dict.fromkeys(("load_max", "load_empty", "load_top3", "one_to_one", "confidence"), 0.0)
+        return dict.fromkeys(("load_max", "load_empty", "load_top3", "one_to_one", "unmatched", "confidence"), 0.0)
     matched = forward != UNMATCHED
     load = np.bincount(forward[matched], minlength=len(backward))
     mutual = matched & (backward[forward] == np.arange(len(forward)))
@@ -94,6 +94,15 @@ def matching_statistics(matching: Matching) -> dict[str, float]:
         "unmatched": float(np.mean(np.concatenate([forward, backward]) == UNMATCHED)),
         "confidence": float(np.mean(scores.max(axis=1) / np.where(row > 0, row, 1.0))),
     }
+
+
+def fitness(matching: Matching) -> float:
+    """How fit a matching looks without a label: the share of one-to-one matches times the plan's mean confidence.
+
+    In [0, 1]; 0 where a side has no cluster. Source: METHOD.md section 8, the product is [ours].
+    """
+    figures = matching_statistics(matching)
+    return figures["one_to_one"] * figures["confidence"]
 
 
 def matching_agreement(

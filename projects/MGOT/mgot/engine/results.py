@@ -19,7 +19,7 @@ logger = logging.getLogger("mgot")
 _COLUMNS = {"stage": "stage", "protocol": "protocol", "rank1": "Rank-1", "rank1_std": "+-", "rank5": "Rank-5",
             "rank10": "Rank-10", "rank20": "Rank-20", "mAP": "mAP", "mINP": "mINP",
             "draws": "draws", "flip": "flip"}  # fmt: skip
-STAGES = ("initial", "intra", "final")
+STAGES = ("initial", "intra", "fittest", "final")
 # What every table says of a training that used more than the images.
 GROUND_TRUTH_MARK = "ground truth, diagnosis only"
 

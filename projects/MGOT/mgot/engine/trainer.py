@@ -35,6 +35,7 @@ from mgot.engine import distributed  # noqa: F401  readies the host for several 
 from mgot.engine.checkpoint import AtomicCheckpointer
 from mgot.engine.diary import RecordHook, SummaryHook
 from mgot.engine.epoch import EpochState
+from mgot.engine.fittest import FittestHook
 from mgot.engine.fork import writes_intra
 from mgot.engine.guards import EpochGuardHook, StepGuard
 from mgot.engine.hooks import (
@@ -166,6 +167,11 @@ class MGOTTrainer(ResumableTrainer):
             *([RecordHook(Path(cfg.OUTPUT_DIR), cross_start=cross_start)] if cfg.MGOT.DIAGNOSTICS else []),
             ProgressHook(),
             SummaryHook(cfg.SOLVER.IMS_PER_BATCH, cross_start=cross_start),
+            *(
+                [FittestHook(Path(cfg.OUTPUT_DIR), results, cross_start=cross_start)]
+                if "fittest" in cfg.MGOT.TEST.STAGES
+                else []
+            ),
             StageResultsHook(
                 results, cross_start=cross_start, period=cfg.TEST.EVAL_PERIOD, stages=cfg.MGOT.TEST.STAGES
             ),
