@@ -162,7 +162,12 @@ def _add_data_keys(cfg: CN) -> None:
     cfg.MGOT.DATA.OVERLAP = 1.0
     # The modality that those others lose: "visible", "infrared", or "both", by turns [ours].
     cfg.MGOT.DATA.OVERLAP_DROPS = "both"
-    # Seed of who keeps both, apart from SEED so that runs of several seeds train on the same people [ours].
+    # alpha: share of the visible training identities that give way to other people, image for image, in [0, 1];
+    # infrared and the test images stay [field: SMC 2026].
+    cfg.MGOT.DATA.REPLACED = 0.0
+    # Those other people: the visible training images of a registered data set, ours (LLCM) or the host's (Market1501).
+    cfg.MGOT.DATA.STRANGERS = ""
+    # Seed of who keeps both or is replaced, apart from SEED: runs of several seeds train on the same people [ours].
     cfg.MGOT.DATA.OVERLAP_SEED = 0
 
 

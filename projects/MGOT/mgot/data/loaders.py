@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from mgot.data.host_input import HostTransforms, HostViews, build_host_transforms, build_sampler
 from mgot.data.image_set import OFF, CacheOptions, ImageSet
 from mgot.data.items import Item
-from mgot.data.overlap import incomplete_overlap
 from mgot.data.registered import TwoModalityDataset
 from mgot.data.sampler import CrossModalitySampler
+from mgot.data.training_people import training_people
 from mgot.data.transforms import Augmentation
 from mgot.errors import UserError
 from mgot.modeling.gather import WholeBatch
@@ -228,7 +228,7 @@ def build_train_loader(cfg: CfgNode) -> CrossModalityLoader:
             raise UserError(
                 f"{cfg.DATASETS.NAMES[0]} has no {modality} training image: check the data folder's cameras"
             )
-    visible, infrared = _overlapping(cfg, data)
+    visible, infrared = training_people(cfg, data, data_root())
     per_class = cfg.DATALOADER.NUM_INSTANCE
     n_classes, rest = divmod(cfg.SOLVER.IMS_PER_BATCH, 2 * per_class)
     if rest:
@@ -250,20 +250,6 @@ def build_train_loader(cfg: CfgNode) -> CrossModalityLoader:
         rank=comm.get_rank(),
         world_size=comm.get_world_size(),
     )
-
-
-def _overlapping(cfg: CfgNode, data: TwoModalityDataset) -> tuple[list[Item], list[Item]]:
-    """Training items of both modalities by MGOT.DATA.OVERLAP, with a line on what was left out."""
-    keys = cfg.MGOT.DATA
-    if keys.OVERLAP == 1:
-        return data.visible, data.infrared
-    kept = incomplete_overlap(data.visible, data.infrared, keys.OVERLAP, keys.OVERLAP_DROPS, keys.OVERLAP_SEED)
-    before, after = ({item.identity for item in v} & {item.identity for item in r} for v, r in (data.lists[:2], kept))
-    logger.info(
-        f"MGOT.DATA.OVERLAP {keys.OVERLAP}: {len(after)} of {len(before)} identities keep both modalities;"
-        f" {len(data.visible) - len(kept[0])} visible and {len(data.infrared) - len(kept[1])} infrared images left out"
-    )
-    return kept
 
 
 def cache_options(cfg: CfgNode) -> CacheOptions:

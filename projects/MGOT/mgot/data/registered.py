@@ -14,9 +14,12 @@ from fastreid.data.datasets.bases import ImageDataset
 
 from mgot.data import llcm, regdb, sysu
 from mgot.data.counts import Expected, differences
-from mgot.data.items import Item, Lists
+from mgot.data.items import VISIBLE, Item, Lists
 from mgot.errors import UserError
 from mgot.evaluation.protocols import DIRECTIONS, Protocol
+
+# The host's own reader of SYSU-MM01, whose items do not say which modality they are.
+_UNMARKED = ("SYSU_mm",)
 
 
 class TwoModalityDataset(ImageDataset):
@@ -144,3 +147,38 @@ class LLCM(TwoModalityDataset):
 
     def protocols(self) -> list[Protocol]:
         return llcm.protocols(self.lists, directions=self.directions, trials=self.trials)
+
+
+def visible_people(name: str, root: str, keys: Any) -> list[Item]:
+    """Visible training items of any registered data set, by path: ours, or one of the host's, of visible images alone.
+
+    Args:
+        name: in the host's registry.
+        root: the folder of the data sets.
+        keys: the config's node MGOT.TEST.
+
+    Returns:
+        Items whose identities, numbered from 0 where the host names them otherwise, count within that set. The host
+        lists files as the disk gives them; the order here is always the same.
+
+    Raises:
+        UserError: no such data set is registered, its files are not there, or it mixes modalities unmarked.
+    """
+    if name in _UNMARKED:
+        raise UserError(f"MGOT.DATA.STRANGERS: '{name}' mixes both modalities unmarked: choose LLCM or Market1501, say")
+    try:
+        cls = DATASET_REGISTRY.get(name)
+    except KeyError:
+        raise UserError(
+            f"MGOT.DATA.STRANGERS: no data set named '{name}' is registered: choose LLCM or Market1501, say"
+        ) from None
+    if issubclass(cls, TwoModalityDataset):
+        return sorted(cls(root=root, **cls.options(keys)).visible)
+    try:
+        listed = sorted(cls(root=root).train)
+    except (RuntimeError, AssertionError, OSError) as error:
+        raise UserError(
+            f"MGOT.DATA.STRANGERS: {name} cannot be read under {root} ({error}): set FASTREID_DATASETS to its folder"
+        ) from error
+    numbers = {person: number for number, person in enumerate(sorted({entry[1] for entry in listed}))}
+    return [Item(path, numbers[person], 0, VISIBLE) for path, person, _ in listed]

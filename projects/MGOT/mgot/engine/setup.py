@@ -196,6 +196,11 @@ def check_config(cfg: CfgNode) -> None:
         ("MODEL.HEADS.NAME", cfg.MODEL.HEADS.NAME, cfg.MODEL.HEADS.NAME == "MGOTHead", "MGOTHead for DEN"),
         ("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.META_ARCHITECTURE == "DEN", "DEN"),
     ]
+    replaced, strangers = mgot.DATA.REPLACED, mgot.DATA.STRANGERS
+    rules.append(("MGOT.DATA.REPLACED", replaced, 0 <= replaced <= 1, "in [0, 1]"))
+    rules.append(
+        ("MGOT.DATA.STRANGERS", strangers, strangers != "" or replaced == 0, "a data set's name with REPLACED")
+    )
     sampler = cfg.DATALOADER.SAMPLER_TRAIN
     rules.append(("DATALOADER.SAMPLER_TRAIN", sampler, sampler in SAMPLERS, f"one of {SAMPLERS}"))
     source = mgot.WEIGHTS_SOURCE
