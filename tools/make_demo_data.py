@@ -16,6 +16,7 @@ from mgot.errors import UserError
 
 COUNTS = (
     ("--train-ids", "train_identities", "training identities"),
+    ("--val-ids", "validation_identities", "of the training identities, those for validation; None is a tenth"),
     ("--test-ids", "test_identities", "test identities"),
     ("--visible", "visible_per_camera", "images per identity and visible camera"),
     ("--infrared", "infrared_per_camera", "images per identity and infrared camera"),

@@ -156,6 +156,9 @@ def _add_data_keys(cfg: CN) -> None:
     cfg.MGOT.DATA = CN()
     # Compare the numbers of images with the published data set's when training starts, and warn of differences.
     cfg.MGOT.DATA.CHECK_COUNTS = True
+    # SYSU-MM01: train on the people of train_id.txt alone and score those of val_id.txt in place of the test people, so
+    # that keys are chosen without a look at these [ours].
+    cfg.MGOT.DATA.VALIDATION = False
     # Train on where an image cannot be read: warn, and let the next image of the list stand in; False stops.
     cfg.MGOT.DATA.SKIP_UNREADABLE = False
     # Share of the training identities that keep both modalities, in [0, 1]; the others keep one [ours].

@@ -38,7 +38,8 @@ def build_dataset(cfg: CfgNode, name: str) -> Any:
     """The registered data set of that name, read from FASTREID_DATASETS (default: ``datasets``).
 
     Raises:
-        UserError: no data set of that name is registered, it is none of MGOT's, or its files are not there.
+        UserError: no data set of that name is registered, it is none of MGOT's, its files are not there, or
+            MGOT.DATA.VALIDATION is on and it names no validation people.
     """
     try:
         cls = DATASET_REGISTRY.get(name)
@@ -48,7 +49,8 @@ def build_dataset(cfg: CfgNode, name: str) -> Any:
         ) from None
     if not issubclass(cls, TwoModalityDataset):
         raise UserError(f"DATASETS: '{name}' is one of the host's, without modalities: choose SYSUMM01, RegDB or LLCM")
-    return cls(root=data_root(), **cls.options(cfg.MGOT.TEST))
+    validation = cls.validation_options() if cfg.MGOT.DATA.VALIDATION else {}
+    return cls(root=data_root(), **cls.options(cfg.MGOT.TEST), **validation)
 
 
 @dataclass

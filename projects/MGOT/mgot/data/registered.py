@@ -48,6 +48,17 @@ class TwoModalityDataset(ImageDataset):
         """Keyword arguments of the class, from the config's node MGOT.TEST."""
         raise NotImplementedError
 
+    @classmethod
+    def validation_options(cls) -> dict[str, Any]:
+        """Further keyword arguments that put the validation people in the place of the test people.
+
+        Raises:
+            UserError: the data set names no validation people.
+        """
+        raise UserError(
+            f"MGOT.DATA.VALIDATION: {cls.__name__} names no validation people, as SYSUMM01 does: set it to False"
+        )
+
     def counts(self) -> dict[str, int]:
         """The counts that ``expected`` holds."""
         raise NotImplementedError
@@ -81,17 +92,27 @@ class SYSUMM01(TwoModalityDataset):
         shots: Sequence[int] = (1, 10),
         draws: str = "auto",
         trials: int = 10,
+        validation: bool = False,
         **kwargs: Any,
     ) -> None:
         self.root, self.modes, self.shots, self.draws, self.trials = root, modes, shots, draws, trials
-        super().__init__(sysu.read_sysu(root), **kwargs)
+        self.validation = validation
+        super().__init__(sysu.read_sysu(root, validation=validation), **kwargs)
 
     @classmethod
     def options(cls, keys: Any) -> dict[str, Any]:
         return {"modes": keys.SYSU_MODES, "shots": keys.SYSU_SHOTS, "draws": keys.DRAWS, "trials": keys.TRIALS}
 
+    @classmethod
+    def validation_options(cls) -> dict[str, Any]:
+        return {"validation": True}
+
     def counts(self) -> dict[str, int]:
         return sysu.counts(self.lists)
+
+    def count_warnings(self) -> list[str]:
+        """None where the validation people are scored: what is published counts them among the training people."""
+        return [] if self.validation else super().count_warnings()
 
     def protocols(self) -> list[Protocol]:
         return sysu.protocols(
