@@ -30,6 +30,7 @@ HOST_BOUND = {
     "data.host_input",
     "data.loaders",
     "data.registered",
+    "data.training_people",
     "engine",
     "evaluation.evaluator",
     "modeling",

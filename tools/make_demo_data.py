@@ -9,12 +9,14 @@ from pathlib import Path
 
 from mgot.data.synthetic.contact_sheet import write_contact_sheet
 from mgot.data.synthetic.layout import write_sysu
-from mgot.data.synthetic.presets import PRESETS, preset
+from mgot.data.synthetic.other_layouts import write_llcm
+from mgot.data.synthetic.presets import PRESETS, WITH_STRANGERS, preset, strangers
 from mgot.data.synthetic.settings import Settings
 from mgot.errors import UserError
 
 COUNTS = (
     ("--train-ids", "train_identities", "training identities"),
+    ("--val-ids", "validation_identities", "of the training identities, those for validation; None is a tenth"),
     ("--test-ids", "test_identities", "test identities"),
     ("--visible", "visible_per_camera", "images per identity and visible camera"),
     ("--infrared", "infrared_per_camera", "images per identity and infrared camera"),
@@ -55,10 +57,13 @@ def main(argv: list[str] | None = None) -> int:
         if args.processes is not None and args.processes < 1:
             raise UserError(f"--processes: {args.processes} is too few; give 1 or more")
         tree = write_sysu(args.root, settings, args.processes)
+        print(f"{tree}: {settings.train_identities} training and {settings.test_identities} test identities")
+        if args.preset in WITH_STRANGERS:
+            others = strangers(settings)
+            print(f"{write_llcm(args.root, others, args.processes)}: {others.train_identities} strangers")
     except UserError as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         return 2
-    print(f"{tree}: {settings.train_identities} training and {settings.test_identities} test identities")
     return 0
 
 

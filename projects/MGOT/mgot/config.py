@@ -200,13 +200,21 @@ def _add_data_keys(cfg: CN) -> None:
     cfg.MGOT.DATA = CN()
     # Compare the numbers of images with the published data set's when training starts, and warn of differences.
     cfg.MGOT.DATA.CHECK_COUNTS = True
+    # SYSU-MM01: train on the people of train_id.txt alone and score those of val_id.txt in place of the test people, so
+    # that keys are chosen without a look at these [ours].
+    cfg.MGOT.DATA.VALIDATION = False
     # Train on where an image cannot be read: warn, and let the next image of the list stand in; False stops.
     cfg.MGOT.DATA.SKIP_UNREADABLE = False
     # Share of the training identities that keep both modalities, in [0, 1]; the others keep one [ours].
     cfg.MGOT.DATA.OVERLAP = 1.0
     # The modality that those others lose: "visible", "infrared", or "both", by turns [ours].
     cfg.MGOT.DATA.OVERLAP_DROPS = "both"
-    # Seed of who keeps both, apart from SEED so that runs of several seeds train on the same people [ours].
+    # alpha: share of the visible training identities that give way to other people, image for image, in [0, 1];
+    # infrared and the test images stay [field: SMC 2026].
+    cfg.MGOT.DATA.REPLACED = 0.0
+    # Those other people: the visible training images of a registered data set, ours (LLCM) or the host's (Market1501).
+    cfg.MGOT.DATA.STRANGERS = ""
+    # Seed of who keeps both or is replaced, apart from SEED: runs of several seeds train on the same people [ours].
     cfg.MGOT.DATA.OVERLAP_SEED = 0
 
 

@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from mgot.data.host_input import HostTransforms, HostViews, build_host_transforms, build_sampler
 from mgot.data.image_set import OFF, CacheOptions, ImageSet
 from mgot.data.items import Item
-from mgot.data.overlap import incomplete_overlap
 from mgot.data.registered import TwoModalityDataset
 from mgot.data.sampler import CrossModalitySampler
+from mgot.data.training_people import training_people
 from mgot.data.transforms import Augmentation
 from mgot.errors import UserError
 from mgot.modeling.gather import WholeBatch
@@ -38,7 +38,8 @@ def build_dataset(cfg: CfgNode, name: str) -> Any:
     """The registered data set of that name, read from FASTREID_DATASETS (default: ``datasets``).
 
     Raises:
-        UserError: no data set of that name is registered, it is none of MGOT's, or its files are not there.
+        UserError: no data set of that name is registered, it is none of MGOT's, its files are not there, or
+            MGOT.DATA.VALIDATION is on and it names no validation people.
     """
     try:
         cls = DATASET_REGISTRY.get(name)
@@ -48,7 +49,8 @@ def build_dataset(cfg: CfgNode, name: str) -> Any:
         ) from None
     if not issubclass(cls, TwoModalityDataset):
         raise UserError(f"DATASETS: '{name}' is one of the host's, without modalities: choose SYSUMM01, RegDB or LLCM")
-    return cls(root=data_root(), **cls.options(cfg.MGOT.TEST))
+    validation = cls.validation_options() if cfg.MGOT.DATA.VALIDATION else {}
+    return cls(root=data_root(), **cls.options(cfg.MGOT.TEST), **validation)
 
 
 @dataclass
@@ -228,7 +230,7 @@ def build_train_loader(cfg: CfgNode) -> CrossModalityLoader:
             raise UserError(
                 f"{cfg.DATASETS.NAMES[0]} has no {modality} training image: check the data folder's cameras"
             )
-    visible, infrared = _overlapping(cfg, data)
+    visible, infrared = training_people(cfg, data, data_root())
     per_class = cfg.DATALOADER.NUM_INSTANCE
     n_classes, rest = divmod(cfg.SOLVER.IMS_PER_BATCH, 2 * per_class)
     if rest:
@@ -250,20 +252,6 @@ def build_train_loader(cfg: CfgNode) -> CrossModalityLoader:
         rank=comm.get_rank(),
         world_size=comm.get_world_size(),
     )
-
-
-def _overlapping(cfg: CfgNode, data: TwoModalityDataset) -> tuple[list[Item], list[Item]]:
-    """Training items of both modalities by MGOT.DATA.OVERLAP, with a line on what was left out."""
-    keys = cfg.MGOT.DATA
-    if keys.OVERLAP == 1:
-        return data.visible, data.infrared
-    kept = incomplete_overlap(data.visible, data.infrared, keys.OVERLAP, keys.OVERLAP_DROPS, keys.OVERLAP_SEED)
-    before, after = ({item.identity for item in v} & {item.identity for item in r} for v, r in (data.lists[:2], kept))
-    logger.info(
-        f"MGOT.DATA.OVERLAP {keys.OVERLAP}: {len(after)} of {len(before)} identities keep both modalities;"
-        f" {len(data.visible) - len(kept[0])} visible and {len(data.infrared) - len(kept[1])} infrared images left out"
-    )
-    return kept
 
 
 def cache_options(cfg: CfgNode) -> CacheOptions:

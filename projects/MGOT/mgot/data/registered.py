@@ -14,9 +14,12 @@ from fastreid.data.datasets.bases import ImageDataset
 
 from mgot.data import llcm, regdb, sysu
 from mgot.data.counts import Expected, differences
-from mgot.data.items import Item, Lists
+from mgot.data.items import VISIBLE, Item, Lists
 from mgot.errors import UserError
 from mgot.evaluation.protocols import DIRECTIONS, Protocol
+
+# The host's own reader of SYSU-MM01, whose items do not say which modality they are.
+_UNMARKED = ("SYSU_mm",)
 
 
 class TwoModalityDataset(ImageDataset):
@@ -44,6 +47,17 @@ class TwoModalityDataset(ImageDataset):
     def options(cls, keys: Any) -> dict[str, Any]:
         """Keyword arguments of the class, from the config's node MGOT.TEST."""
         raise NotImplementedError
+
+    @classmethod
+    def validation_options(cls) -> dict[str, Any]:
+        """Further keyword arguments that put the validation people in the place of the test people.
+
+        Raises:
+            UserError: the data set names no validation people.
+        """
+        raise UserError(
+            f"MGOT.DATA.VALIDATION: {cls.__name__} names no validation people, as SYSUMM01 does: set it to False"
+        )
 
     def counts(self) -> dict[str, int]:
         """The counts that ``expected`` holds."""
@@ -78,17 +92,27 @@ class SYSUMM01(TwoModalityDataset):
         shots: Sequence[int] = (1, 10),
         draws: str = "auto",
         trials: int = 10,
+        validation: bool = False,
         **kwargs: Any,
     ) -> None:
         self.root, self.modes, self.shots, self.draws, self.trials = root, modes, shots, draws, trials
-        super().__init__(sysu.read_sysu(root), **kwargs)
+        self.validation = validation
+        super().__init__(sysu.read_sysu(root, validation=validation), **kwargs)
 
     @classmethod
     def options(cls, keys: Any) -> dict[str, Any]:
         return {"modes": keys.SYSU_MODES, "shots": keys.SYSU_SHOTS, "draws": keys.DRAWS, "trials": keys.TRIALS}
 
+    @classmethod
+    def validation_options(cls) -> dict[str, Any]:
+        return {"validation": True}
+
     def counts(self) -> dict[str, int]:
         return sysu.counts(self.lists)
+
+    def count_warnings(self) -> list[str]:
+        """None where the validation people are scored: what is published counts them among the training people."""
+        return [] if self.validation else super().count_warnings()
 
     def protocols(self) -> list[Protocol]:
         return sysu.protocols(
@@ -144,3 +168,38 @@ class LLCM(TwoModalityDataset):
 
     def protocols(self) -> list[Protocol]:
         return llcm.protocols(self.lists, directions=self.directions, trials=self.trials)
+
+
+def visible_people(name: str, root: str, keys: Any) -> list[Item]:
+    """Visible training items of any registered data set, by path: ours, or one of the host's, of visible images alone.
+
+    Args:
+        name: in the host's registry.
+        root: the folder of the data sets.
+        keys: the config's node MGOT.TEST.
+
+    Returns:
+        Items whose identities, numbered from 0 where the host names them otherwise, count within that set. The host
+        lists files as the disk gives them; the order here is always the same.
+
+    Raises:
+        UserError: no such data set is registered, its files are not there, or it mixes modalities unmarked.
+    """
+    if name in _UNMARKED:
+        raise UserError(f"MGOT.DATA.STRANGERS: '{name}' mixes both modalities unmarked: choose LLCM or Market1501, say")
+    try:
+        cls = DATASET_REGISTRY.get(name)
+    except KeyError:
+        raise UserError(
+            f"MGOT.DATA.STRANGERS: no data set named '{name}' is registered: choose LLCM or Market1501, say"
+        ) from None
+    if issubclass(cls, TwoModalityDataset):
+        return sorted(cls(root=root, **cls.options(keys)).visible)
+    try:
+        listed = sorted(cls(root=root).train)
+    except (RuntimeError, AssertionError, OSError) as error:
+        raise UserError(
+            f"MGOT.DATA.STRANGERS: {name} cannot be read under {root} ({error}): set FASTREID_DATASETS to its folder"
+        ) from error
+    numbers = {person: number for number, person in enumerate(sorted({entry[1] for entry in listed}))}
+    return [Item(path, numbers[person], 0, VISIBLE) for path, person, _ in listed]

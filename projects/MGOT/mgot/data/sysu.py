@@ -83,21 +83,22 @@ EXPECTED_SEARCHES = {
 }
 
 
-def read_sysu(root: str | Path) -> Lists:
+def read_sysu(root: str | Path, *, validation: bool = False) -> Lists:
     """The lists of ``<root>/SYSU-MM01``, each in the order camera, identity, file name.
 
-    A copy without ``val_id.txt`` trains on the train IDs alone; the remarks say so.
+    A copy without ``val_id.txt`` trains on the train IDs alone; the remarks say so. With ``validation`` the train IDs
+    alone are trained on too, and the val IDs stand where the test IDs would; nobody of the test IDs is in any list.
 
     Raises:
-        UserError: the folder, a camera's folder, ``train_id.txt`` or ``test_id.txt`` is missing or malformed, an
-            identity stands in two splits, or a list comes out empty.
+        UserError: the folder, a camera's folder or a list of IDs that is needed is missing or malformed, an identity
+            stands in two splits, or a list comes out empty.
     """
     folder = dataset_folder(root, FOLDER, SOURCE)
     for camera in ALL_CAMERAS:
         if not (folder / f"cam{camera}").is_dir():
             raise UserError(f"{folder / f'cam{camera}'} is missing: the copy is incomplete, unpack the zip again")
     remarks: list[str] = []
-    train, test = _splits(folder, remarks)
+    train, test = _splits_of_validation(folder) if validation else _splits(folder, remarks)
 
     def items(split: Iterable[int], of_cameras: Iterable[int], modality: int) -> list[Item]:
         return [item for camera in of_cameras for item in items_in_camera(folder, camera, split, modality, remarks)]
@@ -123,10 +124,21 @@ def _splits(folder: Path, remarks: list[str]) -> tuple[list[int], list[int]]:
         remarks.append(
             f"{folder / 'exp/val_id.txt'} is missing: training goes without the val split, which costs about 5 points"
         )
-    both = sorted(set(train) & set(test))
-    if both:
-        raise UserError(f"{folder / 'exp'}: identities {both[:5]} stand both in training and in test_id.txt")
+    _refuse_shared(folder, train, test, "test_id.txt")
     return train, test
+
+
+def _splits_of_validation(folder: Path) -> tuple[list[int], list[int]]:
+    """The train IDs, and the val IDs in the place of the test IDs."""
+    train, val = (read_ids(folder / f"exp/{name}_id.txt", SOURCE) for name in ("train", "val"))
+    _refuse_shared(folder, train, val, "val_id.txt")
+    return train, val
+
+
+def _refuse_shared(folder: Path, train: Iterable[int], scored: Iterable[int], name: str) -> None:
+    both = sorted(set(train) & set(scored))
+    if both:
+        raise UserError(f"{folder / 'exp'}: identities {both[:5]} stand both in training and in {name}")
 
 
 def counts(lists: Lists) -> dict[str, int]:

@@ -54,7 +54,7 @@ def evaluate(cfg: CfgNode) -> None:
     """Score MODEL.WEIGHTS and write a results file that replaces no training's.
 
     Raises:
-        UserError: no weights are named, or they were trained on another split of RegDB.
+        UserError: no weights are named, or they were trained on another split of RegDB or on the validation people.
     """
     if not cfg.MODEL.WEIGHTS:
         raise UserError("--eval-only needs a checkpoint: add MODEL.WEIGHTS <OUTPUT_DIR>/model_final.pth")
@@ -62,6 +62,7 @@ def evaluate(cfg: CfgNode) -> None:
     model = MGOTTrainer.build_model(cfg)
     checkpoint = AtomicCheckpointer(model).load(cfg.MODEL.WEIGHTS)
     _refuse_other_split(cfg, checkpoint)
+    _refuse_trained_people(cfg, checkpoint)
     rows = MGOTTrainer.test(cfg, model).get("rows", [])
     if comm.is_main_process():
         folder = Path(cfg.OUTPUT_DIR)
@@ -83,4 +84,15 @@ def _refuse_other_split(cfg: CfgNode, checkpoint: dict[str, Any]) -> None:
         raise UserError(
             f"{cfg.MODEL.WEIGHTS} was trained on split {trained} of RegDB: set MGOT.TEST.REGDB_TRIAL {trained},"
             " or MGOT.TEST.OTHER_TRIAL True to score it all the same"
+        )
+
+
+def _refuse_trained_people(cfg: CfgNode, checkpoint: dict[str, Any]) -> None:
+    """Without MGOT.DATA.VALIDATION the validation people are training people."""
+    about = checkpoint.get("about", {})
+    trained = about.get("dataset") in cfg.DATASETS.TESTS and about.get("people") != "validation"
+    if cfg.MGOT.DATA.VALIDATION and trained:
+        raise UserError(
+            f"{cfg.MODEL.WEIGHTS} was trained on the validation people too: set MGOT.DATA.VALIDATION False, or train"
+            " with True first"
         )

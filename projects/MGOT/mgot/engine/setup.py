@@ -215,6 +215,11 @@ def check_config(cfg: CfgNode) -> None:
         ("MGOT.TEST.REGDB_TRIAL", mgot.TEST.REGDB_TRIAL, 1 <= mgot.TEST.REGDB_TRIAL <= 10, "1 to 10"),
         ("MGOT.AUG.BY", mgot.AUG.BY, mgot.AUG.BY in INPUT_BY, f"one of {INPUT_BY}"),
     ]
+    replaced, strangers = mgot.DATA.REPLACED, mgot.DATA.STRANGERS
+    rules.append(("MGOT.DATA.REPLACED", replaced, 0 <= replaced <= 1, "in [0, 1]"))
+    rules.append(
+        ("MGOT.DATA.STRANGERS", strangers, strangers != "" or replaced == 0, "a data set's name with REPLACED")
+    )
     source = mgot.WEIGHTS_SOURCE
     rules.append(("MGOT.WEIGHTS_SOURCE", source, source in WEIGHTS_SOURCES, f"one of {WEIGHTS_SOURCES}"))
     weights = {name: cfg.MGOT.LOSS[name] for name in cfg.MGOT.LOSS if name.startswith(("W_", "CPAL_"))}

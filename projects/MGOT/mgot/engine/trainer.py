@@ -250,13 +250,20 @@ class MGOTTrainer(ResumableTrainer):
 
 
 def describe_training_set(cfg: CfgNode) -> dict[str, Any]:
-    """What a checkpoint says of its training: the data set, RegDB's split, and what it took from the ground truth."""
+    """What a checkpoint says of its training: the data set, whom it leaves to score, and the ground truth it took."""
     about: dict[str, Any] = {"dataset": cfg.DATASETS.NAMES[0]}
+    if cfg.MGOT.DATA.VALIDATION:
+        about["people"] = people_scored(cfg)
     if cfg.DATASETS.NAMES[0] == "RegDB":
         about["split"] = cfg.MGOT.TEST.REGDB_TRIAL
     if ground_truth_used(cfg):
         about["ground_truth"] = ground_truth_used(cfg)
     return about
+
+
+def people_scored(cfg: CfgNode) -> str:
+    """Who is scored: "test", or "validation" where MGOT.DATA.VALIDATION is on."""
+    return "validation" if cfg.MGOT.DATA.VALIDATION else "test"
 
 
 def describe_run(cfg: CfgNode) -> dict[str, Any]:
@@ -267,6 +274,7 @@ def describe_run(cfg: CfgNode) -> dict[str, Any]:
         "flip": bool(cfg.TEST.FLIP.ENABLED),
         "mode": cfg.MGOT.MODE,
         "matcher": cfg.MGOT.MATCHER.NAME,
+        "people": people_scored(cfg),
         "ground_truth": ground_truth_used(cfg),
         "seed": cfg.SEED,
         "config": "config.yaml",

@@ -29,7 +29,6 @@ from mgot.progress import progress
 STAMP = "demo.json"
 JPEG_QUALITY = 92
 TRIALS = 10
-VALIDATION_SHARE = 0.1
 _SPLIT_SEED = 3
 
 
@@ -45,8 +44,9 @@ class Shot(NamedTuple):
 def write_sysu(root: str | os.PathLike[str], settings: Settings, processes: int | None = None) -> Path:
     """Write `<root>/SYSU-MM01`, `cam{1..6}/{ID:04d}/{n:04d}.jpg` and the lists in `exp/`; returns the tree's folder.
 
-    Training identities come first; a tenth of them, at least one, stand in val_id.txt. `exp/rand_perm_cam.mat` holds
-    ten random orders of each identity's images per camera. Raises UserError where another data set stands in the way.
+    Training identities come first; the last of them, `validation_people`, stand in val_id.txt. `exp/rand_perm_cam.mat`
+    holds ten random orders of each identity's images per camera. Raises UserError where another data set stands in the
+    way.
     """
     return write_tree(Path(root) / "SYSU-MM01", settings, _sysu_shots(settings), _write_sysu_lists, processes)
 
@@ -132,7 +132,7 @@ def _write_sysu_lists(tree: Path, settings: Settings) -> None:
     folder.mkdir()
     identities = list(range(1, settings.identities + 1))
     training = identities[: settings.train_identities]
-    split = settings.train_identities - max(1, int(VALIDATION_SHARE * settings.train_identities))
+    split = settings.train_identities - settings.validation_people
     lists = {
         "train_id": training[:split],
         "val_id": training[split:],

@@ -15,6 +15,7 @@ from mgot.errors import UserError
 # Raise it whenever the same settings render other pixels: trees made before are then made again.
 RENDERER_VERSION = 1
 LARGEST_IDENTITY = 9999
+VALIDATION_SHARE = 0.1
 # Training and validation list of SYSU-MM01 name an identity each; below 16 pixels nobody can be drawn.
 LEAST = {"train_identities": 2, "test_identities": 1, "visible_per_camera": 1, "infrared_per_camera": 1, "width": 16}
 
@@ -23,6 +24,8 @@ LEAST = {"train_identities": 2, "test_identities": 1, "visible_per_camera": 1, "
 class Settings:
     """One generated data set; equal settings give equal files.
 
+    Of the training identities the last `validation_identities`, by None a tenth and at least one, are the validation
+    people of SYSU-MM01's layout.
     `style`, one of `styles.STYLES`, draws people and places. `law`, one of `materials.LAWS`, `residue` and
     `luminance_share` make the infrared reflectance of cloth (`materials.dyed`). `camera_contrast` sets the
     visible cameras apart (`contrast`), 0 or more. Images are `width` x 2 `width` pixels.
@@ -31,6 +34,7 @@ class Settings:
     seed: int = 0
     train_identities: int = 120
     test_identities: int = 80
+    validation_identities: int | None = None
     visible_per_camera: int = 5
     infrared_per_camera: int = 10
     style: str = "walkers"
@@ -45,6 +49,11 @@ class Settings:
         for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise UserError(f"{name}: {getattr(self, name)} is too few; give {least} or more")
+        if not 1 <= self.validation_people < self.train_identities:
+            raise UserError(
+                f"validation_identities: {self.validation_identities} of {self.train_identities} training identities"
+                " leave none to train on, or are none; give 1 or more, and fewer than those"
+            )
         if self.style not in STYLES:
             raise UserError(f"style: there is no {self.style!r}; choose from {', '.join(STYLES)}")
         if self.law not in LAWS:
@@ -55,6 +64,13 @@ class Settings:
             raise UserError(f"{self.identities} identities do not fit the layout's four digits; ask for fewer")
         if self.seed < 0:
             raise UserError(f"seed: {self.seed} is negative; give 0 or more")
+
+    @property
+    def validation_people(self) -> int:
+        """How many of the training identities stand in val_id.txt."""
+        if self.validation_identities is None:
+            return max(1, int(VALIDATION_SHARE * self.train_identities))
+        return self.validation_identities
 
     @property
     def identities(self) -> int:
