@@ -229,3 +229,12 @@ def test_the_commands_mistakes_are_one_line(tmp_path: Path, capsys: pytest.Captu
     assert ablate("--grid", str(tmp_path / "none.yml"), "--seeds", "0", "MGOT.MATCHER.LAMBDA", "5") == 2
     errors = capsys.readouterr().err
     assert errors.startswith("ablate.py: --grid") and len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize("grid", sorted((REPO / "projects/MGOT/ablations").glob("*.yml")), ids=lambda path: path.stem)
+def test_every_grid_of_the_project_is_planned_and_its_oracle_is_believed_in_full(grid: Path) -> None:
+    for table in plan(CONFIG, grid, []):
+        assert len({row.config.slug for row in table.rows}) == len(table.rows), "two rows of one configuration"
+        for row in table.rows:
+            if row.keys.get("MGOT.MATCHER.NAME") == "oracle":
+                assert row.keys["MGOT.BELIEF.NAME"] == "full" and row.keys["MGOT.CROSS_STAGE.RAMP_EPOCHS"] == 0
