@@ -1,4 +1,4 @@
-"""What the grounds are for, measured with the shipped weights before any training: clusters, first matching, crowding."""
+"""What the grounds are for, measured with the shipped weights before training: clusters, first matching, crowding."""
 
 from __future__ import annotations
 
