@@ -228,7 +228,8 @@ class MGOTTrainer(ResumableTrainer):
         # Memory is for the training images; a file on disk serves every scoring of every run.
         cache = cache_options(cfg) if cfg.DATALOADER.CACHE == "disk" else OFF
         images = ImageSet([*data.query, *data.gallery], cfg.INPUT.SIZE_TEST, cache=cache)
-        loader = build_ordered_loader(images, cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS)
+        workers = cfg.DATALOADER.NUM_WORKERS
+        loader = build_ordered_loader(images, cfg.TEST.IMS_PER_BATCH, workers, device=cfg.MODEL.DEVICE)
         return loader, CrossModalityEvaluator(cfg, data)
 
     @classmethod
