@@ -27,7 +27,7 @@ from mgot.engine.keys import changes, flat, saved_keys
 from mgot.engine.modes import add_matcher_keys
 from mgot.engine.output import claim_folder
 from mgot.engine.rules import check_config
-from mgot.errors import UserError
+from mgot.errors import UserError, shortened
 
 logger = logging.getLogger("mgot")
 
@@ -93,9 +93,9 @@ def _merge_file(cfg: CfgNode, path: Path) -> None:
     try:
         loaded = CfgNode.load_yaml_with_base(str(path))
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
-        raise UserError(f"{path}: not a safe YAML mapping ({_first_line(error)})") from None
+        raise UserError(f"{path}: not a safe YAML mapping ({_one_line(error)})") from None
     except OSError as error:
-        raise UserError(f"{path}: _BASE_ cannot be read ({_first_line(error)})") from None
+        raise UserError(f"{path}: _BASE_ cannot be read ({_one_line(error)})") from None
     if not isinstance(loaded, dict):
         raise UserError(f"{path}: not a safe YAML mapping (it holds a {type(loaded).__name__})")
     for key, value in flat(loaded):
@@ -123,11 +123,11 @@ def _set(cfg: CfgNode, key: str, value: Any, source: str) -> None:
     try:
         cfg.merge_from_list([key, value])
     except (ValueError, AssertionError, SyntaxError) as error:
-        raise UserError(f"{source}: {key} cannot be {value!r}: {_first_line(error)}") from None
+        raise UserError(f"{source}: {key} cannot be {value!r}: {_one_line(error)}") from None
 
 
-def _first_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def _one_line(error: BaseException) -> str:
+    return shortened(" ".join(str(error).split()), 300) or type(error).__name__
 
 
 def _settle_device(cfg: CfgNode) -> None:
