@@ -5,16 +5,19 @@ from __future__ import annotations
 import collections
 import collections.abc
 import importlib.metadata
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import types
+import warnings
 from pathlib import Path
 
 import fastreid
 import numpy as np
 import pytest
+from torch.utils.data import DataLoader
 
 from mgot import compat
 
@@ -100,6 +103,7 @@ def test_numpy_bool_that_is_there_stays(monkeypatch: pytest.MonkeyPatch) -> None
         ("evaluation/rank.py", 69, "dtype=np.bool"),
         ("evaluation/rank.py", 14, "warnings.warn("),
         ("evaluation/roc.py", 18, "warnings.warn("),
+        ("utils/collect_env.py", 69, "import CUDA_HOME"),
     ],
 )
 def test_cited_line_of_the_host(file: str, line: int, text: str) -> None:
@@ -108,6 +112,21 @@ def test_cited_line_of_the_host(file: str, line: int, text: str) -> None:
     source = (HOST / file).read_text(encoding="utf-8")
     assert text in source.splitlines()[line - 1]
     assert f"{file}:{line}" in Path(compat.__file__).read_text(encoding="utf-8")
+
+
+def test_hints_of_pytorch_are_left_out_and_nothing_else(
+    caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    compat.apply()
+    DataLoader([0], num_workers=4096)
+    logger = logging.getLogger("torch.utils.cpp_extension")
+    logger.warning("No CUDA runtime is found, using CUDA_HOME='%s'", "/usr/local/cuda")
+    assert not list(recwarn) and not caplog.records
+    DataLoader([0], num_workers=1, prefetch_factor=2)
+    warnings.warn("This DataLoader will create trouble", stacklevel=1)
+    logger.warning("No compiler is found")
+    assert [str(each.message) for each in recwarn] == ["This DataLoader will create trouble"]
+    assert [record.getMessage() for record in caplog.records] == ["No compiler is found"]
 
 
 def test_host_imports_without_a_warning() -> None:

@@ -11,7 +11,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from pickle import PicklingError
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,9 +22,11 @@ import pytest
 import torch
 from PIL import Image
 
+from mgot.data.image_set import ImageSet
 from mgot.data.items import INFRARED, VISIBLE, Item
-from mgot.data.loaders import CrossModalityLoader, EpochLabels
+from mgot.data.loaders import CrossModalityLoader, EpochLabels, build_ordered_loader
 from mgot.engine.distributed import average_buffers, gather_rows, on_main, start
+from mgot.engine.hooks import GatherHook
 from mgot.errors import UserError
 
 REPO = Path(__file__).resolve().parent.parent
@@ -146,6 +151,106 @@ def test_one_process_needs_no_other() -> None:
     model = torch.nn.BatchNorm1d(2)
     average_buffers(model)
     assert torch.equal(model.running_var, torch.ones(2))  # type: ignore[arg-type]
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, *, first: bool, other: Any = None) -> list[Any]:
+    """Make this process one of two; what the first sends is gathered, and the second receives ``other``."""
+    sent: list[Any] = []
+
+    def broadcast(objects: list[Any], **unused: Any) -> None:
+        sent.append(objects[0])
+        objects[0] = objects[0] if first else other
+
+    monkeypatch.setattr("mgot.engine.distributed.comm.get_world_size", lambda: 2)
+    monkeypatch.setattr("mgot.engine.distributed.comm.is_main_process", lambda: first)
+    monkeypatch.setattr("mgot.engine.distributed.comm._get_global_gloo_group", lambda: None)
+    monkeypatch.setattr("mgot.engine.distributed.dist.broadcast_object_list", broadcast)
+    return sent
+
+
+class _Bound(Exception):
+    """Holds what cannot be sent."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.held = lambda: what
+
+
+class _Wordy(UserError):
+    """Is sent, and cannot be put together again."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}: {remedy}")
+
+
+FAILURES: dict[str, tuple[Exception, type[Exception], str]] = {
+    "plain": (KeyError("a"), KeyError, "'a'"),
+    "a user's": (UserError("mend it"), UserError, "mend it"),
+    "not to be sent": (_Bound("so it is"), RuntimeError, "_Bound: so it is"),
+    "not to be read": (_Wordy("so", "do this"), UserError, "so: do this"),
+}
+
+
+@pytest.mark.parametrize("what", FAILURES)
+def test_the_first_process_never_leaves_the_others_waiting(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    error, kind, text = FAILURES[what]
+
+    def fail() -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        sent = pretend(patched, first=True)
+        with pytest.raises(type(error)) as met:
+            on_main(fail)
+    assert met.value is error and len(sent) == 1
+    pretend(monkeypatch, first=False, other=sent[0])
+    with pytest.raises(kind) as told:
+        on_main(fail)
+    assert type(told.value) is kind and str(told.value) == text
+
+
+def test_a_result_reaches_all_and_one_that_cannot_be_sent_fails_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    for result, fine in (([1, 2], True), (lambda: 0, False)):
+        with monkeypatch.context() as patched:
+            sent = pretend(patched, first=True)
+            with nullcontext() if fine else pytest.raises((AttributeError, PicklingError)):
+                assert on_main(lambda result=result: result, send=lambda each: each) is result
+        with monkeypatch.context() as patched:
+            pretend(patched, first=False, other=sent[0])
+            with nullcontext() if fine else pytest.raises((AttributeError, PicklingError)):
+                assert on_main(lambda: None) == result
+
+
+def test_running_statistics_become_the_processes_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = torch.nn.BatchNorm1d(2)
+    model(torch.tensor([[0.0, 4.0], [2.0, 8.0]]))
+    other = torch.tensor([3.0, 1.0])
+    mine = model.running_mean.clone(), model.running_var.clone()  # type: ignore[union-attr]
+    monkeypatch.setattr("mgot.engine.distributed.comm.get_world_size", lambda: 2)
+    monkeypatch.setattr("mgot.engine.distributed.dist.all_reduce", lambda buffer: buffer.add_(other))
+    average_buffers(model)
+    torch.testing.assert_close(model.running_mean, (mine[0] + other) / 2)
+    torch.testing.assert_close(model.running_var, (mine[1] + other) / 2)
+    assert int(model.num_batches_tracked) == 1  # type: ignore[arg-type]
+
+
+def test_the_epochs_end_averages_the_running_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("mgot.engine.hooks.average_buffers", seen.append)
+    hook = GatherHook()
+    inner = SimpleNamespace(write_losses=lambda storage: None)
+    hook.trainer = SimpleNamespace(network="network", _trainer=inner, storage=None)
+    hook.after_epoch()
+    assert seen == ["network"]
+
+
+def test_memory_is_pinned_for_a_gpu_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (4, 8)).save(tmp_path / "0.png")
+    images = ImageSet([Item(str(tmp_path / "0.png"), 0, 1, VISIBLE)], (8, 4))
+    for device, available, pinned in (("cuda", True, True), ("cuda:1", True, True), ("cpu", True, False),
+                                      ("cuda", False, False)):  # fmt: skip
+        monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
+        assert build_ordered_loader(images, 1, 0, device=device).pin_memory is pinned
 
 
 def test_too_many_gpus_point_to_torchrun() -> None:

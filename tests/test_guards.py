@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
@@ -83,6 +84,15 @@ def labelled(epoch: int, labels_v: list[int], previous: EpochState | None) -> Ep
 
     ids = np.arange(4)
     return label_epoch(epoch, f, f, ids, ids, previous, cast(Any, clusterer))
+
+
+def test_other_processes_are_not_sent_the_features() -> None:
+    state = labelled(0, [0, 0, 1, 1], None)
+    rows = torch.randn(5000, 64)
+    state.f_v, state.f_r = rows[:3000], rows[3000:]
+    sent = pickle.loads(pickle.dumps(state.without_features()))
+    assert len(pickle.dumps(state.without_features())) < 20_000
+    assert sent.f_v.shape == sent.f_r.shape == (0, 64) and sent.labels.visible.tolist() == [0, 0, 1, 1]
 
 
 def test_labels_without_use_give_way_to_the_last_usable_ones(caplog: pytest.LogCaptureFixture) -> None:

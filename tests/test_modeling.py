@@ -152,10 +152,10 @@ def test_weight_zero_switches_a_term_off(key: str, term: str) -> None:
 def test_a_step_never_changes_a_memory() -> None:
     model = build_model(small_config())
     model.heads.bank = bank(512, cross=True)
-    before = [memory.prototypes.clone() for memory in (model.heads.bank.visible, model.heads.bank.infrared)]
+    memories = (model.heads.bank.visible, model.heads.bank.infrared, model.heads.bank.cross)
+    before = [memory.prototypes.clone() for memory in memories]
     sum(model(batch()).values()).backward()
-    after = [model.heads.bank.visible.prototypes, model.heads.bank.infrared.prototypes]
-    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert all(torch.equal(a, memory.prototypes) for a, memory in zip(before, memories, strict=True))
 
 
 def test_features_do_not_change_the_input_nor_depend_on_the_batch() -> None:
@@ -281,6 +281,16 @@ def test_a_compiled_backbone_gives_the_same_losses_and_features(monkeypatch: pyt
     for name, value in losses[0].items():
         torch.testing.assert_close(losses[1][name], value)
     torch.testing.assert_close(compiled.eval()(batch()), plain.eval()(batch()))
+
+
+@pytest.mark.parametrize("form", [torch.channels_last, torch.contiguous_format])
+def test_two_stream_stem_keeps_the_memory_format(form: torch.memory_format) -> None:
+    backbone = nn.Sequential()
+    backbone.add_module("stem", nn.Conv2d(3, 4, 1).to(memory_format=form))
+    (stream,) = split_stem(backbone, ["stem"])
+    stream.is_visible = torch.tensor([True, False, True])
+    out = backbone(torch.randn(3, 3, 5, 2).contiguous(memory_format=form))
+    assert out.is_contiguous(memory_format=form)
 
 
 def test_two_stream_model_trains() -> None:

@@ -16,7 +16,7 @@ import torch
 from mgot.engine import checkpoint
 from mgot.engine.checkpoint import by_progress, checkpoint_files, layer_differences, load_tensors
 from mgot.engine.output import claim_folder
-from mgot.engine.run import train
+from mgot.engine.run import evaluate, train, weights_follow
 from mgot.engine.setup import load_config
 from mgot.engine.trainer import MGOTTrainer
 from mgot.errors import Interrupted, UserError
@@ -110,6 +110,34 @@ def test_a_run_that_a_signal_stopped_goes_on_bit_for_bit(
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
     rows = [json.loads((folder / "results.json").read_text())["rows"] for folder in (broken, straight)]
     assert rows[0] == rows[1]
+
+
+def test_pretrained_weights_are_asked_for_where_no_checkpoint_brings_weights(
+    tiny_options: Options, tmp_path: Path
+) -> None:
+    folder = run(tiny_options("SOLVER.MAX_EPOCH", 1, "MGOT.TEST.SYSU_MODES", ["all"]))
+    final = folder / "model_final.pth"
+    absent = ("MODEL.BACKBONE.PRETRAIN", True, "MODEL.BACKBONE.PRETRAIN_PATH", tmp_path / "absent.pth")
+    options = tiny_options("SOLVER.MAX_EPOCH", 2, "MGOT.TEST.SYSU_MODES", ["all"], *absent)
+    run(options, resume=True)
+    assert "PRETRAIN: true" in load_tensors(final)["config"]  # as the user has it, whatever the build was given
+    evaluate(load_config(DEMO, [*options, "MODEL.WEIGHTS", str(final)]))
+    assert (folder / "evaluation" / "results.json").is_file()
+    with pytest.raises(UserError, match=r"PRETRAIN_PATH: no file .*absent\.pth"):
+        run([*options, "OUTPUT_DIR", str(tmp_path / "new")], resume=True)
+
+
+@pytest.mark.parametrize(
+    ("extra", "resume", "expected"),
+    [
+        ((), False, False),
+        ((), True, False),
+        (("MODEL.WEIGHTS", "model.pth"), False, True),
+        (("MGOT.CROSS_STAGE.FROM", "model_intra.pth"), False, True),
+    ],
+)
+def test_where_weights_follow(tiny_options: Options, extra: tuple[str, ...], resume: bool, expected: bool) -> None:
+    assert weights_follow(load_config(DEMO, tiny_options(*extra)), resume=resume) is expected
 
 
 def test_an_interrupt_counts_too_and_the_old_handlers_come_back(

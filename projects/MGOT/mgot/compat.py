@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import collections.abc
 import importlib.util
+import logging
 import sys
 import types
 import warnings
@@ -47,7 +48,7 @@ def apply() -> tuple[str, ...]:
     """
     shims = (_collections_abcs, _torch_six, _numpy_bool)
     restored = tuple(name for shim in shims for name in shim())
-    _quiet_cython_hint()
+    _quiet_hints()
     return restored
 
 
@@ -84,6 +85,22 @@ def _numpy_bool() -> list[str]:
     return ["numpy.bool"]
 
 
-def _quiet_cython_hint() -> None:
-    """evaluation/rank.py:14 and evaluation/roc.py:18 advise a Cython build at import; MGOT's scoring never uses it."""
+def _quiet_hints() -> None:
+    """Leave out three hints that tell a user of MGOT nothing.
+
+    evaluation/rank.py:14 and evaluation/roc.py:18 advise a Cython build at import; MGOT's scoring never uses it.
+    PyTorch advises fewer workers where DATALOADER.NUM_WORKERS is above the number of cores, at each loader anew.
+    utils/collect_env.py:69 asks PyTorch for its CUDA_HOME, which tells a machine with the toolkit and no GPU of it.
+    """
     warnings.filterwarnings("ignore", message="Cython (rank|roc) evaluation", category=UserWarning)
+    warnings.filterwarnings(
+        "ignore",
+        message="This DataLoader will create",
+        category=UserWarning,
+        module=r"torch\.utils\.data\.dataloader",
+    )
+    logging.getLogger("torch.utils.cpp_extension").addFilter(_is_not_about_cuda_home)
+
+
+def _is_not_about_cuda_home(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("No CUDA runtime is found, using CUDA_HOME")

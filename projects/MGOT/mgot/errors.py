@@ -12,10 +12,26 @@ class UserError(ValueError):
     """
 
 
-def reason(error: BaseException, limit: int = 160) -> str:
-    """The first line of what an exception says, cut at ``limit`` characters; its type's name where it says nothing."""
+def reason(error: BaseException, limit: int = 300) -> str:
+    """The first line of what an exception says, :func:`shortened`; its type's name where it says nothing."""
     lines = str(error).strip().splitlines()
-    return lines[0][:limit] if lines else type(error).__name__
+    return shortened(lines[0], limit) if lines else type(error).__name__
+
+
+def shortened(text: str, limit: int) -> str:
+    """The text, or as much of it as ends with a whole word within ``limit`` characters, and "...".
+
+    It ends outside of brackets where that leaves a third of the limit or more.
+    """
+    if len(text) <= limit:
+        return text
+    depth, word, outside = 0, 0, 0
+    for place, sign in enumerate(text[: limit + 1]):
+        if sign.isspace():
+            word = place
+            outside = outside if depth else place
+        depth = max(0, depth + (sign in "([{") - (sign in ")]}"))
+    return text[: outside if outside > limit // 3 else word or limit].rstrip(" ,;:([{") + " ..."
 
 
 class Interrupted(Exception):

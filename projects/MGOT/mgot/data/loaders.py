@@ -275,8 +275,15 @@ def build_augmentation(cfg: CfgNode) -> Augmentation | HostViews:
     )
 
 
-def build_ordered_loader(images: ImageSet, batch_size: int, num_workers: int) -> DataLoader[dict[str, Any]]:
-    """Images in their own order, each once, for extraction; of several processes each has an equal run of them."""
+def build_ordered_loader(
+    images: ImageSet, batch_size: int, num_workers: int, *, device: str | torch.device = "cpu"
+) -> DataLoader[dict[str, Any]]:
+    """Images in their own order, each once, for extraction on a device; several processes have equal runs of them."""
     rank, world_size = comm.get_rank(), comm.get_world_size()
     mine = range(len(images) * rank // world_size, len(images) * (rank + 1) // world_size)
-    return DataLoader(Subset(images, mine), batch_size=batch_size, num_workers=0 if images.cached else num_workers)
+    return DataLoader(
+        Subset(images, mine),
+        batch_size=batch_size,
+        num_workers=0 if images.cached else num_workers,
+        pin_memory=torch.device(device).type == "cuda" and torch.cuda.is_available(),
+    )

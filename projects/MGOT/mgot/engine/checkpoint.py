@@ -13,7 +13,7 @@ import torch
 from fastreid.utils.checkpoint import Checkpointer
 from torch import Tensor, nn
 
-from mgot.errors import UserError
+from mgot.errors import UserError, reason
 from mgot.files import replacing, write_atomically
 
 FINAL = "model_final"
@@ -42,8 +42,7 @@ def load_tensors(path: str | Path, *, mmap: bool = False) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path}: no such weights file: check MODEL.WEIGHTS") from None
     except Exception as error:  # garbage raises whatever its bytes mean: KeyError, IndexError ...
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: not a readable checkpoint of tensors ({reason})") from None
+        raise UserError(f"{path}: not a readable checkpoint of tensors ({reason(error)})") from None
 
 
 def layer_differences(found: Mapping[str, Any], expected: Mapping[str, Tensor]) -> list[str]:

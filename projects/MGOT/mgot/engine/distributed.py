@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import os
+import pickle
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -118,17 +119,31 @@ def on_main(compute: Callable[[], T], *, send: Callable[[T], T] | None = None) -
     if comm.get_world_size() == 1:
         return compute()
     result: Any = None
-    answer: list[Any] = [None, None]
+    failure: Exception | None = None
+    packed: list[Any] = [None]
     if comm.is_main_process():
         try:
             result = compute()
-            answer[0] = result if send is None else send(result)
+            packed[0] = pickle.dumps((result if send is None else send(result), None))
         except Exception as error:
-            answer[1] = error
-    dist.broadcast_object_list(answer, src=0, group=comm._get_global_gloo_group())
-    if answer[1] is not None:
-        raise answer[1]
-    return result if comm.is_main_process() else answer[0]
+            failure = error
+            packed[0] = pickle.dumps((None, sendable(error)))
+    dist.broadcast_object_list(packed, src=0, group=comm._get_global_gloo_group())
+    if not comm.is_main_process():
+        result, failure = pickle.loads(packed[0])
+    if failure is not None:
+        raise failure
+    return result
+
+
+def sendable(error: Exception) -> Exception:
+    """The exception itself where another process can read it, else a plain one of its type's name and its text."""
+    try:
+        if type(pickle.loads(pickle.dumps(error))) is type(error):
+            return error
+    except Exception:  # whatever the exception's parts and its constructor raise
+        pass
+    return UserError(str(error)) if isinstance(error, UserError) else RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def gather_rows(rows: Tensor) -> Tensor:

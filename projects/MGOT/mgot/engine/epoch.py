@@ -73,7 +73,8 @@ class EpochState:
 
     def without_features(self) -> EpochState:
         """The state as processes other than the first need it: nothing of the size of the data set but the labels."""
-        return dataclasses.replace(self, f_v=self.f_v[:0], f_r=self.f_r[:0])
+        empty = [features.new_empty(0, features.shape[1]) for features in (self.f_v, self.f_r)]  # a slice sends it all
+        return dataclasses.replace(self, f_v=empty[0], f_r=empty[1])
 
 
 def label_epoch(

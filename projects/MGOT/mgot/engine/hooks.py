@@ -47,7 +47,7 @@ class ClusteringHook(HookBase):
         trainer = self.trainer
         start = time.perf_counter()
         images, n_visible = trainer.data_loader.dataset, trainer.data_loader.n_visible
-        loader = build_ordered_loader(images, self._batch_size, self._num_workers)
+        loader = build_ordered_loader(images, self._batch_size, self._num_workers, device=trainer.device)
         features = gather_rows(extract(trainer.network, loader, desc=f"epoch {trainer.epoch}: extract"))
         seconds = time.perf_counter() - start
         truth = identities(images.items)

@@ -11,11 +11,11 @@ from typing import Any
 from fastreid.config import CfgNode
 from fastreid.utils import comm
 
-from mgot.engine.checkpoint import AtomicCheckpointer
+from mgot.engine.checkpoint import AtomicCheckpointer, checkpoint_files
 from mgot.engine.fork import writes_intra
 from mgot.engine.output import check_space, claim_folder, clear_folder, remove_temporaries
 from mgot.engine.results import ResultsFile, format_rows
-from mgot.engine.trainer import MGOTTrainer, describe_run
+from mgot.engine.trainer import MGOTTrainer, describe_run, without_pretraining
 from mgot.errors import UserError
 
 logger = logging.getLogger("mgot")
@@ -32,7 +32,7 @@ def train(cfg: CfgNode, *, resume: bool) -> None:
     start = time.perf_counter()
     folder = Path(cfg.OUTPUT_DIR)
     claim_folder(folder, resume=resume, overwrite=cfg.MGOT.OVERWRITE)
-    trainer = MGOTTrainer(cfg)
+    trainer = MGOTTrainer(cfg, weights_follow=weights_follow(cfg, resume=resume))
     trainer.resume_or_load(resume=resume)
     if comm.is_main_process():
         remove_temporaries(folder)
@@ -50,6 +50,12 @@ def train(cfg: CfgNode, *, resume: bool) -> None:
         logger.info(f"\n{table}\n{time.perf_counter() - start:.0f} s; results in {path}")
 
 
+def weights_follow(cfg: CfgNode, *, resume: bool) -> bool:
+    """Whether a training takes all its weights from a checkpoint: to go on with, of another run, or MODEL.WEIGHTS."""
+    going_on = resume and bool(checkpoint_files(Path(cfg.OUTPUT_DIR)))
+    return going_on or bool(cfg.MODEL.WEIGHTS or cfg.MGOT.CROSS_STAGE.FROM)
+
+
 def evaluate(cfg: CfgNode) -> None:
     """Score MODEL.WEIGHTS and write a results file that replaces no training's.
 
@@ -59,7 +65,7 @@ def evaluate(cfg: CfgNode) -> None:
     if not cfg.MODEL.WEIGHTS:
         raise UserError("--eval-only needs a checkpoint: add MODEL.WEIGHTS <OUTPUT_DIR>/model_final.pth")
     start = time.perf_counter()
-    model = MGOTTrainer.build_model(cfg)
+    model = MGOTTrainer.build_model(without_pretraining(cfg))
     checkpoint = AtomicCheckpointer(model).load(cfg.MODEL.WEIGHTS)
     _refuse_other_split(cfg, checkpoint)
     _refuse_trained_people(cfg, checkpoint)

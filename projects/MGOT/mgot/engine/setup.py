@@ -21,26 +21,15 @@ from fastreid.utils.env import seed_all_rng
 from fastreid.utils.logger import setup_logger
 
 from mgot.config import add_mgot_config
-from mgot.data.host_input import INPUT_BY, SAMPLERS
-from mgot.data.image_set import CACHES
-from mgot.data.overlap import DROPS
 from mgot.engine.checkpoint import by_progress, load_tensors
 from mgot.engine.fork import donor_path
 from mgot.engine.keys import changes, flat, saved_keys
-from mgot.engine.modes import MODES, add_matcher_keys
+from mgot.engine.modes import add_matcher_keys
 from mgot.engine.output import claim_folder
-from mgot.engine.results import STAGES
-from mgot.engine.schedule import stages as optimiser_stages
-from mgot.errors import UserError
-from mgot.matching import BELIEFS, MATCHERS, SUPPLIES
-from mgot.modeling.discriminator import INITS
-from mgot.modeling.host import WEIGHTS_SOURCES
-from mgot.modeling.precision import PRECISIONS
+from mgot.engine.rules import check_config
+from mgot.errors import UserError, shortened
 
 logger = logging.getLogger("mgot")
-
-Rule = tuple[str, Any, bool, str]
-"""A key, its value, whether that is allowed, and what is."""
 
 
 def default_config() -> CfgNode:
@@ -104,9 +93,9 @@ def _merge_file(cfg: CfgNode, path: Path) -> None:
     try:
         loaded = CfgNode.load_yaml_with_base(str(path))
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
-        raise UserError(f"{path}: not a safe YAML mapping ({_first_line(error)})") from None
+        raise UserError(f"{path}: not a safe YAML mapping ({_one_line(error)})") from None
     except OSError as error:
-        raise UserError(f"{path}: _BASE_ cannot be read ({_first_line(error)})") from None
+        raise UserError(f"{path}: _BASE_ cannot be read ({_one_line(error)})") from None
     if not isinstance(loaded, dict):
         raise UserError(f"{path}: not a safe YAML mapping (it holds a {type(loaded).__name__})")
     for key, value in flat(loaded):
@@ -134,100 +123,17 @@ def _set(cfg: CfgNode, key: str, value: Any, source: str) -> None:
     try:
         cfg.merge_from_list([key, value])
     except (ValueError, AssertionError, SyntaxError) as error:
-        raise UserError(f"{source}: {key} cannot be {value!r}: {_first_line(error)}") from None
+        raise UserError(f"{source}: {key} cannot be {value!r}: {_one_line(error)}") from None
 
 
-def _first_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def _one_line(error: BaseException) -> str:
+    return shortened(" ".join(str(error).split()), 300) or type(error).__name__
 
 
 def _settle_device(cfg: CfgNode) -> None:
     """Fall back to the CPU where there is no GPU."""
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
-
-
-def _host_rules(cfg: CfgNode) -> list[Rule]:
-    """Of the host's own keys."""
-    sampler = cfg.DATALOADER.SAMPLER_TRAIN
-    return [
-        ("DATALOADER.CACHE", cfg.DATALOADER.CACHE, cfg.DATALOADER.CACHE in CACHES, f"one of {CACHES}"),
-        ("DATALOADER.CACHE_LIMIT_GB", cfg.DATALOADER.CACHE_LIMIT_GB, cfg.DATALOADER.CACHE_LIMIT_GB > 0, "more than 0"),
-        ("DATALOADER.NUM_WORKERS", cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.NUM_WORKERS >= 0, "0 or more"),
-        ("SOLVER.MAX_EPOCH", cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.MAX_EPOCH >= 1, "1 or more"),
-        ("SOLVER.AMP.ENABLED", cfg.SOLVER.AMP.ENABLED, not cfg.SOLVER.AMP.ENABLED, "False: set MGOT.PRECISION instead"),
-        ("SOLVER.BASE_LR", cfg.SOLVER.BASE_LR, cfg.SOLVER.BASE_LR > 0, "more than 0"),
-        ("SOLVER.CHECKPOINT_PERIOD", cfg.SOLVER.CHECKPOINT_PERIOD, cfg.SOLVER.CHECKPOINT_PERIOD >= 1, "1 or more"),
-        ("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH, cfg.TEST.IMS_PER_BATCH >= 1, "1 or more"),
-        ("TEST.EVAL_PERIOD", cfg.TEST.EVAL_PERIOD, cfg.TEST.EVAL_PERIOD >= 0, "0 or more"),
-        ("TEST.PRECISE_BN.ENABLED", cfg.TEST.PRECISE_BN.ENABLED, not cfg.TEST.PRECISE_BN.ENABLED, "False under MGOT"),
-        ("MODEL.HEADS.NAME", cfg.MODEL.HEADS.NAME, cfg.MODEL.HEADS.NAME == "MGOTHead", "MGOTHead for DEN"),
-        ("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.META_ARCHITECTURE == "DEN", "DEN"),
-        ("DATALOADER.SAMPLER_TRAIN", sampler, sampler in SAMPLERS, f"one of {SAMPLERS}"),
-    ]
-
-
-def check_config(cfg: CfgNode) -> None:
-    """Ranges and combinations that no type can tell.
-
-    Raises:
-        UserError: naming the key and what it may be.
-    """
-    mgot, stage = cfg.MGOT, cfg.MGOT.CROSS_STAGE
-    stages = set(mgot.TEST.STAGES)
-    rules: list[Rule] = [
-        ("MGOT.MODE", mgot.MODE, mgot.MODE in MODES, f"one of {MODES}"),
-        ("MGOT.TEST.STAGES", mgot.TEST.STAGES, {"final"} <= stages <= set(STAGES), f"of {STAGES}, 'final' always"),
-        ("MGOT.CROSS_START_EPOCH", mgot.CROSS_START_EPOCH, mgot.CROSS_START_EPOCH >= 0, "0 or more"),
-        ("MGOT.CROSS_STAGE.BASE_LR", mgot.CROSS_STAGE.BASE_LR, mgot.CROSS_STAGE.BASE_LR >= 0, "0 or more"),
-        ("MGOT.CROSS_STAGE.RAMP_EPOCHS", stage.RAMP_EPOCHS, stage.RAMP_EPOCHS >= 0, "0 or more"),
-        ("MGOT.CROSS_STAGE.RAMP_FROM", stage.RAMP_FROM, 0 <= stage.RAMP_FROM <= 1, "in [0, 1]"),
-        ("MGOT.BELIEF.NAME", mgot.BELIEF.NAME, mgot.BELIEF.NAME in BELIEFS, f"one of {sorted(BELIEFS)}"),
-        ("MGOT.BELIEF.POWER", mgot.BELIEF.POWER, mgot.BELIEF.POWER >= 0, "0 or more"),
-        ("MGOT.ITERS_PER_EPOCH", mgot.ITERS_PER_EPOCH, mgot.ITERS_PER_EPOCH >= 1, "1 or more"),
-        ("MGOT.PRECISION", mgot.PRECISION, mgot.PRECISION in PRECISIONS, f"one of {PRECISIONS}"),
-        ("MGOT.GUARD.MAX_SKIPPED_STEPS", mgot.GUARD.MAX_SKIPPED_STEPS, mgot.GUARD.MAX_SKIPPED_STEPS >= 0, "0 or more"),
-        ("MGOT.GUARD.MIN_SPREAD", mgot.GUARD.MIN_SPREAD, 0 <= mgot.GUARD.MIN_SPREAD <= 1, "in [0, 1]"),
-        ("MGOT.GUARD.MAX_CLUSTER_RATIO", mgot.GUARD.MAX_CLUSTER_RATIO, mgot.GUARD.MAX_CLUSTER_RATIO >= 1, "1 or more"),
-        ("MGOT.CHECKPOINT.KEEP", mgot.CHECKPOINT.KEEP, mgot.CHECKPOINT.KEEP >= 1, "1 or more"),
-        ("MGOT.CLUSTER.EPS", mgot.CLUSTER.EPS, 0 < mgot.CLUSTER.EPS < 1, "between 0 and 1"),
-        ("MGOT.CLUSTER.K1", mgot.CLUSTER.K1, mgot.CLUSTER.K1 >= 2, "2 or more"),
-        ("MGOT.CLUSTER.K2", mgot.CLUSTER.K2, 1 <= mgot.CLUSTER.K2 <= mgot.CLUSTER.K1, "between 1 and K1"),
-        ("MGOT.CLUSTER.MIN_SAMPLES", mgot.CLUSTER.MIN_SAMPLES, mgot.CLUSTER.MIN_SAMPLES >= 1, "1 or more"),
-        ("MGOT.LOSS.TEMPERATURE", mgot.LOSS.TEMPERATURE, mgot.LOSS.TEMPERATURE > 0, "more than 0"),
-        ("MGOT.LOSS.MOMENTUM", mgot.LOSS.MOMENTUM, 0 <= mgot.LOSS.MOMENTUM < 1, "in [0, 1)"),
-        ("MGOT.MATCHER.NAME", mgot.MATCHER.NAME, mgot.MATCHER.NAME in MATCHERS, f"one of {sorted(MATCHERS)}"),
-        ("MGOT.MATCHER.LAMBDA", mgot.MATCHER.LAMBDA, mgot.MATCHER.LAMBDA > 0, "more than 0"),
-        ("MGOT.MATCHER.SUPPLY", mgot.MATCHER.SUPPLY, mgot.MATCHER.SUPPLY in SUPPLIES, f"one of {SUPPLIES}"),
-        ("MGOT.MATCHER.MAX_ITERATIONS", mgot.MATCHER.MAX_ITERATIONS, mgot.MATCHER.MAX_ITERATIONS >= 1, "1 or more"),
-        ("MGOT.MATCHER.RELAXATION", mgot.MATCHER.RELAXATION, mgot.MATCHER.RELAXATION > 0, "more than 0"),
-        ("MGOT.MATCHER.MIN_MASS", mgot.MATCHER.MIN_MASS, 0 <= mgot.MATCHER.MIN_MASS < 1, "in [0, 1)"),
-        ("MGOT.DATA.OVERLAP", mgot.DATA.OVERLAP, 0 <= mgot.DATA.OVERLAP <= 1, "in [0, 1]"),
-        ("MGOT.DATA.OVERLAP_DROPS", mgot.DATA.OVERLAP_DROPS, mgot.DATA.OVERLAP_DROPS in DROPS, f"one of {DROPS}"),
-        ("MGOT.DATA.OVERLAP_SEED", mgot.DATA.OVERLAP_SEED, mgot.DATA.OVERLAP_SEED >= 0, "0 or more"),
-        ("MGOT.DEN.INIT", mgot.DEN.INIT, mgot.DEN.INIT in INITS, f"one of {INITS}"),
-        ("MGOT.DEN.BACKBONE_LR_FACTOR", mgot.DEN.BACKBONE_LR_FACTOR, mgot.DEN.BACKBONE_LR_FACTOR > 0, "more than 0"),
-        ("MGOT.DEN.REVERSAL_ITERS", mgot.DEN.REVERSAL_ITERS, mgot.DEN.REVERSAL_ITERS >= 1, "1 or more"),
-        ("MGOT.DEN.DROPOUT", mgot.DEN.DROPOUT, 0 <= mgot.DEN.DROPOUT < 1, "in [0, 1)"),
-        ("MGOT.AUG.GRAY_PROB", mgot.AUG.GRAY_PROB, 0 <= mgot.AUG.GRAY_PROB <= 1, "in [0, 1]"),
-        ("MGOT.AUG.INFRARED_JITTER", mgot.AUG.INFRARED_JITTER, 0 <= mgot.AUG.INFRARED_JITTER <= 1, "in [0, 1]"),
-        ("MGOT.TEST.TRIALS", mgot.TEST.TRIALS, mgot.TEST.TRIALS >= 1, "1 or more"),
-        ("MGOT.TEST.REGDB_TRIAL", mgot.TEST.REGDB_TRIAL, 1 <= mgot.TEST.REGDB_TRIAL <= 10, "1 to 10"),
-        ("MGOT.AUG.BY", mgot.AUG.BY, mgot.AUG.BY in INPUT_BY, f"one of {INPUT_BY}"),
-    ]
-    replaced, strangers = mgot.DATA.REPLACED, mgot.DATA.STRANGERS
-    rules.append(("MGOT.DATA.REPLACED", replaced, 0 <= replaced <= 1, "in [0, 1]"))
-    rules.append(
-        ("MGOT.DATA.STRANGERS", strangers, strangers != "" or replaced == 0, "a data set's name with REPLACED")
-    )
-    source = mgot.WEIGHTS_SOURCE
-    rules.append(("MGOT.WEIGHTS_SOURCE", source, source in WEIGHTS_SOURCES, f"one of {WEIGHTS_SOURCES}"))
-    weights = {name: cfg.MGOT.LOSS[name] for name in cfg.MGOT.LOSS if name.startswith(("W_", "CPAL_"))}
-    rules += [(f"MGOT.LOSS.{name}", value, value >= 0, "0 or more") for name, value in weights.items()]
-    for key, value, holds, expected in [*rules, *_host_rules(cfg)]:
-        if not holds:
-            raise UserError(f"{key} must be {expected}, not {value!r}")
-    optimiser_stages(cfg)  # raises where warm-up outlasts a stage
 
 
 def setup(args: argparse.Namespace) -> CfgNode:

@@ -69,6 +69,10 @@ logger = logging.getLogger("mgot")
 class MGOTTrainer(ResumableTrainer):
     """Trains DEN by MGOT's loop.
 
+    Args:
+        cfg: checked.
+        weights_follow: a checkpoint will bring all weights, so that MODEL.BACKBONE.PRETRAIN is not looked at.
+
     Attributes:
         epoch_state: labels, prototypes and matches in force, None before the first epoch.
         previous_state: those of the epoch before.
@@ -79,7 +83,9 @@ class MGOTTrainer(ResumableTrainer):
     previous_state: EpochState | None = None
     _trainer: Any
 
-    def __init__(self, cfg: CfgNode) -> None:
+    def __init__(self, cfg: CfgNode, *, weights_follow: bool = False) -> None:
+        if weights_follow:  # the host's constructor asks for the model by the config alone
+            self.build_model = lambda cfg: type(self).build_model(without_pretraining(cfg))  # type: ignore[method-assign]
         super().__init__(cfg)
         self._trainer = StepTrainer(
             self._trainer,
@@ -228,7 +234,8 @@ class MGOTTrainer(ResumableTrainer):
         # Memory is for the training images; a file on disk serves every scoring of every run.
         cache = cache_options(cfg) if cfg.DATALOADER.CACHE == "disk" else OFF
         images = ImageSet([*data.query, *data.gallery], cfg.INPUT.SIZE_TEST, cache=cache)
-        loader = build_ordered_loader(images, cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS)
+        workers = cfg.DATALOADER.NUM_WORKERS
+        loader = build_ordered_loader(images, cfg.TEST.IMS_PER_BATCH, workers, device=cfg.MODEL.DEVICE)
         return loader, CrossModalityEvaluator(cfg, data)
 
     @classmethod
@@ -247,6 +254,15 @@ class MGOTTrainer(ResumableTrainer):
             rows.extend(results.get("rows", []))
             rankings.extend(results.get("rankings", []))
         return OrderedDict(rows=rows, rankings=rankings) if comm.is_main_process() else OrderedDict()
+
+
+def without_pretraining(cfg: CfgNode) -> CfgNode:
+    """The config of a model whose weights come from a checkpoint: no pretrained ones are read or fetched."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.BACKBONE.PRETRAIN = False
+    cfg.freeze()
+    return cfg
 
 
 def describe_training_set(cfg: CfgNode) -> dict[str, Any]:

@@ -143,7 +143,7 @@ class DEN(nn.Module):
             (B, D) features after the neck, not normalised, or the dictionary of weighted losses.
         """
         inputs: dict[str, Any] = {"images": batch} if isinstance(batch, Tensor) else batch
-        images = (inputs["images"].to(self.device).float() - self.pixel_mean) / self.pixel_std
+        images = (inputs["images"].to(self.device, non_blocking=True).float() - self.pixel_mean) / self.pixel_std
         images = images.contiguous(memory_format=torch.channels_last)
         is_visible = inputs.get("is_visible")
         for stream in self.streams:

@@ -23,9 +23,28 @@ from torch import Tensor, nn
 
 from mgot.compat import INSTALL_HOST
 from mgot.errors import UserError, reason
+from mgot.modeling.backbones import BLOCKS_PER_STAGE
 from mgot.modeling.weights import load_backbone_weights, load_torchvision_weights
 
 WEIGHTS_SOURCES = ("host", "torchvision")
+NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")
+# What each of the host's backbones takes for MODEL.BACKBONE.DEPTH.
+DEPTHS: dict[str, tuple[str, ...]] = {
+    "build_resnet_backbone": ("18x", "34x", "50x", "101x"),
+    "build_resnext_backbone": ("50x", "101x"),  # its 152x lacks a table that the host looks into (resnext.py:298)
+    "build_resnest_backbone": ("50x", "101x", "200x", "269x"),
+    "build_osnet_backbone": ("x0_25", "x0_5", "x0_75", "x1_0"),
+    "build_mobilenetv2_backbone": ("0.1x", "0.25x", "0.35x", "0.5x", "0.75x", "1.0x"),
+    "build_mobilenetv3_backbone": ("Large", "Small"),
+    "build_shufflenetv2_backbone": ("0.5x", "1.0x", "1.5x", "2.0x"),
+    "build_effnet_backbone": ("b0", "b1", "b2", "b3", "b4", "b5"),
+    "build_regnet_backbone": tuple(f"{n}{kind}" for n in (200, 400, 800, 1600, 3200, 4000, 6400) for kind in "xy"),
+    "build_repvgg_backbone": (
+        "A0", "A1", "A2", "B0", "B1", "B1g2", "B1g4", "B2", "B2g2", "B2g4", "B3", "B3g2", "B3g4",
+    ),
+    "build_vit_backbone": ("small", "base"),
+    "build_slim_resnet_backbone": tuple(BLOCKS_PER_STAGE),
+}  # fmt: skip
 _HOST_PARENT = Path(fastreid.__file__).parent.parent
 _BY_HAND = "download it elsewhere and name it by MODEL.BACKBONE.PRETRAIN_PATH"
 
@@ -53,6 +72,11 @@ def _channel_shuffle(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 
 ShuffleV2Block.channel_shuffle = _channel_shuffle
 regnet.regnet_cfg = effnet.effnet_cfg = _Architectures(regnet_defaults.clone())
+
+
+def backbone_names() -> tuple[str, ...]:
+    """Every backbone that is registered with the host, from outside too."""
+    return tuple(sorted(BACKBONE_REGISTRY._obj_map))
 
 
 def build_backbone(cfg: CfgNode) -> nn.Module:
@@ -90,9 +114,8 @@ def _check_sizes(cfg: CfgNode) -> None:
 
 def _build(cfg: CfgNode, *, pretrain: bool) -> nn.Module:
     keys = cfg.MODEL.BACKBONE
-    if keys.NAME not in BACKBONE_REGISTRY._obj_map:
-        known = sorted(BACKBONE_REGISTRY._obj_map)
-        raise UserError(f"MODEL.BACKBONE.NAME: {keys.NAME!r} is none of {known}")
+    if keys.NAME not in backbone_names():
+        raise UserError(f"MODEL.BACKBONE.NAME: {keys.NAME!r} is none of {backbone_names()}")
     asked = cfg.clone()
     asked.defrost()
     asked.MODEL.BACKBONE.PRETRAIN = pretrain

@@ -179,9 +179,16 @@ class TwoStream(nn.Module):
         if not bool(mask.any()):
             return self.infrared(x)
         visible, infrared = self.visible(x[mask]), self.infrared(x[~mask])
-        out = visible.new_empty(x.shape[0], *visible.shape[1:])
+        out = _empty_like(visible, x.shape[0])
         out[mask], out[~mask] = visible, infrared
         return out
+
+
+def _empty_like(part: Tensor, n_rows: int) -> Tensor:
+    """Room for rows like those of part, in its memory format: a convolution would copy another one back."""
+    last = part.dim() == 4 and part.is_contiguous(memory_format=torch.channels_last)
+    form = torch.channels_last if last else torch.contiguous_format
+    return torch.empty(n_rows, *part.shape[1:], dtype=part.dtype, device=part.device, memory_format=form)
 
 
 def split_stem(backbone: nn.Module, names: Sequence[str]) -> list[TwoStream]:
