@@ -15,7 +15,6 @@ INSTALL_REQUIRES = [
     "scipy>=1.11",
     "scikit-learn>=1.3",
     "POT>=0.9.4",
-    "faiss-cpu>=1.8",
     "numba>=0.59",
     "pillow>=10.1",
     "tqdm>=4.66",
@@ -31,12 +30,17 @@ INSTALL_REQUIRES = [
 TEST = ["pytest>=7.4", "hypothesis>=6.92", "packaging>=23"]
 ONNX = ["onnx>=1.16", "onnxruntime>=1.18"]
 VIZ = ["matplotlib>=3.7", "Jinja2>=3.1"]
+# Both bring the module faiss, so that an environment takes one of them. Clustering does without; the search of a
+# folder, and MGOT.CLUSTER.SEARCH of faiss's names, do not.
+CPU = ["faiss-cpu>=1.8"]
+GPU = ["faiss-gpu>=1.8"]
 EXTRAS_REQUIRE = {
-    "gpu": ["faiss-gpu>=1.8"],  # brings the same module as faiss-cpu: uninstall that one first
+    "cpu": CPU,
+    "gpu": GPU,
     "viz": VIZ,
     "onnx": ONNX,
-    "test": TEST,
-    "dev": [*TEST, *VIZ, *ONNX, "mypy>=1.8", "ruff>=0.6", "types-PyYAML>=6"],
+    "test": [*CPU, *TEST],
+    "dev": [*CPU, *TEST, *VIZ, *ONNX, "mypy>=1.8", "ruff>=0.6", "types-PyYAML>=6"],
 }
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from time import perf_counter
 from typing import NamedTuple
 
-import faiss
 import numpy as np
 from sklearn.cluster import DBSCAN
+
+from mgot.clustering.external import require_faiss
 
 SPARE = 8
 
@@ -92,7 +93,7 @@ def dense_pseudo_labels(features: np.ndarray, *, k1: int, k2: int, eps: float, m
         seconds[name], start = perf_counter() - start, perf_counter()
 
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-    index = faiss.IndexFlatL2(unit.shape[1])
+    index = require_faiss("the plain reference").IndexFlatL2(unit.shape[1])
     index.add(unit)
     lists = index.search(unit, min(k1 + SPARE, len(unit)))[1]
     stage("search")

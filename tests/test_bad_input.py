@@ -52,7 +52,7 @@ CONFIGS: dict[str, tuple[list[str], str]] = {
     "the host's head": (["MODEL.HEADS.NAME", "EmbeddingHead"], "MODEL.HEADS.NAME must be MGOTHead"),
     "an optimiser that is not there": (["SOLVER.OPT", "Foo"], "SOLVER.OPT must be one of"),
     "an image of no size": (["INPUT.SIZE_TRAIN", "[0, 0]"], "INPUT.SIZE_TRAIN must be [height, width]"),
-    "a re-ranking that is ignored": (["TEST.AQE.ENABLED", "True"], "TEST.AQE.ENABLED must be False"),
+    "a query expansion that is ignored": (["TEST.AQE.ENABLED", "True"], "TEST.AQE.ENABLED must be False"),
     "precise BN": (["TEST.PRECISE_BN.ENABLED", "True"], "TEST.PRECISE_BN.ENABLED must be False"),
     "more GPUs than there are": (["--num-gpus", "99"], "--num-gpus 99: this machine has"),
     "scoring without weights": (["--eval-only"], "--eval-only needs a checkpoint: add MODEL.WEIGHTS"),

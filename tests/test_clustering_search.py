@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -21,6 +22,7 @@ from mgot.clustering.joint import cross_neighbours, joint_neighbours
 from mgot.clustering.ranking import EMPTY, Candidates, vouch
 from mgot.clustering.search import SEARCHES, nearest, recall
 from mgot.errors import UserError
+from mgot.retrieval.index import load_index
 
 K = 12
 EXACT: dict[str, Callable[[Features, int], Candidates]] = {
@@ -146,7 +148,7 @@ def test_recall_counts_the_neighbours_found() -> None:
     assert recall(features, found) == pytest.approx(1 - (K // 3) / (K - 1))
 
 
-def test_missing_faiss_and_missing_gpu_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_faiss_and_missing_gpu_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     features = check_features(reference.blobs(30))
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match=r"faiss-gpu.*GPU"):
@@ -159,8 +161,12 @@ def test_missing_faiss_and_missing_gpu_are_said(monkeypatch: pytest.MonkeyPatch)
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", no_faiss)
-    with pytest.raises(UserError, match="pip install faiss-cpu"):
-        nearest(features, 5, "faiss")
+    for search in ("faiss", "ivf", "hnsw"):
+        with pytest.raises(UserError, match=rf"^search = {search}: .*pip install faiss-cpu.* search = auto"):
+            nearest(features, 5, search)
+    assert nearest(features, 5).ids.shape == (30, 5)  # auto needs none
+    with pytest.raises(UserError, match=r"^the search of a folder: faiss is not installed: .*pip install faiss-cpu"):
+        load_index(tmp_path / "none.npz")
 
 
 def test_joint_neighbours_are_the_mutual_ones_of_the_union() -> None:

@@ -17,7 +17,8 @@ from pathlib import Path
 import fastreid
 import numpy as np
 import pytest
-from torch.utils.data import DataLoader
+import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from mgot import compat
 
@@ -118,11 +119,12 @@ def test_hints_of_pytorch_are_left_out_and_nothing_else(
     caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
 ) -> None:
     compat.apply()
-    DataLoader([0], num_workers=4096)
+    images = TensorDataset(torch.zeros(1))
+    DataLoader(images, num_workers=4096)
     logger = logging.getLogger("torch.utils.cpp_extension")
     logger.warning("No CUDA runtime is found, using CUDA_HOME='%s'", "/usr/local/cuda")
     assert not list(recwarn) and not caplog.records
-    DataLoader([0], num_workers=1, prefetch_factor=2)
+    DataLoader(images, num_workers=1, prefetch_factor=2)
     warnings.warn("This DataLoader will create trouble", stacklevel=1)
     logger.warning("No compiler is found")
     assert [str(each.message) for each in recwarn] == ["This DataLoader will create trouble"]

@@ -210,15 +210,18 @@ def test_the_first_process_never_leaves_the_others_waiting(what: str, monkeypatc
 
 
 def test_a_result_reaches_all_and_one_that_cannot_be_sent_fails_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    for result, fine in (([1, 2], True), (lambda: 0, False)):
+    def result() -> Any:
+        return given
+
+    for given, fine in (([1, 2], True), (lambda: 0, False)):
         with monkeypatch.context() as patched:
             sent = pretend(patched, first=True)
             with nullcontext() if fine else pytest.raises((AttributeError, PicklingError)):
-                assert on_main(lambda result=result: result, send=lambda each: each) is result
+                assert on_main(result, send=lambda each: each) is given
         with monkeypatch.context() as patched:
             pretend(patched, first=False, other=sent[0])
             with nullcontext() if fine else pytest.raises((AttributeError, PicklingError)):
-                assert on_main(lambda: None) == result
+                assert on_main(result) == given
 
 
 def test_running_statistics_become_the_processes_mean(monkeypatch: pytest.MonkeyPatch) -> None:

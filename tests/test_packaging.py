@@ -42,6 +42,18 @@ def requirements(metadata: dict[str, Any]) -> dict[str, SpecifierSet]:
     return {canonicalize_name(each.name): each.specifier for each in parsed}
 
 
+def test_an_environment_gets_one_faiss(metadata: dict[str, Any]) -> None:
+    def brings(lines: list[str]) -> list[str]:
+        return [name for name in (Requirement(line).name for line in lines) if name.startswith("faiss")]
+
+    extras = metadata["extras_require"]
+    assert brings(metadata["install_requires"]) == []
+    assert {name: brings(lines) for name, lines in extras.items() if brings(lines)} == {
+        "cpu": ["faiss-cpu"], "gpu": ["faiss-gpu"], "test": ["faiss-cpu"], "dev": ["faiss-cpu"],
+    }  # fmt: skip
+    assert "-e '.[dev]'" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
 def pins(name: str, python: str) -> dict[str, Version]:
     """Pinned versions in a constraints file for one Python."""
     found: dict[str, Version] = {}

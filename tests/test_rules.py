@@ -37,6 +37,7 @@ REFUSED = [
     ("MODEL.HEADS.NORM", "LN", "one of ('BN', "),
     ("MODEL.HEADS.NORM", "FrozenBN", "one of ('BN', "),
     ("MODEL.HEADS.POOL_LAYER", "Foo", "one of ("),
+    ("MGOT.CLUSTER.SEARCH", "foo", "one of ('auto', 'symmetric', "),
     ("DATALOADER.NUM_INSTANCE", "0", "1 or more"),
     ("INPUT.SIZE_TRAIN", "[0, 0]", "[height, width], each 16 or more"),
     ("INPUT.SIZE_TRAIN", "[64]", "[height, width], each 16 or more"),

@@ -64,7 +64,7 @@ def chain(node: ast.expr, aliases: dict[str, str]) -> str | None:
         return None if before is None else f"{before}.{node.attr}".lstrip(".")
     if isinstance(node, ast.Subscript):
         before = chain(node.value, aliases)
-        part = node.slice.value if isinstance(node.slice, ast.Constant) else "*"
+        part = str(node.slice.value) if isinstance(node.slice, ast.Constant) else "*"
         return None if before is None else f"{before}.{part}".lstrip(".")
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "clone":
         return chain(node.func.value, aliases)

@@ -44,12 +44,20 @@ def on_device(features: Features, k: int, device: str) -> Candidates:
     return vouch(index, rough, error.float().cpu().numpy(), k, complete=wide == total)
 
 
-def _faiss(key: str) -> Any:
+def require_faiss(asked_by: str, remedy: str = "") -> Any:
+    """The module faiss, which faiss-cpu and faiss-gpu bring alike; UserError, by who asks for it, where neither is."""
     try:
         import faiss
-    except ImportError as error:
-        raise UserError(f"search = {key}: faiss is not installed; pip install faiss-cpu, or search = auto") from error
+    except ImportError:
+        raise UserError(
+            f"{asked_by}: faiss is not installed: type `pip install faiss-cpu`, or on a GPU `pip install faiss-gpu`"
+            f"{remedy}"
+        ) from None
     return faiss
+
+
+def _faiss(key: str) -> Any:
+    return require_faiss(f"search = {key}", ", or choose search = auto, which needs none")
 
 
 def _unit_rows(features: Features) -> np.ndarray:
@@ -68,7 +76,10 @@ def by_faiss(features: Features, k: int, gpu: bool = False) -> Candidates:
     index = faiss.IndexFlatIP(dimension)
     if gpu:
         if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
-            raise UserError("search = faiss-gpu: this faiss sees no GPU; install faiss-gpu, or search = torch or auto")
+            raise UserError(
+                "search = faiss-gpu: this faiss sees no GPU: put faiss-gpu in the place of faiss-cpu, or choose"
+                " search = torch or auto"
+            )
         index = faiss.index_cpu_to_all_gpus(index)
     rows = _unit_rows(features)
     index.add(rows)
@@ -80,15 +91,13 @@ def by_faiss(features: Features, k: int, gpu: bool = False) -> Candidates:
 
 def by_cells(features: Features, k: int) -> Candidates:
     """Approximate candidates, from :func:`cell_index`."""
-    _faiss("ivf")
     rows = _unit_rows(features)
     return _unchecked(cell_index(rows), rows, k)
 
 
 def cell_index(rows: np.ndarray) -> Any:
     """faiss's inverted file over unit rows (N, D): 4 sqrt(N) cells, of which 1/8 and at least 16 are searched."""
-    import faiss
-
+    faiss = _faiss("ivf")
     total, dimension = rows.shape
     cells = max(1, min(int(4 * np.sqrt(total)), total // 40))
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimension), dimension, cells, faiss.METRIC_INNER_PRODUCT)

@@ -281,9 +281,6 @@ def build_ordered_loader(
     """Images in their own order, each once, for extraction on a device; several processes have equal runs of them."""
     rank, world_size = comm.get_rank(), comm.get_world_size()
     mine = range(len(images) * rank // world_size, len(images) * (rank + 1) // world_size)
-    return DataLoader(
-        Subset(images, mine),
-        batch_size=batch_size,
-        num_workers=0 if images.cached else num_workers,
-        pin_memory=torch.device(device).type == "cuda" and torch.cuda.is_available(),
-    )
+    workers = 0 if images.cached else num_workers
+    pinned = torch.device(device).type == "cuda" and torch.cuda.is_available()
+    return DataLoader(Subset(images, mine), batch_size=batch_size, num_workers=workers, pin_memory=pinned)

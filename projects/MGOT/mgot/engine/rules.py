@@ -11,6 +11,7 @@ import torch
 from fastreid.config import CfgNode
 from fastreid.layers import pooling
 
+from mgot.clustering.search import SEARCHES
 from mgot.data.host_input import INPUT_BY, SAMPLERS
 from mgot.data.image_set import CACHES
 from mgot.data.overlap import DROPS
@@ -93,6 +94,7 @@ def _loop(cfg: CfgNode) -> list[Rule]:
 def _method(cfg: CfgNode) -> list[Rule]:
     """Clustering, matching, belief and losses."""
     cluster, match, loss, belief = cfg.MGOT.CLUSTER, cfg.MGOT.MATCHER, cfg.MGOT.LOSS, cfg.MGOT.BELIEF
+    searches = ("auto", *SEARCHES)
     weights = {name: loss[name] for name in loss if name.startswith(("W_", "CPAL_"))}
     return [
         ("MGOT.BELIEF.NAME", belief.NAME, belief.NAME in BELIEFS, f"one of {sorted(BELIEFS)}"),
@@ -101,6 +103,7 @@ def _method(cfg: CfgNode) -> list[Rule]:
         ("MGOT.CLUSTER.K1", cluster.K1, cluster.K1 >= 2, "2 or more"),
         ("MGOT.CLUSTER.K2", cluster.K2, 1 <= cluster.K2 <= cluster.K1, "between 1 and K1"),
         ("MGOT.CLUSTER.MIN_SAMPLES", cluster.MIN_SAMPLES, cluster.MIN_SAMPLES >= 1, "1 or more"),
+        ("MGOT.CLUSTER.SEARCH", cluster.SEARCH, cluster.SEARCH in searches, f"one of {searches}"),
         ("MGOT.LOSS.TEMPERATURE", loss.TEMPERATURE, loss.TEMPERATURE > 0, "more than 0"),
         ("MGOT.LOSS.MOMENTUM", loss.MOMENTUM, 0 <= loss.MOMENTUM < 1, "in [0, 1)"),
         ("MGOT.MATCHER.NAME", match.NAME, match.NAME in MATCHERS, f"one of {sorted(MATCHERS)}"),

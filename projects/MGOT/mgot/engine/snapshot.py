@@ -28,7 +28,7 @@ _MEMORIES = ("visible", "infrared", "cross")
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that a run's numbers hang on; those not installed are left out."""
     found = {"python": platform.python_version()}
-    for name in ("mgot", "fastreid", "torch", "numpy", "scipy", "scikit-learn", "POT", "faiss-cpu"):
+    for name in ("mgot", "fastreid", "torch", "numpy", "scipy", "scikit-learn", "POT", "faiss-cpu", "faiss-gpu"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -12,16 +12,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import faiss
 import numpy as np
 
-from mgot.clustering.external import cell_index
+from mgot.clustering.external import cell_index, require_faiss
 from mgot.errors import UserError
 from mgot.files import replacing
 from mgot.retrieval.gallery import ImageFile
 
 FORMAT = "mgot gallery index 1"
 EXACT_UP_TO = 200_000
+
+
+def _faiss() -> Any:
+    return require_faiss("the search of a folder")
 
 
 class GalleryIndex(NamedTuple):
@@ -42,7 +45,7 @@ class GalleryIndex(NamedTuple):
     @property
     def exact(self) -> bool:
         """Whether every image is compared with a query, rather than those of the nearest cells."""
-        return not isinstance(self.vectors, faiss.IndexIVF)
+        return self.vectors is None or not isinstance(self.vectors, _faiss().IndexIVF)
 
     def features(self) -> np.ndarray:
         """(N, D) float32, in the order of :attr:`files`."""
@@ -84,7 +87,7 @@ def build_index(
     features = np.stack([found[file] for file in files]).astype(np.float32, copy=False)
     if len(files) > exact_up_to:
         return GalleryIndex(fingerprint, files, unreadable, cell_index(features))
-    vectors = faiss.IndexFlatIP(features.shape[1])
+    vectors = _faiss().IndexFlatIP(features.shape[1])
     vectors.add(features)
     return GalleryIndex(fingerprint, files, unreadable, vectors)
 
@@ -101,7 +104,7 @@ def save_index(index: GalleryIndex, path: Path) -> None:
         "files": index.files,
         "unreadable": [[*file, problem] for file, problem in index.unreadable.items()],
     }
-    vectors = np.zeros(0, np.uint8) if index.vectors is None else faiss.serialize_index(index.vectors)
+    vectors = np.zeros(0, np.uint8) if index.vectors is None else _faiss().serialize_index(index.vectors)
     try:
         with replacing(path) as stream:
             np.savez(stream, about=np.frombuffer(json.dumps(about).encode(), np.uint8), vectors=vectors)
@@ -113,8 +116,10 @@ def load_index(path: Path) -> GalleryIndex | None:
     """Read a file that :func:`save_index` wrote; None where there is none, or one of another version.
 
     Raises:
-        UserError: the file is damaged, or is none of these: it is not written over.
+        UserError: the file is damaged, or is none of these: it is not written over. Or faiss is not installed: this
+            comes before the gallery is embedded.
     """
+    faiss = _faiss()
     if not path.exists():
         return None
     try:
