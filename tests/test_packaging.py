@@ -19,7 +19,10 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
-READMES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "projects" / "MGOT" / "README.md"]
+READMES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "projects/MGOT/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 @pytest.fixture(name="metadata")

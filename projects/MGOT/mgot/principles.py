@@ -1,6 +1,6 @@
 """The three principles of the objective, measured without labels, and the diagnostics that need ground truth.
 
-Source: METHOD.md sections 0 and 8. Sharpness is a low conditional entropy H(y|x); fairness a uniform marginal over
+Source: docs/method.md sections 0 and 8. Sharpness is a low conditional entropy H(y|x); fairness a uniform marginal over
 labels; fitness a right matching. Nothing here is ever used in training.
 """
 
