@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mgot.engine.setup import default_config
 from mgot.matching import BELIEFS, MATCHERS, Prototypes, believe
@@ -167,6 +168,23 @@ def test_the_examples_of_a_belief_and_of_a_data_set_run() -> None:
         DATASET_REGISTRY._obj_map.pop("Pairs", None)
     assert pairs.counts()["training identities"] == 10
     assert [protocol.name for protocol in pairs.protocols()] == ["regdb-visible-to-thermal", "regdb-thermal-to-visible"]
+
+
+def test_the_readmes_example_of_the_library_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    torch.manual_seed(0)
+    exec(code, {})
+    assert re.fullmatch(r"\d+ and \d+ clusters, plan converged: True, CCL \d\.\d{3}\n", capsys.readouterr().out)
+
+
+def test_the_picture_is_what_its_script_draws() -> None:
+    spec = importlib.util.spec_from_file_location("draw_method", ROOT / "docs" / "draw_method.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.draw() == (ROOT / "docs" / "method.svg").read_text(encoding="utf-8")
 
 
 def test_a_wrong_command_line_is_found() -> None:
