@@ -144,6 +144,7 @@ def test_commands_exist(readme: Path) -> None:
 def test_ci_runs_the_readmes_test_command() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert script.rstrip().endswith("\nmake test")
+    assert "- run: .ci/run\n" in (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
     assert "\nmake test " in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
