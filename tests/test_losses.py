@@ -1,4 +1,4 @@
-"""Each loss against a plain-loop reference of METHOD.md's equation."""
+"""Each loss against a plain-loop reference of docs/method.md's equation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memories against the sample-by-sample loop of METHOD.md section 4."""
+"""Memories against the sample-by-sample loop of docs/method.md section 4."""
 
 from __future__ import annotations
 

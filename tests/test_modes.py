@@ -131,10 +131,10 @@ def test_a_field_without_default_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_the_example_of_contributing_trains(
+def test_the_example_of_extending_trains(
     tiny_options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = (REPO / "CONTRIBUTING.md").read_text()
+    text = (REPO / "docs" / "extending.md").read_text()
     script = tmp_path / "nearest_large.py"
     script.write_text(text.split("```python\n")[1].split("```")[0])
     keys = tiny_options(*FAST, "MGOT.MATCHER.NAME", "nearest_large", "MGOT.MATCHER.MIN_SIZE", 25)

@@ -19,7 +19,10 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
-READMES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "projects" / "MGOT" / "README.md"]
+READMES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "projects/MGOT/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 @pytest.fixture(name="metadata")
@@ -153,6 +156,7 @@ def test_commands_exist(readme: Path) -> None:
 def test_ci_runs_the_readmes_test_command() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert script.rstrip().endswith("\nmake test")
+    assert "- run: .ci/run\n" in (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
     assert "\nmake test " in (ROOT / "README.md").read_text(encoding="utf-8")
 
 

@@ -12,14 +12,19 @@ from mgot.compat import require_host
 from mgot.errors import UserError
 
 
-def main(argv: list[str] | None = None) -> int:
-    """0 on success, 2 for a mistake of the user's."""
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--output", type=Path, default=Path("projects/MGOT/weights/demo_slim_resnet.pth"), help="(%(default)s)"
     )
     parser.add_argument("--epochs", type=int, help="fewer for a quick try")
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0 on success, 2 for a mistake of the user's."""
+    args = parse(argv)
     try:
         require_host()
         import dataclasses

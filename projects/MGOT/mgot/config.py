@@ -1,4 +1,4 @@
-"""Every key that MGOT adds to the host's config, with its default, the paper's symbol and METHOD.md's mark.
+"""Every key that MGOT adds to the host's config, with its default, the paper's symbol and docs/method.md's mark.
 
 Marks: [paper] stated by the paper; [OTLA] read in the same authors' earlier code; [field] convention of the released
 codes; [ours] our own decision.
@@ -28,7 +28,7 @@ def add_mgot_config(cfg: CN) -> None:
     # "unsupervised" [paper]; "supervised": ground-truth identities as clusters and matches through the same losses, an
     # upper bound for diagnosis only [ours]; "intra_only": the cross-modality terms never start [ours].
     cfg.MGOT.MODE = "unsupervised"
-    # Epoch, counted from 0, from which CCL, MCL and CPAL are trained [paper: two stages; 40 is field].
+    # Epoch, counted from 0, from which CCL, MCL and CPAL are trained [field: two stages, 40 epochs each].
     cfg.MGOT.CROSS_START_EPOCH = 40
     # Training steps of an epoch [field: 200 on SYSU-MM01, 100 on RegDB].
     cfg.MGOT.ITERS_PER_EPOCH = 200

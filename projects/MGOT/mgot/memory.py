@@ -19,7 +19,7 @@ def cluster_means(features: Tensor, labels: Tensor, n_clusters: int) -> Tensor:
 
         Phi[k] = normalise(mean of f_i with labels[i] = k)
 
-    Source: METHOD.md section 4, [field].
+    Source: docs/method.md section 4, [field].
 
     Args:
         features: (N, D) L2-normalised features.
@@ -46,7 +46,7 @@ class PrototypeMemory:
     """Memory of one set of pseudo classes.
 
     A memory is a constant of the step that reads it: losses take :attr:`prototypes`, and :meth:`update` runs after
-    the optimiser's step, outside autograd (METHOD.md section 4).
+    the optimiser's step, outside autograd (docs/method.md section 4).
 
     Args:
         prototypes: (K, D) rows; L2-normalised here. Copied.
@@ -140,7 +140,7 @@ class MemoryBank:
         has none, of their prototypes; mean_r likewise. Both modalities weigh the same, whatever their counts. Sample by
         sample Phi_c would forget whichever modality came first: with m = 0.1, K samples leave 0.1^K of it.
 
-        Source: METHOD.md section 4; Phi_v, Phi_r [field], Phi_c [ours]. Shapes: (B, D) features, (B,) labels.
+        Source: docs/method.md section 4; Phi_v, Phi_r [field], Phi_c [ours]. Shapes: (B, D) features, (B,) labels.
         """
         self.visible.update(f_v, y_v)
         self.infrared.update(f_r, y_r)

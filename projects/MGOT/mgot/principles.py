@@ -1,6 +1,6 @@
 """The three principles of the objective, measured without labels, and the diagnostics that need ground truth.
 
-Source: METHOD.md sections 0 and 8. Sharpness is a low conditional entropy H(y|x); fairness a uniform marginal over
+Source: docs/method.md sections 0 and 8. Sharpness is a low conditional entropy H(y|x); fairness a uniform marginal over
 labels; fitness a right matching. Nothing here is ever used in training.
 """
 
@@ -99,7 +99,7 @@ def matching_statistics(matching: Matching) -> dict[str, float]:
 def fitness(matching: Matching) -> float:
     """How fit a matching looks without a label: the share of one-to-one matches times the plan's mean confidence.
 
-    In [0, 1]; 0 where a side has no cluster. Source: METHOD.md section 8, the product is [ours].
+    In [0, 1]; 0 where a side has no cluster. Source: docs/method.md section 8, the product is [ours].
     """
     figures = matching_statistics(matching)
     return figures["one_to_one"] * figures["confidence"]

@@ -61,8 +61,8 @@ def uniform_transport(
 
         Q = argmin <Q, -log P> + (1/lambda) KL(Q || alpha beta^T),  Q 1 = alpha = 1/K_a,  Q^T 1 = beta = 1/K_b
 
-    Source: METHOD.md section 5; the form and lambda = 25 are [OTLA], the uniform prior is [paper]. Solved in the log
-    domain, so that no lambda underflows.
+    Source: docs/method.md section 5; the form and lambda = 25 are [OTLA], the uniform prior is [paper]. Solved in the
+    log domain, so that no lambda underflows.
 
     Args:
         similarity: (K_a, K_b) cosine similarities in [-1, 1].

@@ -21,8 +21,8 @@ def joint_neighbours(visible: Array, infrared: Array, k: int, *, search: str = "
 
         R(i, k) = {j in N(i, k): i in N(j, k)},   N(i, k) the k nearest of i in the union, i itself among them
 
-    Source: [ours], after the k-reciprocal sets of METHOD.md section 3. Where the modalities lie apart, all k neighbours
-    may be of one's own: `cross_neighbours` then finds partners and this does not.
+    Source: [ours], after the k-reciprocal sets of docs/method.md section 3. Where the modalities lie apart, all k
+    neighbours may be of one's own: `cross_neighbours` then finds partners and this does not.
 
     Args:
         visible: (N_v, D), of any length but zero.

@@ -67,7 +67,7 @@ def cluster(
     h = round(k1 / 2) + 1, rounded half to even: the released codes count oneself out of the half set and in of the
     full one. A row with min_samples rows at J <= eps, itself counted, is a core of a cluster.
 
-    Source: METHOD.md section 3; DBSCAN per modality [paper], the distance and its defaults [field]:
+    Source: docs/method.md section 3; DBSCAN per modality [paper], the distance and its defaults [field]:
     alibaba/cluster-contrast-reid, clustercontrast/utils/faiss_rerank.py, after Zhong et al., CVPR 2017. Ties and
     "itself first" are [ours]; the released codes leave them to the search library.
 

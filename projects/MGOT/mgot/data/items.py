@@ -23,7 +23,8 @@ class Item(NamedTuple):
 
     Attributes:
         path: the image file, under the data root.
-        identity: the person. Ground truth: scoring and diagnostics only, never training (PROTOCOLS, common rules).
+        identity: the person. Ground truth: scoring and diagnostics only, never training (docs/protocols.md, common
+            rules).
         camera: the data set's own camera number.
         modality: :data:`VISIBLE` or :data:`INFRARED`.
     """

@@ -18,7 +18,7 @@ class CrossModalitySampler:
     The clusters of a modality come in random permutations, one after the other, so all are met about equally often;
     the images of a cluster are drawn without replacement where it has K of them. With matches (cross stage, by key)
     the visible clusters come so, and each brings an infrared cluster that it is matched to, if one is due
-    ([ours], METHOD.md section 5: everybody trains, section 7's CPAL needs both sides).
+    ([ours], docs/method.md section 5: everybody trains, section 7's CPAL needs both sides).
 
     Args:
         n_classes: P, clusters per modality and batch over all ranks.

@@ -1,7 +1,7 @@
 """Augmentation of whole batches on the device that trains, in place of one PIL image at a time.
 
 Images are float tensors (B, 3, H, W) in 0..255. Every function draws from the generator it is given, so a seed fixes
-the batch. Source: METHOD.md section 2; the channel view and the grey-level jitter are [field].
+the batch. Source: docs/method.md section 2; the channel view and the grey-level jitter are [field].
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What an epoch stands on: pseudo labels, memories and matches, computed once at its start.
 
-Functions compute, hooks schedule: :mod:`mgot.engine.hooks` calls these. Source: METHOD.md section 1.
+Functions compute, hooks schedule: :mod:`mgot.engine.hooks` calls these. Source: docs/method.md section 1.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def describe_epoch(
     identities_r: np.ndarray,
     temperature: float,
 ) -> dict[str, float]:
-    """Everything that METHOD.md section 8 logs at an epoch's start, by the names of metrics.json.
+    """Everything that docs/method.md section 8 logs at an epoch's start, by the names of metrics.json.
 
     ``visible/...`` and ``infrared/...`` hold the clusterings, ``sharpness/x_y`` and ``fairness/x_y`` the entropies of
     modality x against memory y (v, r, c), ``matching/...`` load and fitness, ``transport/...`` how well the plan was

@@ -117,7 +117,7 @@ class OTPAHook(HookBase):
 
 
 class MemoryUpdateHook(HookBase):
-    """After each step: move the memories by the features of all ranks, outside autograd (METHOD.md section 4)."""
+    """After each step: move the memories by the features of all ranks, outside autograd (docs/method.md section 4)."""
 
     def after_step(self) -> None:
         heads = self.trainer.heads

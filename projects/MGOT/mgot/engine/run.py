@@ -83,7 +83,7 @@ def evaluate(cfg: CfgNode) -> None:
 
 
 def _refuse_other_split(cfg: CfgNode, checkpoint: dict[str, Any]) -> None:
-    """The test people of one RegDB split are training people of others (PROTOCOLS, RegDB)."""
+    """The test people of one RegDB split are training people of others (docs/protocols.md, RegDB)."""
     trained = checkpoint.get("about", {}).get("split")
     asked = cfg.MGOT.TEST.REGDB_TRIAL
     if "RegDB" in cfg.DATASETS.TESTS and trained not in (None, asked) and not cfg.MGOT.TEST.OTHER_TRIAL:

@@ -1,6 +1,6 @@
 """Each stage's optimiser and schedule: the host's own, begun afresh where the cross-modality stage begins.
 
-METHOD.md section 9 [field]: PGM makes a new Adam and a new step decay for its second stage.
+docs/method.md section 9 [field]: PGM makes a new Adam and a new step decay for its second stage.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class OfficialDraws(NamedTuple):
 def read_official_draws(path: str | Path) -> OfficialDraws:
     """Read ``rand_perm_cam.mat``: ``perm[camera-1][0][id-1][0]`` is (10, n), 1-based image numbers.
 
-    Source: PROTOCOLS, SYSU-MM01; the official repository's evaluation/data_split.
+    Source: docs/protocols.md, SYSU-MM01; the official repository's evaluation/data_split.
 
     Raises:
         UserError: the file is missing, is no such MATLAB file, or a row is no permutation.

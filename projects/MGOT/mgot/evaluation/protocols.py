@@ -4,7 +4,7 @@ A protocol holds indices into a *pool*, the test images whose features are extra
 nothing of files: they take the pool's identities and cameras, in the order camera, identity, file name.
 
 Order of a gallery, which decides between equal distances: camera list order, then identity, then the draw's order
-(PROTOCOLS, SYSU-MM01, ties). The same order serves the other data sets.
+(docs/protocols.md, SYSU-MM01, ties). The same order serves the other data sets.
 
 Letters: N pool size, N_q queries, N_g gallery images of a trial.
 """

@@ -1,7 +1,7 @@
 """Cross prediction alignment learning (CPAL): soft predictions of one modality, rebuilt from the other, must agree.
 
 Source: the paper refers to OTLA-ReID, whose prediction alignment this is ([OTLA]); that the shared label space of
-Phi_c stands in for OTLA's classifier is [ours] (METHOD.md section 7).
+Phi_c stands in for OTLA's classifier is [ours] (docs/method.md section 7).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def cross_prediction_alignment(
         s_vr = A_vr s_r,   s_rv = A_rv s_v,   s_rr = A_rr s_r
         CPAL = 0.1 KL(softmax s_v || softmax s_vr) + 0.5 KL(softmax s_rv || softmax s_rr), batch mean
 
-    Source: METHOD.md section 7, [OTLA].
+    Source: docs/method.md section 7, [OTLA].
 
     Args:
         s_v: (B_v, K_c) visible logits f_v Phi_c^T / tau.

@@ -1,8 +1,8 @@
 """Prototype-based contrastive learning (PBCL): four cross-entropies of features against prototypes.
 
 The paper names the four losses and the text read does not spell them out; each term below is our reading of one
-conditional entropy of the objective (METHOD.md section 6). Letters: f feature, Phi prototype memory, y pseudo label,
-tau temperature; B batch size, D feature dimension, K number of prototypes.
+conditional entropy of the objective (docs/method.md section 6). Letters: f feature, Phi prototype memory, y pseudo
+label, tau temperature; B batch size, D feature dimension, K number of prototypes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def prototype_cross_entropy(
 
         CE(f, Phi, y) = -w log softmax(f Phi^T / tau)[y], averaged over the images that have a label
 
-    Source: METHOD.md section 6; tau = 0.05 is [field], weights w other than 1 are [ours].
+    Source: docs/method.md section 6; tau = 0.05 is [field], weights w other than 1 are [ours].
 
     Args:
         f: (B, D) L2-normalised features.

@@ -13,7 +13,7 @@ from mgot.matching.base import UNMATCHED, Matching
 def cross_labels(matching: Matching) -> tuple[np.ndarray, np.ndarray]:
     """Labels of both modalities' clusters in one space, that of the demand clusters.
 
-    A demand cluster's label is its own number; a supply cluster carries its match's (METHOD.md section 5).
+    A demand cluster's label is its own number; a supply cluster carries its match's (docs/method.md section 5).
 
     Returns:
         c_v (K_v,) and c_r (K_r,), int64; UNMATCHED where a supply cluster has no match.
@@ -29,7 +29,7 @@ def cross_prototypes(phi_v: Tensor, phi_r: Tensor, matching: Matching) -> Tensor
         Phi_c[j] = normalise(mean of Phi_demand[j] and of every Phi_supply[i] matched to j)
 
     Matched to j are the supply clusters that took j and, where nobody did, the one that the opposite transport gave.
-    Source: METHOD.md section 5, [ours] after RPNR.
+    Source: docs/method.md section 5, [ours] after RPNR.
 
     Args:
         phi_v: (K_v, D) visible prototypes.

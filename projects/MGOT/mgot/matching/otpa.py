@@ -22,8 +22,8 @@ class OTPA(SupplyMatcher):
         v2r[i] = argmax_j Q_ij
         r2v[j] = argmax over {i : v2r[i] = j} of Q_ij; over all i where that set is empty: the opposite transport
 
-    written for visible supply and mirrored where infrared supplies. Source: METHOD.md section 5, [paper] Fig. 3; the
-    choice of the supply is [ours].
+    written for visible supply and mirrored where infrared supplies. Source: docs/method.md section 5, [paper] Fig. 3;
+    the choice of the supply is [ours].
 
     Args:
         sharpness: lambda.

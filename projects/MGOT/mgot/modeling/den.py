@@ -25,7 +25,7 @@ from mgot.modeling.stages import StageTap, probe, split_stem
 class DEN(nn.Module):
     """One shared stream for both modalities, and an adversary that asks its stages which modality they saw.
 
-    Source: METHOD.md section 2, [OTLA]; the two-stream stem by key is [field].
+    Source: docs/method.md section 2, [OTLA]; the two-stream stem by key is [field].
 
     Args:
         backbone: images (B, 3, H, W) to maps (B, D, h, w) or vectors (B, D).

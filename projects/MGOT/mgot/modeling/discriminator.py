@@ -1,4 +1,4 @@
-"""The adversary of DEN: a modality classifier behind a gradient reversal (METHOD.md section 2, [OTLA])."""
+"""The adversary of DEN: a modality classifier behind a gradient reversal (docs/method.md section 2, [OTLA])."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from mgot.memory import MemoryBank
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights and constants of the training objective (METHOD.md sections 6 and 7); 0 switches a term off."""
+    """Weights and constants of the training objective (docs/method.md sections 6 and 7); 0 switches a term off."""
 
     ccl: float = 1.0
     mcl: float = 1.0

@@ -1,4 +1,4 @@
-"""Curves of a run: what METHOD.md's section 8 measures, by epoch."""
+"""Curves of a run: what docs/method.md's section 8 measures, by epoch."""
 
 from __future__ import annotations
 
