@@ -51,9 +51,7 @@ def test_every_cited_section_exists() -> None:
     for path in CODE:
         if path.suffix in (".py", ".yml") and path != Path(__file__).resolve():
             text = re.sub(r"\s+", " ", path.read_text(encoding="utf-8"))
-            assert "docs/method.md" not in text and "docs/protocols.md" not in text, (
-                f"{name_of(path)} cites a file of no reader"
-            )
+            assert "METHOD.md" not in text and "PROTOCOLS" not in text, f"{name_of(path)} cites a file of no reader"
             for numbers in re.findall(r"docs/method\.md(?:'s)? sections? (\d(?:(?:, | and )\d)*)", text):
                 cited.update(re.findall(r"\d", numbers))
     assert cited and cited <= set(sections)
