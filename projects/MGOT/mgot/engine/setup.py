@@ -196,11 +196,7 @@ def check_config(cfg: CfgNode) -> None:
         ("MODEL.HEADS.NAME", cfg.MODEL.HEADS.NAME, cfg.MODEL.HEADS.NAME == "MGOTHead", "MGOTHead for DEN"),
         ("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.META_ARCHITECTURE == "DEN", "DEN"),
     ]
-    replaced, strangers = mgot.DATA.REPLACED, mgot.DATA.STRANGERS
-    rules.append(("MGOT.DATA.REPLACED", replaced, 0 <= replaced <= 1, "in [0, 1]"))
-    rules.append(
-        ("MGOT.DATA.STRANGERS", strangers, strangers != "" or replaced == 0, "a data set's name with REPLACED")
-    )
+    rules += _stranger_rules(mgot.DATA.REPLACED, mgot.DATA.STRANGERS)
     sampler = cfg.DATALOADER.SAMPLER_TRAIN
     rules.append(("DATALOADER.SAMPLER_TRAIN", sampler, sampler in SAMPLERS, f"one of {SAMPLERS}"))
     source = mgot.WEIGHTS_SOURCE
@@ -210,6 +206,14 @@ def check_config(cfg: CfgNode) -> None:
     for key, value, holds, expected in rules:
         if not holds:
             raise UserError(f"{key} must be {expected}, not {value!r}")
+
+
+def _stranger_rules(replaced: float, strangers: str) -> list[tuple[str, Any, bool, str]]:
+    named = strangers != "" or replaced == 0
+    return [
+        ("MGOT.DATA.REPLACED", replaced, 0 <= replaced <= 1, "in [0, 1]"),
+        ("MGOT.DATA.STRANGERS", strangers, named, "the name of a data set where MGOT.DATA.REPLACED is more than 0"),
+    ]
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
