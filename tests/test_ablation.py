@@ -42,7 +42,7 @@ rank1 = float(keys.get("MGOT.MATCHER.LAMBDA", 25)) + seed
 rows = [{"stage": s, "protocol": "p", "rank1": r, "mAP": 1.0} for s, r in (("initial", 20.0), ("final", rank1))]
 kept = 1.0 if keys.get("MGOT.MATCHER.SUPPLY") == "infrared" else 0.0
 epochs = [
-    {"iteration": 25 * n, "truth/matching_accuracy": a, "visible/labels_kept": kept, "seconds/train": 2.0}
+    {"iteration": 250 * n, "truth/matching_accuracy": a, "visible/labels_kept": kept, "seconds/train": 2.0}
     for n, a in enumerate((0.1, 0.3, 0.5))
 ]
 (folder / "metrics.json").write_text("\\n".join(['{"cut', *map(json.dumps, epochs), '{"total_loss": 1}']))

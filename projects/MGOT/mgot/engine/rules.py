@@ -133,12 +133,18 @@ def _network(cfg: CfgNode) -> list[Rule]:
 def _data(cfg: CfgNode) -> list[Rule]:
     """MGOT's keys of data and augmentation."""
     data, aug = cfg.MGOT.DATA, cfg.MGOT.AUG
+    named = data.STRANGERS != "" or data.REPLACED == 0
     return [
         ("MGOT.DATA.OVERLAP", data.OVERLAP, 0 <= data.OVERLAP <= 1, "in [0, 1]"),
         ("MGOT.DATA.OVERLAP_DROPS", data.OVERLAP_DROPS, data.OVERLAP_DROPS in DROPS, f"one of {DROPS}"),
         ("MGOT.DATA.OVERLAP_SEED", data.OVERLAP_SEED, data.OVERLAP_SEED >= 0, "0 or more"),
         ("MGOT.DATA.REPLACED", data.REPLACED, 0 <= data.REPLACED <= 1, "in [0, 1]"),
-        ("MGOT.DATA.STRANGERS", data.STRANGERS, data.STRANGERS != "" or data.REPLACED == 0, "a data set with REPLACED"),
+        (
+            "MGOT.DATA.STRANGERS",
+            data.STRANGERS,
+            named,
+            "the name of a data set where MGOT.DATA.REPLACED is more than 0",
+        ),
         ("MGOT.AUG.BY", aug.BY, aug.BY in INPUT_BY, f"one of {INPUT_BY}"),
         ("MGOT.AUG.GRAY_PROB", aug.GRAY_PROB, 0 <= aug.GRAY_PROB <= 1, "in [0, 1]"),
         ("MGOT.AUG.INFRARED_JITTER", aug.INFRARED_JITTER, 0 <= aug.INFRARED_JITTER <= 1, "in [0, 1]"),

@@ -4,7 +4,7 @@ warm: the defaults. A good part of infrared follows from luminance, and the firs
 split: visible cameras so unlike each other that a person is two visible clusters; infrared as in warm. The nearest
 infrared clusters of many of them are the same few.
 unpaired: warm, and beside it as many strangers in the layout of LLCM, whom MGOT.DATA.REPLACED puts among the visible.
-cold: other bodies and places, a law of colour that bends nothing from luminance; the first matching is nearly blind.
+cold: other bodies and places, a law of colour that bends, no luminance in it; the first matching is nearly blind.
 harmless: other bodies and places, infrared independent of colour. There is nothing to learn; is harm done?
 """
 
