@@ -45,7 +45,7 @@ if keys.get("MGOT.MATCHER.NAME") == "vote":
 if not donor:
     time.sleep(0.3)
     (folder / "model_intra.pth").touch()
-epochs = [{"iteration": 25 * n, "truth/matching_accuracy": n / 4, "visible/labels_kept": 0.0} for n in (0, 1)]
+epochs = [{"iteration": 250 * n, "truth/matching_accuracy": n / 4, "visible/labels_kept": 0.0} for n in (0, 1)]
 epochs[0]["visible/labels_kept"] = 1.0
 (folder / "metrics.json").write_text("\\n".join(map(json.dumps, epochs[1:] if donor else epochs)))
 rows = [{"stage": "final", "protocol": "p", "rank1": 50.0, "mAP": 1.0}]
@@ -105,7 +105,7 @@ def test_who_shares_with_whom(tmp_path: Path) -> None:
     nobody = ("supervised", "intra only", "one stage", "not kept", "from elsewhere")
     assert {groups[name] for name in nobody} == {""}
     starts_at = {name.removesuffix(" 0"): run.config.cross_start for name, run in planned(tmp_path, rows).items()}
-    assert (starts_at["full"], starts_at["intra only"], starts_at["one stage"]) == (25, None, 0)
+    assert (starts_at["full"], starts_at["intra only"], starts_at["one stage"]) == (250, None, 0)
 
 
 def intra_of(run: Run) -> Path:

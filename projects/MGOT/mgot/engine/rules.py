@@ -143,7 +143,7 @@ def _data(cfg: CfgNode) -> list[Rule]:
             "MGOT.DATA.STRANGERS",
             data.STRANGERS,
             named,
-            "the name of a data set where MGOT.DATA.REPLACED is more than 0",
+            "a data set where MGOT.DATA.REPLACED is more than 0",
         ),
         ("MGOT.AUG.BY", aug.BY, aug.BY in INPUT_BY, f"one of {INPUT_BY}"),
         ("MGOT.AUG.GRAY_PROB", aug.GRAY_PROB, 0 <= aug.GRAY_PROB <= 1, "in [0, 1]"),
