@@ -73,7 +73,7 @@ def test_a_cross_stage_of_its_own_is_that_of_the_unbroken_run(
     assert min(line["iteration"] for line in figures(fork)) == 2
     assert [path.stem for path in checkpoint_files(fork)] == ["model_0001", "model_0002_00001", "model_final"]
     content = content_of(fork)
-    assert [row["stage"] for row in content["rows"]] == ["initial", "intra", "final"]
+    assert [row["stage"] for row in content["rows"]] == ["initial", "intra", "fittest", "final"]
     assert content["intra_from"] == str(donor / "model_intra.pth") and "intra_from" not in content_of(donor)
     assert content["seconds"]["intra"] == content_of(donor)["seconds"]["intra"]
 
