@@ -237,4 +237,4 @@ def test_every_grid_of_the_project_is_planned_and_its_oracle_is_believed_in_full
         assert len({row.config.slug for row in table.rows}) == len(table.rows), "two rows of one configuration"
         for row in table.rows:
             if row.keys.get("MGOT.MATCHER.NAME") == "oracle":
-                assert row.keys["MGOT.BELIEF.NAME"] == "full" and row.keys["MGOT.CROSS_STAGE.RAMP_EPOCHS"] == 0
+                assert row.keys["MGOT.BELIEF.NAME"] == "full" and row.keys["MGOT.CROSS_STAGE.GROWTH"] == "epochs"

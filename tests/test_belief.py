@@ -82,7 +82,22 @@ def test_a_belief_of_a_known_name_is_refused() -> None:
         register_belief("full")(BELIEFS["full"])
 
 
+def weigh(epoch: int, belief: float, *, growth: str, ramp_epochs: int = 4) -> float | None:
+    return cross_weight(epoch, belief, start=3, growth=growth, ramp_epochs=ramp_epochs, ramp_from=0.2, belief_goal=0.5)
+
+
 def test_the_cross_terms_grow_evenly_to_their_full_weight() -> None:
-    weights = [cross_weight(epoch, 3, 4, 0.2) for epoch in range(9)]
+    weights = [weigh(epoch, 0.0, growth="epochs") for epoch in range(9)]
     assert weights == [None, None, None, *map(pytest.approx, (0.2, 0.4, 0.6, 0.8, 1.0, 1.0))]
-    assert cross_weight(3, 3, 0, 0.2) == 1.0
+    assert weigh(3, 0.0, growth="epochs", ramp_epochs=0) == 1.0
+
+
+def test_the_cross_terms_grow_with_belief() -> None:
+    weights = [weigh(3, belief, growth="belief") for belief in (0.0, 0.25, 0.5, 0.9)]
+    assert weights == [0.0, 0.25, 1.0, 1.0]
+    assert weigh(2, 0.9, growth="belief") is None
+    prototypes = prototypes_of(4, 3, 0)
+    matching = MATCHERS["otpa"]()(prototypes)
+    belief = believe("mutual", prototypes, matching)
+    assert belief.mean() == pytest.approx((sum(belief.visible) + sum(belief.infrared)) / 7)
+    assert believe("full", prototypes, matching).mean() == 1.0

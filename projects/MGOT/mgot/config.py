@@ -84,6 +84,10 @@ def _add_cross_stage_keys(cfg: CN) -> None:
     # [0, 1]. While they are small, VCL and ICL undo what single wrong matches teach, and what many right ones have in
     # common adds up; at full weight from the start the first matching confirms itself. 0: at once [paper] [ours: both].
     cfg.MGOT.CROSS_STAGE.RAMP_EPOCHS = 0
+    # What the weights grow with: "epochs", or "belief": min(mean belief / BELIEF_GOAL, 1)^2, measured at each epoch's
+    # start, so that a cold matching earns its weight and a warm one has it at once. The goal is more than 0 [ours].
+    cfg.MGOT.CROSS_STAGE.GROWTH = "epochs"
+    cfg.MGOT.CROSS_STAGE.BELIEF_GOAL = 0.5
     cfg.MGOT.CROSS_STAGE.RAMP_FROM = 0.1
 
     cfg.MGOT.BELIEF = CN()

@@ -206,7 +206,7 @@ def describe_epoch(
             scalars[f"sharpness/{x}_{memory}"], scalars[f"fairness/{x}_{memory}"] = sharpness, fairness
     scalars.update({f"matching/{key}": value for key, value in matching_statistics(matching).items()})
     if state.belief is not None and min(matching.scores.shape):
-        scalars["matching/belief"] = float(np.concatenate(state.belief).mean())
+        scalars["matching/belief"] = state.belief.mean()
     plan = matching.transport
     if plan is not None:
         scalars["transport/converged"], scalars["transport/iterations"] = float(plan.converged), float(plan.iterations)

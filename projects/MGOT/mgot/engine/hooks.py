@@ -75,7 +75,7 @@ class OTPAHook(HookBase):
     Args:
         matcher: prototypes to matching.
         believer: prototypes and matching to the belief in each match.
-        weigh: epoch to the weight of the cross-modality terms, None before their stage.
+        weigh: epoch and mean belief to the weight of the cross-modality terms, None before their stage.
         momentum: m of the memories.
         temperature: tau, for the diagnostics.
         paired: draw the same cross labels for both modalities in the cross stage.
@@ -88,7 +88,7 @@ class OTPAHook(HookBase):
         matcher: Matcher,
         believer: Believer,
         *,
-        weigh: Callable[[int], float | None],
+        weigh: Callable[[int, float], float | None],
         momentum: float,
         temperature: float,
         paired: bool,
@@ -100,7 +100,7 @@ class OTPAHook(HookBase):
         trainer = self.trainer
         state: EpochState = trainer.epoch_state
         state.matching, state.belief, state.seconds = on_main(lambda: match_epoch(state, self._matcher, self._believer))
-        weight = self._weigh(trainer.epoch)
+        weight = self._weigh(trainer.epoch, state.belief.mean())
         trainer.heads.bank = build_bank(state, momentum=self._momentum, cross_weight=weight, device=trainer.device)
         assert state.matching is not None
         pairing = weight is not None and self._paired

@@ -82,13 +82,28 @@ def build_believer(cfg: CfgNode) -> Believer:
     return partial(believe, name, temperature=cfg.MGOT.LOSS.TEMPERATURE, power=cfg.MGOT.BELIEF.POWER)
 
 
-def cross_weight(epoch: int, start: int, ramp_epochs: int, ramp_from: float) -> float | None:
+GROWTHS = ("epochs", "belief")
+
+
+def cross_weight(
+    epoch: int, belief: float, *, start: int, growth: str, ramp_epochs: int, ramp_from: float, belief_goal: float
+) -> float | None:
     """What the cross-modality terms are multiplied by in an epoch, None before the cross stage. [ours]
 
-    It grows in even steps from ``ramp_from`` in the stage's first epoch to 1 after ``ramp_epochs``; at once after none.
+        epochs: even steps from ramp_from in the stage's first epoch to 1 after ramp_epochs; at once after none
+        belief: min(belief / belief_goal, 1)^2, so that a cold matching earns its weight and a warm one has it
+
+    Args:
+        epoch: its number.
+        belief: the mean belief in this epoch's matches, in [0, 1].
+        start: first epoch of the cross stage.
+        growth: "epochs" or "belief".
+        ramp_epochs, ramp_from, belief_goal: as above.
     """
     if epoch < start:
         return None
+    if growth == "belief":
+        return min(belief / belief_goal, 1.0) ** 2
     grown = 1.0 if ramp_epochs == 0 else min((epoch - start) / ramp_epochs, 1.0)
     return ramp_from + (1.0 - ramp_from) * grown
 

@@ -16,7 +16,7 @@ from mgot.data.host_input import INPUT_BY, SAMPLERS
 from mgot.data.image_set import CACHES
 from mgot.data.overlap import DROPS
 from mgot.engine.keys import flat
-from mgot.engine.modes import MODES
+from mgot.engine.modes import GROWTHS, MODES
 from mgot.engine.results import STAGES
 from mgot.engine.schedule import stages
 from mgot.errors import UserError
@@ -82,6 +82,8 @@ def _loop(cfg: CfgNode) -> list[Rule]:
         ("MGOT.CROSS_STAGE.BASE_LR", stage.BASE_LR, stage.BASE_LR >= 0, "0 or more"),
         ("MGOT.CROSS_STAGE.STEPS", stage.STEPS, _rising(stage.STEPS), "whole numbers from 0 on, none below another"),
         ("MGOT.CROSS_STAGE.RAMP_EPOCHS", stage.RAMP_EPOCHS, stage.RAMP_EPOCHS >= 0, "0 or more"),
+        ("MGOT.CROSS_STAGE.GROWTH", stage.GROWTH, stage.GROWTH in GROWTHS, f"one of {GROWTHS}"),
+        ("MGOT.CROSS_STAGE.BELIEF_GOAL", stage.BELIEF_GOAL, stage.BELIEF_GOAL > 0, "more than 0"),
         ("MGOT.CROSS_STAGE.RAMP_FROM", stage.RAMP_FROM, 0 <= stage.RAMP_FROM <= 1, "in [0, 1]"),
         ("MGOT.ITERS_PER_EPOCH", mgot.ITERS_PER_EPOCH, mgot.ITERS_PER_EPOCH >= 1, "1 or more"),
         ("MGOT.GUARD.MAX_SKIPPED_STEPS", guard.MAX_SKIPPED_STEPS, guard.MAX_SKIPPED_STEPS >= 0, "0 or more"),

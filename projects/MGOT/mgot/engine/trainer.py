@@ -160,6 +160,8 @@ class MGOTTrainer(ResumableTrainer):
                 weigh=partial(
                     cross_weight,
                     start=cross_start,
+                    growth=cfg.MGOT.CROSS_STAGE.GROWTH,
+                    belief_goal=cfg.MGOT.CROSS_STAGE.BELIEF_GOAL,
                     ramp_epochs=cfg.MGOT.CROSS_STAGE.RAMP_EPOCHS,
                     ramp_from=cfg.MGOT.CROSS_STAGE.RAMP_FROM,
                 ),

@@ -22,6 +22,11 @@ class Belief(NamedTuple):
     visible: np.ndarray
     infrared: np.ndarray
 
+    def mean(self) -> float:
+        """Over the clusters of both modalities; 0 where there is none."""
+        both = np.concatenate(self)
+        return float(both.mean()) if len(both) else 0.0
+
 
 Believer = Callable[[Prototypes, Matching, float], np.ndarray]
 """Prototypes, their matching and tau to (K_v, K_r) weights in [0, 1] of all pairs."""
