@@ -34,6 +34,7 @@ def trainer_at(epoch: int, share: float, model: torch.nn.Module) -> Any:
     return SimpleNamespace(
         epoch=epoch,
         start_iter=0,
+        donor=None,
         max_epoch=9,
         network=model,
         epoch_state=SimpleNamespace(matching=matching_of(share)),
@@ -69,6 +70,15 @@ def test_the_weights_of_the_fittest_cross_epoch_are_kept(tmp_path: Path) -> None
     again.before_train()
     again.before_epoch()
     assert torch.load(tmp_path / FITTEST, weights_only=True)["epoch"] == 3
+
+
+def test_a_run_that_begins_from_another_forgets_an_earlier_file(tmp_path: Path) -> None:
+    torch.save({"model": {}, "epoch": 7, "fitness": 1.0}, tmp_path / FITTEST)
+    hook = FittestHook(tmp_path, ResultsFile(tmp_path / "results.json", {}), cross_start=2)
+    hook.trainer = trainer_at(2, 0.5, torch.nn.Linear(1, 1))
+    hook.trainer.start_iter, hook.trainer.donor = 20, tmp_path / "other/model_intra.pth"
+    hook.before_train()
+    assert not (tmp_path / FITTEST).exists()
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class FittestHook(HookBase):
         self._best = float("-inf")
 
     def before_train(self) -> None:
-        if self.trainer.start_iter == 0:
+        if self.trainer.start_iter == 0 or self.trainer.donor is not None:  # a run that begins
             if comm.is_main_process():
                 self._path.unlink(missing_ok=True)
         elif self._path.is_file():

@@ -154,7 +154,8 @@ class StageResultsHook(HookBase):
     def before_train(self) -> None:
         donor = self.trainer.donor
         if donor is not None:
-            self._results.take_over(donor.parent / "results.json", [s for s in self._stages if s != "final"])
+            shared = [stage for stage in self._stages if stage in ("initial", "intra")]
+            self._results.take_over(donor.parent / "results.json", shared)
         elif self.trainer.start_iter == 0:
             self._results.clear()
             self._score("initial")

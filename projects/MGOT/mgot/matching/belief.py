@@ -28,16 +28,16 @@ class Belief(NamedTuple):
         return float(both.mean()) if len(both) else 0.0
 
 
-Believer = Callable[[Prototypes, Matching, float], np.ndarray]
+PairWeights = Callable[[Prototypes, Matching, float], np.ndarray]
 """Prototypes, their matching and tau to (K_v, K_r) weights in [0, 1] of all pairs."""
 
-BELIEFS: dict[str, Believer] = {}
+BELIEFS: dict[str, PairWeights] = {}
 
 
-def register_belief(name: str) -> Callable[[Believer], Believer]:
+def register_belief(name: str) -> Callable[[PairWeights], PairWeights]:
     """Decorator: make a belief known under ``name``, the value of the key MGOT.BELIEF.NAME."""
 
-    def register(believer: Believer) -> Believer:
+    def register(believer: PairWeights) -> PairWeights:
         if name in BELIEFS:
             raise UserError(f"a belief named '{name}' is registered already: choose another name")
         BELIEFS[name] = believer
