@@ -62,7 +62,7 @@ setup(
     license="Apache-2.0",
     package_dir={"": SOURCE},
     packages=find_packages(SOURCE),
-    package_data={"mgot": ["py.typed", "report/page.html.j2"]},
+    package_data={"mgot": ["py.typed", "analysis/report/page.html.j2"]},
     python_requires=">=3.10,<3.14",
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.cluster import DBSCAN
 
-from mgot.clustering.external import require_faiss
+from mgot.neighbours.external import require_faiss
 
 SPARE = 8
 

@@ -60,10 +60,10 @@ def _ours(prepared: tuple[Job, np.ndarray]) -> Clustering:
 
 def _after_ours(prepared: tuple[Job, np.ndarray], result: Clustering) -> Clustering:
     """Leave some near pairs with their distances for the reference to compare."""
-    from mgot.clustering.encoding import encode, expand
-    from mgot.clustering.features import check_features
     from mgot.clustering.jaccard import pairs_within
-    from mgot.clustering.search import nearest
+    from mgot.neighbours.encoding import encode, expand
+    from mgot.neighbours.features import check_features
+    from mgot.neighbours.search import nearest
 
     job, features = prepared
     checked = check_features(features)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from mgot.engine.optimizer import build_fused_optimizer
 from mgot.engine.setup import load_config
+from mgot.engine.solver import build_fused_optimizer
 from mgot.errors import UserError
 from mgot.memory import MemoryBank, PrototypeMemory
 from mgot.modeling import DEN

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 import torch.utils.tensorboard
 
-from mgot.engine.checkpoint import by_progress, checkpoint_files
+from mgot.engine.resume.checkpoint import by_progress, checkpoint_files
 from mgot.engine.run import train
 from mgot.engine.setup import load_config
 from tests.conftest import write_coloured_people

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mgot.diagnostics.record import EpochRecord, record_epoch, write_record
+from mgot.analysis.diagnostics.record import EpochRecord, record_epoch, write_record
 from mgot.matching import OTPA, Prototypes
 
 STEPS = 10

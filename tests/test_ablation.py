@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mgot.engine.ablation.grid import plan
-from mgot.engine.ablation.runs import runs_of
-from mgot.engine.ablation.session import Ablation
+from mgot.analysis.ablation.grid import plan
+from mgot.analysis.ablation.runs import runs_of
+from mgot.analysis.ablation.session import Ablation
 from mgot.errors import UserError
 
 REPO = Path(__file__).resolve().parent.parent

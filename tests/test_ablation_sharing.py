@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from mgot.engine.ablation import agenda
-from mgot.engine.ablation.agenda import Agenda
-from mgot.engine.ablation.grid import plan
-from mgot.engine.ablation.runs import Run, runs_of
-from mgot.engine.ablation.session import Ablation
+from mgot.analysis.ablation import agenda
+from mgot.analysis.ablation.agenda import Agenda
+from mgot.analysis.ablation.grid import plan
+from mgot.analysis.ablation.runs import Run, runs_of
+from mgot.analysis.ablation.session import Ablation
 from mgot.errors import UserError
 
 REPO = Path(__file__).resolve().parent.parent

@@ -13,7 +13,7 @@ from fastreid.modeling.backbones.shufflenet import ShuffleV2Block
 from fastreid.modeling.meta_arch import build_model
 from torch import nn
 
-from mgot.engine.checkpoint import AtomicCheckpointer
+from mgot.engine.resume.checkpoint import AtomicCheckpointer
 from mgot.engine.setup import load_config
 from mgot.engine.trainer import MGOTTrainer
 from mgot.errors import UserError

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 
-from mgot.engine import output
+from mgot.engine.resume import output
 
 REPO = Path(__file__).resolve().parent.parent
 DEMO = str(REPO / "projects/MGOT/configs/demo.yml")

@@ -14,12 +14,12 @@ from sklearn.cluster import DBSCAN
 import tests.reference_clustering as reference
 from mgot.clustering import cluster
 from mgot.clustering.dbscan import dbscan
-from mgot.clustering.encoding import encode, expand
-from mgot.clustering.features import check_features
 from mgot.clustering.jaccard import Pairs, pairs_within
-from mgot.clustering.rows import Rows, transposed
-from mgot.clustering.search import nearest
 from mgot.errors import UserError
+from mgot.neighbours.encoding import encode, expand
+from mgot.neighbours.features import check_features
+from mgot.neighbours.rows import Rows, transposed
+from mgot.neighbours.search import nearest
 
 EASY, HARD = 0.8, 2.5
 

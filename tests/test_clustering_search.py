@@ -14,14 +14,14 @@ import pytest
 import torch
 
 import tests.reference_clustering as reference
-from mgot.clustering import compiled, symmetric
-from mgot.clustering.exhaustive import rounding_error, search_rows
-from mgot.clustering.external import by_faiss, on_device
-from mgot.clustering.features import Features, check_features
-from mgot.clustering.joint import cross_neighbours, joint_neighbours
-from mgot.clustering.ranking import EMPTY, Candidates, vouch
-from mgot.clustering.search import SEARCHES, nearest, recall
+from mgot import compiled
 from mgot.errors import UserError
+from mgot.neighbours import symmetric
+from mgot.neighbours.exact import rounding_error, search_rows
+from mgot.neighbours.external import by_faiss, on_device
+from mgot.neighbours.features import Features, check_features
+from mgot.neighbours.ranking import EMPTY, Candidates, vouch
+from mgot.neighbours.search import SEARCHES, nearest, recall
 from mgot.retrieval.index import load_index
 
 K = 12
@@ -69,8 +69,8 @@ def test_neighbours_are_those_of_a_plain_sort(backend: str, name: str, monkeypat
 
 @pytest.mark.parametrize("name", SETS)
 def test_exhaustive_search_is_a_plain_sort(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mgot.clustering.exhaustive.SCORES_AT_ONCE", 5000)
-    monkeypatch.setattr("mgot.clustering.exhaustive.GALLERY_AT_ONCE", 90)
+    monkeypatch.setattr("mgot.neighbours.exact.SCORES_AT_ONCE", 5000)
+    monkeypatch.setattr("mgot.neighbours.exact.GALLERY_AT_ONCE", 90)
     features, k = SETS[name], min(K, len(SETS[name]))
     chosen = np.arange(len(features))[::-2].copy()
     found = search_rows(check_features(features), None, chosen, k)
@@ -167,37 +167,6 @@ def test_missing_faiss_and_missing_gpu_are_said(tmp_path: Path, monkeypatch: pyt
     assert nearest(features, 5).ids.shape == (30, 5)  # auto needs none
     with pytest.raises(UserError, match=r"^the search of a folder: faiss is not installed: .*pip install faiss-cpu"):
         load_index(tmp_path / "none.npz")
-
-
-def test_joint_neighbours_are_the_mutual_ones_of_the_union() -> None:
-    visible, infrared = reference.blobs(40, seed=1), reference.blobs(30, seed=2)
-    found = joint_neighbours(visible, torch.from_numpy(infrared), 8)
-    lists = reference.nearest(np.concatenate([visible, infrared]), 8)
-    for i in range(70):
-        assert found.ids[found.start[i] : found.start[i + 1]].tolist() == reference.reciprocal(lists, i, 8)
-
-
-def test_cross_neighbours_are_mutual_across_the_gap() -> None:
-    visible, infrared = reference.blobs(40, seed=1), 5 - reference.blobs(30, seed=2)
-    similarity, k = reference.cosines(visible, infrared), 6
-    there = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-    back = np.argsort(-similarity.T, axis=1, kind="stable")[:, :k]
-    found = cross_neighbours(visible, infrared, k)
-    assert found.start[-1] > 0
-    for i in range(40):
-        part = slice(found.start[i], found.start[i + 1])
-        assert found.ids[part].tolist() == [j for j in there[i] if i in back[j]]
-        np.testing.assert_array_equal(found.value[part], similarity[i, found.ids[part]])
-    assert cross_neighbours(infrared, visible, k).start[-1] == found.start[-1]
-    assert len(cross_neighbours(visible, infrared, 100).ids) == 40 * 30
-
-
-@pytest.mark.parametrize("function", [joint_neighbours, cross_neighbours])
-def test_neighbours_across_sets_refuse_what_cannot_be(function: Callable[..., Any]) -> None:
-    with pytest.raises(UserError, match="k = 0"):
-        function(np.ones((3, 2)), np.ones((3, 2)), 0)
-    with pytest.raises(UserError, match="2 and 3 dimensions"):
-        function(np.ones((3, 2)), np.ones((3, 3)), 1)
 
 
 def test_loops_compile_where_nothing_can_be_cached(

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from mgot.comparison.curves import draw_curves, panels
-from mgot.comparison.runs import differences, read_runs
+from mgot.analysis.comparison.curves import draw_curves, panels
+from mgot.analysis.diagnostics.run import differences, read_runs
 from mgot.errors import UserError
 
 TOOL = Path(__file__).resolve().parent.parent / "tools" / "compare.py"

@@ -10,7 +10,7 @@ from fastreid.config import get_cfg
 from fastreid.modeling.meta_arch import build_model
 
 from mgot.config import add_mgot_config
-from mgot.engine.modes import matcher_keys
+from mgot.engine.builders import matcher_keys
 from mgot.engine.setup import check_config, default_config, load_config
 from mgot.errors import UserError
 from mgot.matching import MATCHERS

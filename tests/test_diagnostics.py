@@ -11,9 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mgot.data.items import INFRARED, VISIBLE, Item
-from mgot.diagnostics.images import rank_some
-from mgot.diagnostics.record import (
+from mgot.analysis.diagnostics.images import rank_some
+from mgot.analysis.diagnostics.record import (
     DISTANCE_BINS,
     EpochRecord,
     distance_counts,
@@ -25,7 +24,8 @@ from mgot.diagnostics.record import (
     sample,
     write_record,
 )
-from mgot.engine.diary import epoch_line
+from mgot.data.items import INFRARED, VISIBLE, Item
+from mgot.engine.records import epoch_line
 from mgot.engine.run import train
 from mgot.engine.setup import load_config
 from mgot.errors import UserError

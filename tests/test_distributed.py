@@ -25,7 +25,7 @@ from PIL import Image
 from mgot.data.image_set import ImageSet
 from mgot.data.items import INFRARED, VISIBLE, Item
 from mgot.data.loaders import CrossModalityLoader, EpochLabels, build_ordered_loader
-from mgot.engine.distributed import average_buffers, gather_rows, on_main, start
+from mgot.distributed import average_buffers, gather_rows, on_main, start
 from mgot.engine.hooks import GatherHook
 from mgot.errors import UserError
 
@@ -161,10 +161,10 @@ def pretend(monkeypatch: pytest.MonkeyPatch, *, first: bool, other: Any = None) 
         sent.append(objects[0])
         objects[0] = objects[0] if first else other
 
-    monkeypatch.setattr("mgot.engine.distributed.comm.get_world_size", lambda: 2)
-    monkeypatch.setattr("mgot.engine.distributed.comm.is_main_process", lambda: first)
-    monkeypatch.setattr("mgot.engine.distributed.comm._get_global_gloo_group", lambda: None)
-    monkeypatch.setattr("mgot.engine.distributed.dist.broadcast_object_list", broadcast)
+    monkeypatch.setattr("mgot.distributed.comm.get_world_size", lambda: 2)
+    monkeypatch.setattr("mgot.distributed.comm.is_main_process", lambda: first)
+    monkeypatch.setattr("mgot.distributed.comm._get_global_gloo_group", lambda: None)
+    monkeypatch.setattr("mgot.distributed.dist.broadcast_object_list", broadcast)
     return sent
 
 
@@ -229,8 +229,8 @@ def test_running_statistics_become_the_processes_mean(monkeypatch: pytest.Monkey
     model(torch.tensor([[0.0, 4.0], [2.0, 8.0]]))
     other = torch.tensor([3.0, 1.0])
     mine = model.running_mean.clone(), model.running_var.clone()  # type: ignore[union-attr]
-    monkeypatch.setattr("mgot.engine.distributed.comm.get_world_size", lambda: 2)
-    monkeypatch.setattr("mgot.engine.distributed.dist.all_reduce", lambda buffer: buffer.add_(other))
+    monkeypatch.setattr("mgot.distributed.comm.get_world_size", lambda: 2)
+    monkeypatch.setattr("mgot.distributed.dist.all_reduce", lambda buffer: buffer.add_(other))
     average_buffers(model)
     torch.testing.assert_close(model.running_mean, (mine[0] + other) / 2)
     torch.testing.assert_close(model.running_var, (mine[1] + other) / 2)

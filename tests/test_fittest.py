@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from mgot.engine.fittest import FITTEST, FittestHook
-from mgot.engine.results import ResultsFile
+from mgot.engine.resume.fittest import FITTEST, FittestHook
 from mgot.engine.run import evaluate, train
 from mgot.engine.setup import load_config
 from mgot.errors import UserError
+from mgot.evaluation.results import ResultsFile
 from mgot.matching import Matching, correspondence
 from mgot.principles import fitness
 

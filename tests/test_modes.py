@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from mgot.data.items import INFRARED, VISIBLE, Item
 from mgot.data.overlap import incomplete_overlap
-from mgot.engine.modes import build_matcher, cross_start_epoch, ground_truth_used, true_clusters
-from mgot.engine.results import format_rows
+from mgot.engine.builders import build_matcher, cross_start_epoch, ground_truth_used, true_clusters
 from mgot.engine.run import evaluate, train
 from mgot.engine.setup import load_config
 from mgot.errors import UserError
+from mgot.evaluation.results import format_rows
 from mgot.matching import MATCHERS, OTPA, Matching, Oracle, Prototypes, Unbalanced, argmax_both_ways, register_matcher
 
 REPO = Path(__file__).resolve().parent.parent

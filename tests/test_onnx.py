@@ -14,11 +14,11 @@ from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import build_model
 from tools.export_onnx import main
 
-from mgot.engine import export
-from mgot.engine.export import export_onnx
 from mgot.engine.setup import load_config
 from mgot.errors import UserError
-from mgot.onnx_model import METADATA_KEY, ModelFacts, OnnxEmbedder
+from mgot.retrieval import export
+from mgot.retrieval.export import export_onnx
+from mgot.retrieval.onnx_model import METADATA_KEY, ModelFacts, OnnxEmbedder
 
 REPO = Path(__file__).resolve().parent.parent
 DEMO = str(REPO / "projects/MGOT/configs/demo.yml")

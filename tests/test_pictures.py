@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mgot.comparison.runs import read_run
-from mgot.diagnostics.record import EpochRecord
+from mgot.analysis.diagnostics.record import EpochRecord
+from mgot.analysis.diagnostics.run import read_run
+from mgot.analysis.pictures.album import first_and
+from mgot.analysis.pictures.curves import draw_curves
+from mgot.analysis.pictures.degraded import measure_load
+from mgot.analysis.pictures.distances import overlap
+from mgot.analysis.pictures.feature_map import Truth, chosen_identities, shown_images
+from mgot.analysis.pictures.plan import diagonal_order, draw_plans, kept_matches
+from mgot.analysis.pictures.rankings import draw_rankings
+from mgot.analysis.pictures.style import blend, encode
 from mgot.errors import UserError
-from mgot.pictures.curves import draw_curves
-from mgot.pictures.degraded import measure_load
-from mgot.pictures.distances import overlap
-from mgot.pictures.feature_map import Truth, chosen_identities, shown_images
-from mgot.pictures.gallery import first_and
-from mgot.pictures.plan import diagonal_order, draw_plans, kept_matches
-from mgot.pictures.rankings import draw_rankings
-from mgot.pictures.style import blend, encode
 from tests.runs import a_record, write_run
 
 TOOL = Path(__file__).resolve().parent.parent / "tools/visualize.py"

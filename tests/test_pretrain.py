@@ -14,7 +14,7 @@ from mgot.errors import UserError
 
 pytest.importorskip("fastreid")
 
-from mgot.engine.pretrain import PEOPLE, Recipe, _pictures_of, pretrain, save_half
+from mgot.data.synthetic.pretrain import PEOPLE, Recipe, _pictures_of, pretrain, save_half
 from mgot.modeling.backbones import BLOCKS_PER_STAGE, SLIM_WIDTHS, SlimResNet
 from mgot.modeling.weights import load_backbone_weights
 

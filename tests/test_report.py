@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mgot.comparison.runs import Run, read_run
+from mgot.analysis.diagnostics.run import Run, read_run
+from mgot.analysis.report.contents import results_table
+from mgot.analysis.report.diagnosis import GOOD, NOTE, PROBLEM, WARNING, Finding, diagnose
+from mgot.analysis.report.page import write_report
 from mgot.engine.run import train
 from mgot.engine.setup import load_config
-from mgot.report.contents import results_table
-from mgot.report.diagnosis import GOOD, NOTE, PROBLEM, WARNING, Finding, diagnose
-from mgot.report.page import write_report
 from tests.runs import STEPS, metrics_lines, write_run
 
 REPO = Path(__file__).resolve().parent.parent

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from mgot.engine import checkpoint
-from mgot.engine.checkpoint import by_progress, checkpoint_files, layer_differences, load_tensors
-from mgot.engine.output import claim_folder
+from mgot.engine.resume import checkpoint
+from mgot.engine.resume.checkpoint import by_progress, checkpoint_files, layer_differences, load_tensors
+from mgot.engine.resume.output import claim_folder
 from mgot.engine.run import evaluate, train, weights_follow
 from mgot.engine.setup import load_config
 from mgot.engine.trainer import MGOTTrainer

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from mgot.engine.checkpoint import AtomicCheckpointer
-from mgot.engine.output import trim_metrics
+from mgot.engine.resume.checkpoint import AtomicCheckpointer
+from mgot.engine.resume.output import trim_metrics
 
 
 def full_disk(*args: object, **kwargs: object) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from benchmarks import _literal_scoring as reference_scoring
 from mgot.errors import UserError
-from mgot.evaluation.search import RANKS, SearchScores, score_search
+from mgot.evaluation.one_search import RANKS, SearchScores, score_search
 
 SLOW_START = settings(deadline=None)  # the first call compiles
 
@@ -141,8 +141,8 @@ def test_many_threads_and_one_give_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     rng = np.random.default_rng(0)
     case = (rng.integers(0, 50, (300, 40)), rng.integers(0, 9, 300), rng.integers(0, 9, 40))
     whole = score_search(*case)
-    monkeypatch.setattr("mgot.evaluation.search._CHUNK", 7 * 40)
-    monkeypatch.setattr("mgot.clustering.compiled.threads", lambda: 3)
+    monkeypatch.setattr("mgot.evaluation.one_search._CHUNK", 7 * 40)
+    monkeypatch.setattr("mgot.compiled.threads", lambda: 3)
     assert figures(score_search(*case)) == figures(whole)
 
 

@@ -19,9 +19,9 @@ from tools.search import main
 from mgot.data.image_set import ImageSet
 from mgot.data.items import Item
 from mgot.data.loaders import build_ordered_loader
-from mgot.engine.extraction import extract
 from mgot.engine.setup import load_config
 from mgot.errors import UserError
+from mgot.modeling.extraction import extract
 from mgot.retrieval.embedder import embed_files
 from mgot.retrieval.models import load_embedder
 
@@ -177,7 +177,7 @@ def test_an_export_answers_as_its_checkpoint_and_needs_no_host(
     weights: Path, gallery: Path, query: Path, tmp_path: Path, capsys: Any
 ) -> None:
     pytest.importorskip("onnxruntime")
-    from mgot.engine.export import export_onnx
+    from mgot.retrieval.export import export_onnx
 
     cfg = load_config(str(weights.parent / "config.yaml"), ["MODEL.WEIGHTS", str(weights), "MODEL.DEVICE", "cpu"])
     export_onnx(cfg, tmp_path / "model.onnx")

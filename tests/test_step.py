@@ -14,7 +14,7 @@ from fastreid.utils.events import EventStorage
 from torch import Tensor, nn
 
 from mgot.engine.guards import StepGuard
-from mgot.engine.optimizer import build_fused_optimizer
+from mgot.engine.solver import build_fused_optimizer
 from mgot.engine.step import StepTrainer
 from mgot.errors import UserError
 from tests.test_modeling import small_config

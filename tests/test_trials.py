@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from mgot.engine.checkpoint import AtomicCheckpointer
+from mgot.engine.resume.checkpoint import AtomicCheckpointer
 from mgot.engine.run import evaluate
 from mgot.engine.setup import load_config
-from mgot.engine.trials import mean_rows, train_trials
 from mgot.errors import UserError
 from mgot.evaluation.scoring import FIGURES
+from mgot.evaluation.trials import mean_rows, train_trials
 
 REPO = Path(__file__).resolve().parent.parent
 

@@ -12,8 +12,8 @@ import fastreid
 import pytest
 
 import mgot
+from mgot.engine.builders import matcher_keys
 from mgot.engine.keys import flat
-from mgot.engine.modes import matcher_keys
 from mgot.engine.setup import default_config, load_config
 from mgot.errors import UserError
 from mgot.matching import MATCHERS

@@ -18,11 +18,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import mgot.engine.trainer as trainer_module
 from mgot.data.transforms import Augmentation
-from mgot.engine import extraction
-from mgot.engine.distributed import start
+from mgot.distributed import start
 from mgot.engine.hooks import MemoryUpdateHook
 from mgot.engine.run import train
 from mgot.engine.setup import setup
+from mgot.modeling import extraction
 
 DEMO = str(Path(__file__).resolve().parent.parent / "projects/MGOT/configs/demo.yml")
 

@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        from mgot.engine.ablation.session import Ablation
+        from mgot.analysis.ablation.session import Ablation
 
         ablation = Ablation(
             args.config_file,

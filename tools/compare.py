@@ -8,9 +8,9 @@ import json
 import sys
 from pathlib import Path
 
-from mgot.comparison.curves import write_curves
-from mgot.comparison.runs import differences, read_runs
-from mgot.comparison.table import comparison, summary
+from mgot.analysis.comparison.curves import write_curves
+from mgot.analysis.comparison.table import comparison, summary
+from mgot.analysis.diagnostics.run import differences, read_runs
 from mgot.errors import UserError
 from mgot.files import write_atomically
 

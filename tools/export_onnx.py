@@ -33,8 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     try:
         require_host()
-        from mgot.engine.export import export_onnx
         from mgot.engine.setup import load_config
+        from mgot.retrieval.export import export_onnx
 
         fixed = ["MODEL.WEIGHTS", args.weights, "MODEL.BACKBONE.PRETRAIN", "False", "MODEL.DEVICE", "cpu"]
         facts = export_onnx(load_config(args.config_file, [*args.opts, *fixed]), args.output, opset=args.opset)

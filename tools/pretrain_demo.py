@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         require_host()
         import dataclasses
 
-        from mgot.engine.pretrain import Recipe, pretrain, save_half, visible_images
+        from mgot.data.synthetic.pretrain import Recipe, pretrain, save_half, visible_images
 
         recipe = Recipe()
         if args.epochs is not None:

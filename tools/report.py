@@ -7,8 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from mgot.analysis.report.page import write_report
 from mgot.errors import UserError
-from mgot.report.page import write_report
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

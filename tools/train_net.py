@@ -34,7 +34,7 @@ def launch(argv: list[str] | None = None) -> int:
         require_host()
         from fastreid.engine import default_argument_parser
 
-        from mgot.engine.distributed import start
+        from mgot.distributed import start
 
         return start(main, default_argument_parser().parse_args(argv))
     except UserError as error:

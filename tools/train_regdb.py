@@ -29,8 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run; 0 on success, 2 for a mistake of the user's or a training that failed."""
     args = parse(argv)
     try:
-        from mgot.engine.results import format_rows
-        from mgot.engine.trials import train_trials
+        from mgot.evaluation.results import format_rows
+        from mgot.evaluation.trials import train_trials
 
         command = [str(REPO / "tools/train_net.py"), "--config-file", args.config_file, "--resume", *args.opts]
         results = train_trials(command, args.output, args.trials)

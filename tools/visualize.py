@@ -7,8 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from mgot.analysis.pictures.album import draw_run
 from mgot.errors import UserError
-from mgot.pictures.gallery import draw_run
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

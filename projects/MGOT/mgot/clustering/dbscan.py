@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from mgot.clustering.compiled import compiled
 from mgot.clustering.jaccard import Pairs
+from mgot.compiled import compiled
 
 OUTLIER = -1
 

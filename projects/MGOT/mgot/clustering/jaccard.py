@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mgot.clustering.compiled import chunk_size, compiled, map_rows
-from mgot.clustering.rows import Rows, transposed
+from mgot.compiled import chunk_size, compiled, map_rows
+from mgot.neighbours import Rows, transposed
 
 PAIRS_AT_ONCE = 1 << 22
 ROUNDING = 1e-6  # far above what rounding takes from a sum of weights, far below what tells pairs apart

@@ -11,11 +11,9 @@ import numpy as np
 import torch
 
 from mgot.clustering.dbscan import dbscan
-from mgot.clustering.encoding import encode, expand
-from mgot.clustering.features import check_features
 from mgot.clustering.jaccard import pairs_within
-from mgot.clustering.search import nearest
 from mgot.errors import UserError
+from mgot.neighbours import check_features, encode, expand, nearest
 
 logger = logging.getLogger(__name__)
 

@@ -20,11 +20,10 @@ from mgot.data.host_input import HostTransforms, HostViews, build_host_transform
 from mgot.data.image_set import OFF, CacheOptions, ImageSet
 from mgot.data.items import Item
 from mgot.data.registered import TwoModalityDataset
-from mgot.data.sampler import CrossModalitySampler
+from mgot.data.sampler import CrossModalitySampler, WholeBatch
 from mgot.data.training_people import training_people
 from mgot.data.transforms import Augmentation
 from mgot.errors import UserError
-from mgot.modeling.gather import WholeBatch
 
 logger = logging.getLogger("mgot")
 

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from mgot.errors import UserError
 
 _AHEAD = 2
+
+
+class WholeBatch(NamedTuple):
+    """What a batch that several processes share looks like as one.
+
+    Attributes:
+        order: (B,) places, among the rows of all processes one after the other, of the rows as one process has them.
+        is_visible: (B,) bool, in that order.
+        targets: (B,) int64 pseudo labels, in that order.
+    """
+
+    order: Tensor
+    is_visible: Tensor
+    targets: Tensor
 
 
 class CrossModalitySampler:

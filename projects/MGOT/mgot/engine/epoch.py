@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mgot.clustering import Clustering
 from mgot.data.loaders import EpochLabels
-from mgot.engine.modes import Believer, Clusterer
+from mgot.engine.builders import Believer, Clusterer
 from mgot.errors import UserError
 from mgot.matching import (
     Belief,

@@ -14,16 +14,16 @@ from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 from tqdm import tqdm
 
+from mgot.analysis.diagnostics.images import add_rankings
 from mgot.data.items import identities
 from mgot.data.loaders import build_ordered_loader
-from mgot.diagnostics.images import add_rankings
-from mgot.engine.distributed import average_buffers, gather_rows, on_main
+from mgot.distributed import average_buffers, gather_rows, on_main
+from mgot.engine.builders import Believer, Clusterer
 from mgot.engine.epoch import EpochState, build_bank, describe_epoch, label_epoch, match_epoch
-from mgot.engine.extraction import extract
-from mgot.engine.modes import Believer, Clusterer
-from mgot.engine.output import trim_metrics
-from mgot.engine.results import ResultsFile, format_rows
+from mgot.engine.resume.output import trim_metrics
+from mgot.evaluation.results import ResultsFile, format_rows
 from mgot.matching import Matcher
+from mgot.modeling.extraction import extract
 
 logger = logging.getLogger("mgot")
 
@@ -67,7 +67,7 @@ class ClusteringHook(HookBase):
         trainer.previous_state, trainer.epoch_state = trainer.epoch_state, state
 
 
-class OTPAHook(HookBase):
+class MatchingHook(HookBase):
     """At each epoch's start, after the clustering: match the clusters, fill the memories, point the loader at them.
 
     The matching is computed in the intra-modality stage too, where only the log looks at it.

@@ -11,19 +11,19 @@ import torch
 from fastreid.config import CfgNode
 from fastreid.layers import pooling
 
-from mgot.clustering.search import SEARCHES
 from mgot.data.host_input import INPUT_BY, SAMPLERS
 from mgot.data.image_set import CACHES
 from mgot.data.overlap import DROPS
+from mgot.engine.builders import GROWTHS, MODES
 from mgot.engine.keys import flat
-from mgot.engine.modes import GROWTHS, MODES
-from mgot.engine.results import STAGES
-from mgot.engine.schedule import stages
+from mgot.engine.solver import stages
 from mgot.errors import UserError
+from mgot.evaluation.results import STAGES
 from mgot.matching import BELIEFS, MATCHERS, SUPPLIES
 from mgot.modeling.discriminator import INITS
 from mgot.modeling.host import DEPTHS, NORMS, WEIGHTS_SOURCES, backbone_names
 from mgot.modeling.precision import PRECISIONS
+from mgot.neighbours import SEARCHES
 
 Rule = tuple[str, Any, bool, str]
 """A key, its value, whether that is allowed, and what is."""

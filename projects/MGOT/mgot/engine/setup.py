@@ -21,11 +21,11 @@ from fastreid.utils.env import seed_all_rng
 from fastreid.utils.logger import setup_logger
 
 from mgot.config import add_mgot_config
-from mgot.engine.checkpoint import by_progress, load_tensors
-from mgot.engine.fork import donor_path
+from mgot.engine.builders import add_matcher_keys
 from mgot.engine.keys import changes, flat, saved_keys
-from mgot.engine.modes import add_matcher_keys
-from mgot.engine.output import claim_folder
+from mgot.engine.resume.checkpoint import by_progress, load_tensors
+from mgot.engine.resume.fork import donor_path
+from mgot.engine.resume.output import claim_folder
 from mgot.engine.rules import check_config
 from mgot.errors import UserError, shortened
 

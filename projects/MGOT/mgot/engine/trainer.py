@@ -22,6 +22,7 @@ from fastreid.utils.env import seed_all_rng
 from fastreid.utils.events import JSONWriter, TensorboardXWriter
 from torch import nn
 
+from mgot import distributed  # noqa: F401  readies the host for several processes
 from mgot.data.image_set import OFF, ImageSet
 from mgot.data.loaders import (
     CrossModalityLoader,
@@ -31,23 +32,7 @@ from mgot.data.loaders import (
     build_train_loader,
     cache_options,
 )
-from mgot.engine import distributed  # noqa: F401  readies the host for several processes
-from mgot.engine.checkpoint import AtomicCheckpointer
-from mgot.engine.diary import RecordHook, SummaryHook
-from mgot.engine.epoch import EpochState
-from mgot.engine.fittest import FittestHook
-from mgot.engine.fork import writes_intra
-from mgot.engine.guards import EpochGuardHook, StepGuard
-from mgot.engine.hooks import (
-    ClusteringHook,
-    EpochWriter,
-    GatherHook,
-    MemoryUpdateHook,
-    OTPAHook,
-    ProgressHook,
-    StageResultsHook,
-)
-from mgot.engine.modes import (
+from mgot.engine.builders import (
     build_believer,
     build_clusterer,
     build_matcher,
@@ -55,12 +40,26 @@ from mgot.engine.modes import (
     cross_weight,
     ground_truth_used,
 )
-from mgot.engine.optimizer import build_fused_optimizer
-from mgot.engine.results import ResultsFile
-from mgot.engine.resumable import CheckpointHook, ResumableTrainer
-from mgot.engine.schedule import StageHook, log_rate_of, stages
+from mgot.engine.epoch import EpochState
+from mgot.engine.evaluator import CrossModalityEvaluator
+from mgot.engine.guards import EpochGuardHook, StepGuard
+from mgot.engine.hooks import (
+    ClusteringHook,
+    EpochWriter,
+    GatherHook,
+    MatchingHook,
+    MemoryUpdateHook,
+    ProgressHook,
+    StageResultsHook,
+)
+from mgot.engine.records import RecordHook, SummaryHook
+from mgot.engine.resume.checkpoint import AtomicCheckpointer
+from mgot.engine.resume.fittest import FittestHook
+from mgot.engine.resume.fork import writes_intra
+from mgot.engine.resume.resumable import CheckpointHook, ResumableTrainer
+from mgot.engine.solver import StageHook, build_fused_optimizer, log_rate_of, stages
 from mgot.engine.step import StepTrainer
-from mgot.evaluation.evaluator import CrossModalityEvaluator
+from mgot.evaluation.results import ResultsFile
 from mgot.modeling import DEN, MGOTHead
 
 logger = logging.getLogger("mgot")
@@ -154,7 +153,7 @@ class MGOTTrainer(ResumableTrainer):
         ours = [
             StageHook(stages(cfg), self.optimizer),
             ClusteringHook(build_clusterer(cfg), cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS),
-            OTPAHook(
+            MatchingHook(
                 build_matcher(cfg),
                 build_believer(cfg),
                 weigh=partial(

@@ -21,6 +21,7 @@ or one search at a time, from distances of your own::
 """
 
 from mgot.evaluation.draws import OfficialDraws, read_official_draws
+from mgot.evaluation.one_search import RANKS, SearchScores, score_search
 from mgot.evaluation.protocols import (
     DROP_RULES,
     Protocol,
@@ -31,7 +32,6 @@ from mgot.evaluation.protocols import (
 )
 from mgot.evaluation.rerank import Reranking, reranked_distances
 from mgot.evaluation.scoring import FIGURES, score_protocol, score_protocols, score_reranked
-from mgot.evaluation.search import RANKS, SearchScores, score_search
 
 __all__ = [
     "DROP_RULES",

@@ -9,12 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mgot.clustering.compiled import compiled, over_rows
-from mgot.clustering.encoding import encode, expand
-from mgot.clustering.features import check_features
-from mgot.clustering.rows import Rows, transposed
-from mgot.clustering.search import nearest
+from mgot.compiled import compiled, over_rows
 from mgot.errors import UserError
+from mgot.neighbours import Rows, check_features, encode, expand, nearest, transposed
 
 
 class Reranking(NamedTuple):

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mgot.errors import UserError
+from mgot.evaluation.one_search import RANKS, SearchScores, score_search
 from mgot.evaluation.protocols import Protocol, Trial
 from mgot.evaluation.rerank import DEFAULTS, Reranking, reranked_distances
-from mgot.evaluation.search import RANKS, SearchScores, score_search
 from mgot.progress import progress
 
 FIGURES = (*(f"rank{k}" for k in RANKS), "mAP", "mINP")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mgot.errors import UserError
 from mgot.modeling.discriminator import ModalityDiscriminator
-from mgot.modeling.gather import gather_rows
+from mgot.modeling.gather import gather_with_gradient
 from mgot.modeling.heads import MGOTHead
 from mgot.modeling.host import build_backbone
 from mgot.modeling.precision import resolve_precision
@@ -137,7 +137,7 @@ class DEN(nn.Module):
             batch: ``images`` (B, 3, H, W) in 0..255 of any dtype; ``is_visible`` (B,) bool; for training also
                 ``targets`` (B,), the pseudo label of each image within its modality. A bare tensor is images alone.
                 The last two are best left on the CPU, where they steer without a wait for the device. ``whole``, where
-                several processes share a batch, is its :class:`mgot.modeling.gather.WholeBatch`.
+                several processes share a batch, is its :class:`mgot.data.sampler.WholeBatch`.
 
         Returns:
             (B, D) features after the neck, not normalised, or the dictionary of weighted losses.
@@ -160,7 +160,7 @@ class DEN(nn.Module):
             losses = self.heads.losses(embedded, is_visible, inputs["targets"])
         else:
             order = whole.order.to(self.device, non_blocking=True)
-            losses = self.heads.losses(gather_rows(embedded)[order], whole.is_visible, whole.targets)
+            losses = self.heads.losses(gather_with_gradient(embedded)[order], whole.is_visible, whole.targets)
         if self.discriminator is not None:
             losses["loss_adv"] = self.adversary_weight * self.discriminator.loss(
                 self.tap.take()[: len(self.discriminator.necks)],

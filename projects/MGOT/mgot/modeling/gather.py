@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-
-
-class WholeBatch(NamedTuple):
-    """What a batch that several processes share looks like as one.
-
-    Attributes:
-        order: (B,) places, among the rows of all processes one after the other, of the rows as one process has them.
-        is_visible: (B,) bool, in that order.
-        targets: (B,) int64 pseudo labels, in that order.
-    """
-
-    order: Tensor
-    is_visible: Tensor
-    targets: Tensor
 
 
 class _GatherRows(torch.autograd.Function):
@@ -37,7 +23,7 @@ class _GatherRows(torch.autograd.Function):
         return grad.chunk(dist.get_world_size())[dist.get_rank()]
 
 
-def gather_rows(x: Tensor) -> Tensor:
+def gather_with_gradient(x: Tensor) -> Tensor:
     """(W B, D) rows of all W processes from (B, D) rows of each.
 
     Backwards the gradients of all processes add up. Each computes the same loss of all rows, so a row's gradient is W

@@ -14,11 +14,11 @@ from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import build_model
 from torch import Tensor, nn
 
-from mgot.engine.checkpoint import load_tensors
-from mgot.engine.extraction import embed
+from mgot.engine.resume.checkpoint import load_tensors
 from mgot.engine.setup import load_config
 from mgot.errors import UserError
 from mgot.modeling import DEN
+from mgot.modeling.extraction import embed
 from mgot.retrieval.fingerprint import file_digest
 
 _NAMED = 3  # tensors that an error names

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mgot.clustering.external import cell_index, require_faiss
 from mgot.errors import UserError
 from mgot.files import replacing
+from mgot.neighbours import cell_index, require_faiss
 from mgot.retrieval.gallery import ImageFile
 
 FORMAT = "mgot gallery index 1"

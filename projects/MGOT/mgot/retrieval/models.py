@@ -8,9 +8,9 @@ import numpy as np
 
 from mgot.compat import require_host
 from mgot.errors import UserError
-from mgot.onnx_model import OnnxEmbedder
 from mgot.retrieval.embedder import Embedder
 from mgot.retrieval.fingerprint import file_digest
+from mgot.retrieval.onnx_model import OnnxEmbedder
 
 
 def load_embedder(weights: Path, config_file: Path | None = None) -> Embedder:

@@ -1,0 +1,98 @@
+"""The trainings of a grid, each in a folder of its own, and what they left there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mgot.analysis.ablation.grid import Configuration, Table
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a configuration, a seed, a folder, and the data root where that is not the environment's."""
+
+    config: Configuration
+    seed: int
+    folder: Path
+    root: Path | None = None
+
+    def begun(self) -> bool:
+        """Whether it goes on from a checkpoint of its own."""
+        return (self.folder / "last_checkpoint").is_file()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training left.
+
+    Attributes:
+        status: "done", "failed", or "left" where it has not run to its end yet.
+        figures: of the final row of the first protocol: rank1 and mAP; matching_accuracy of the last epoch's start, and
+            matching_at_start, that of the first epoch of the cross-modality stage; seconds of all epochs, those of an
+            intra-modality stage that was taken over included.
+        collapsed: the final Rank-1 is below the one before training, or an epoch gave a modality no cluster.
+        error: the last line that a failed training wrote.
+    """
+
+    status: str
+    figures: dict[str, float] = field(default_factory=dict)
+    collapsed: bool = False
+    error: str = ""
+
+
+def runs_of(tables: Iterable[Table], seeds: Iterable[int], output: Path, roots: Mapping[int, Path]) -> list[Run]:
+    """Each configuration's runs once, seed by seed, so that whole tables stand early; ``roots``: seed -> data root."""
+    configs = dict.fromkeys(row.config for table in tables for row in table.rows)
+    return [
+        Run(config, seed, output / config.slug / f"seed_{seed}", roots.get(seed))
+        for seed in seeds
+        for config in configs
+    ]
+
+
+def read_outcome(run: Run) -> Outcome:
+    """What the folder of a run holds; "left" where there is no final row in its results.json."""
+    results = run.folder / "results.json"
+    content = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {"rows": []}
+    rows = content["rows"]
+    final = next((row for row in rows if row["stage"] == "final"), None)
+    if final is None:
+        return Outcome("left")
+    start = [row for row in rows if row["stage"] == "initial" and row["protocol"] == final["protocol"]]
+    lines = _lines(run.folder / "metrics.json")
+    if lines and "intra_from" in content:
+        begin = min(line["iteration"] for line in lines)
+        donors = _lines(Path(content["intra_from"]).parent / "metrics.json")
+        lines = [line for line in donors if line["iteration"] < begin] + lines
+    fell = any(final["rank1"] < row["rank1"] for row in start)
+    unlabelled = any(line.get(f"{name}/labels_kept", 0) > 0 for line in lines for name in ("visible", "infrared"))
+    figures = {"rank1": final["rank1"], "mAP": final["mAP"], **_figures(lines, run.config.cross_start)}
+    return Outcome("done", figures, fell or unlabelled)
+
+
+def _figures(lines: Sequence[Mapping[str, float]], cross_start: int | None) -> dict[str, float]:
+    name, found = "truth/matching_accuracy", {}
+    starts = [line for line in lines if name in line]
+    if starts:
+        found["matching_accuracy"] = starts[-1][name]
+    cross = [line for line in starts if cross_start is not None and line["iteration"] >= cross_start]
+    if cross:
+        found["matching_at_start"] = cross[0][name]
+    seconds = {(line["iteration"], key): line[key] for line in lines for key in line if key.startswith("seconds/")}
+    return {**found, "seconds": sum(seconds.values())} if seconds else found
+
+
+def _lines(path: Path) -> list[dict[str, float]]:
+    """The lines of metrics.json; one that a kill cut short is passed over."""
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            content = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if "iteration" in content:
+            found.append(content)
+    return found

@@ -1,0 +1,114 @@
+"""All pictures of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mgot.analysis.diagnostics.record import FOLDER, EpochRecord, read_record, record_path, recorded_epochs
+from mgot.analysis.diagnostics.run import Run, read_run
+from mgot.analysis.pictures.curves import draw_curves
+from mgot.analysis.pictures.degraded import draw_degraded
+from mgot.analysis.pictures.distances import draw_distances
+from mgot.analysis.pictures.feature_map import Truth, draw_feature_maps
+from mgot.analysis.pictures.plan import draw_plans
+from mgot.analysis.pictures.rankings import draw_rankings
+from mgot.analysis.pictures.sizes import draw_sizes
+from mgot.analysis.pictures.style import save
+from mgot.errors import UserError
+from mgot.progress import progress
+
+DEFAULT_LAMBDA = 25.0
+
+
+def read_queries(run: Path) -> list[dict[str, Any]]:
+    """The queries of the last stage's first protocol in rankings.json; none where there is no such file.
+
+    Raises:
+        UserError: the file is not what a run writes.
+    """
+    path = run / FOLDER / "rankings.json"
+    if not path.is_file():
+        return []
+    try:
+        stages = json.loads(path.read_text(encoding="utf-8"))
+        return list(stages.values())[-1][0]["queries"]
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(f"{path} cannot be read ({error}): it comes with the records of a run") from None
+
+
+def data_root(run: Path) -> Path:
+    """The data root that a run recorded; ``datasets`` where it recorded none."""
+    path = run / FOLDER / "images.json"
+    return Path(json.loads(path.read_text(encoding="utf-8")).get("root", "datasets"))
+
+
+def read_truth(run: Path) -> Truth:
+    """Identities of the training images, from the run's images.json.
+
+    Raises:
+        UserError: the file is missing or is not what a run writes.
+    """
+    path = run / FOLDER / "images.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Truth(*(np.array(content[name]["identities"], dtype=np.int64) for name in ("visible", "infrared")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error}): it comes with the records of a run") from None
+
+
+def first_and(run: Path, epoch: int | None) -> list[EpochRecord]:
+    """The first record and that of ``epoch`` (None: the last), or one where they are the same.
+
+    Raises:
+        UserError: there are no records, or none of that epoch.
+    """
+    epochs = recorded_epochs(run)
+    if not epochs:
+        raise UserError(f"{run} holds no {FOLDER}/epoch_*.npz: train with MGOT.DIAGNOSTICS True, which is the default")
+    wanted = epochs[-1] if epoch is None else epoch
+    if wanted not in epochs:
+        raise UserError(f"--epoch {wanted}: {run} has records of epochs {', '.join(map(str, epochs))}")
+    return [read_record(record_path(run, each)) for each in dict.fromkeys((epochs[0], wanted))]
+
+
+def recorded_sharpness(run: Run) -> float:
+    """lambda of the run's config; the default where it is not recorded."""
+    return float(run.config.get("MGOT.MATCHER.LAMBDA", DEFAULT_LAMBDA))
+
+
+def draw_run(folder: Path, output: Path, epoch: int | None = None) -> list[Path]:
+    """Draw every picture of a run: its first epoch and another one beside each other, and its curves.
+
+    Args:
+        folder: the run's OUTPUT_DIR.
+        output: where the PNG and SVG files go.
+        epoch: the other one; None for the last that was recorded.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: the folder is no run's, holds no records, or none of that epoch.
+    """
+    run, records, truth = read_run(folder, folder.name), first_and(folder, epoch), read_truth(folder)
+    pictures: dict[str, Callable[[], Figure | None]] = {
+        "plan": lambda: draw_plans(records),
+        "degraded": lambda: draw_degraded(records, recorded_sharpness(run)),
+        "features": lambda: draw_feature_maps(records, truth),
+        "sizes": lambda: draw_sizes(records),
+        "distances": lambda: draw_distances(records),
+        "rankings": lambda: draw_rankings(read_queries(folder), data_root(folder)),
+        "curves": lambda: draw_curves(run),
+    }
+    files = []
+    for name, draw in progress(list(pictures.items()), "draw"):
+        figure = draw()
+        if figure is not None:
+            files += save(figure, output, name)
+    return files

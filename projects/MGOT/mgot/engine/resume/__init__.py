@@ -1,0 +1,1 @@
+"""What a run keeps so that a later one goes on from it, whatever stopped it."""

@@ -1,0 +1,144 @@
+"""A cross-modality stage of its own on the intra-modality stage that another run has trained.
+
+[ours]: runs that differ in the cross stage alone need one intra stage between them. The other run is the donor.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastreid.config import CfgNode
+
+from mgot.engine.builders import cross_start_epoch
+from mgot.engine.keys import among, changes, saved_keys, told_of_a_donor
+from mgot.engine.resume.checkpoint import AtomicCheckpointer, load_tensors, progress_of
+from mgot.errors import UserError
+
+logger = logging.getLogger("mgot")
+
+_KEY = "MGOT.CROSS_STAGE.FROM"
+
+
+def writes_intra(cfg: CfgNode) -> bool:
+    """Whether a run leaves model_intra.pth: the key is on, and it trains both stages, the first one itself."""
+    keys = cfg.MGOT
+    return keys.CHECKPOINT.INTRA and not keys.CROSS_STAGE.FROM and 0 < cross_start_epoch(cfg) < cfg.SOLVER.MAX_EPOCH
+
+
+def donor_path(cfg: CfgNode) -> Path:
+    """The checkpoint that MGOT.CROSS_STAGE.FROM names.
+
+    Raises:
+        UserError: there is no such file, or it lies in OUTPUT_DIR.
+    """
+    path = Path(cfg.MGOT.CROSS_STAGE.FROM)
+    if not path.is_file():
+        raise UserError(
+            f"{_KEY} {path}: no such file: name the model_intra.pth that another run left in its OUTPUT_DIR"
+        )
+    if path.resolve().parent == Path(cfg.OUTPUT_DIR).resolve():
+        raise UserError(
+            f"{_KEY} {path} lies in OUTPUT_DIR: choose another OUTPUT_DIR, or go on with that run by --resume"
+        )
+    return path
+
+
+def begin_from_donor(
+    cfg: CfgNode, checkpointer: AtomicCheckpointer, images: tuple[int, int]
+) -> tuple[Path, dict[str, Any]]:
+    """Put model, optimiser and schedule where the donor's intra stage ended.
+
+    Keys that the donor's intra stage was trained with otherwise are told in a warning.
+
+    Args:
+        cfg: of the run that begins.
+        checkpointer: of the run that begins; says which data set it is on.
+        images: numbers of visible and infrared training images.
+
+    Returns:
+        The donor's checkpoint and its further content, with ``other_matcher``: whether the donor matched by other keys.
+
+    Raises:
+        UserError: the checkpoint is missing or damaged, does not stand at the end of an intra stage where this run's
+            cross stage begins, or is of another seed, data set, model or optimiser, or of clusters by ground truth.
+    """
+    path = donor_path(cfg)
+    try:
+        facts = load_tensors(path, mmap=True)
+        donor = saved_keys(facts) if isinstance(facts, dict) else {}
+        _check_place(cfg, donor, *progress_of(facts))
+        _check_origin(cfg, donor, facts.get("about", {}), checkpointer.about)
+        _check_images(facts.get("labels"), images)
+        content = checkpointer.take_up(path)
+    except (UserError, KeyError, ValueError) as error:
+        raise UserError(f"{_KEY} {path}: {str(error).removeprefix(f'{path}: ')}") from None
+    now = saved_keys({"config": cfg.dump()})
+    _tell_differences(path, donor, now)
+    matcher = [key for key in now if among(key, ("MGOT.MATCHER.",))]
+    content["other_matcher"] = any(donor.get(key) != now[key] for key in matcher)
+    return path, content
+
+
+def _check_place(cfg: CfgNode, donor: Mapping[str, Any], epochs: int, step: int) -> None:
+    begin, end = cross_start_epoch(cfg), cfg.SOLVER.MAX_EPOCH
+    if not 0 < begin < end:
+        raise UserError(
+            f"this run has no cross stage after an intra stage: MGOT.CROSS_START_EPOCH is {cfg.MGOT.CROSS_START_EPOCH},"
+            f" SOLVER.MAX_EPOCH {end}, MGOT.MODE {cfg.MGOT.MODE}; change them, or leave {_KEY} empty"
+        )
+    if (epochs, step) != (begin, 0):
+        where = f"step {step} of epoch {epochs}" if step else f"the end of epoch {epochs - 1}"
+        raise UserError(
+            f"the checkpoint stands at {where}, and MGOT.CROSS_START_EPOCH is {begin}: name one of the end of epoch"
+            f" {begin - 1}, such as model_intra.pth, or set MGOT.CROSS_START_EPOCH as the other run had it"
+        )
+    began = donor.get("MGOT.CROSS_START_EPOCH", begin)
+    if began < begin and donor.get("MGOT.MODE") != "intra_only":
+        raise UserError(
+            f"the checkpoint stands at the end of epoch {epochs - 1}, within the cross stage of its run, which had"
+            f" MGOT.CROSS_START_EPOCH {began}: name that run's model_intra.pth and set MGOT.CROSS_START_EPOCH {began}"
+        )
+
+
+def _check_origin(cfg: CfgNode, donor: Mapping[str, Any], about: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    seed = donor.get("SEED", cfg.SEED)
+    if seed != cfg.SEED:
+        raise UserError(
+            f"its run had SEED {seed}, this one has SEED {cfg.SEED}: set SEED {seed}, or -1 to take it over"
+        )
+    for key in ("dataset", "split"):
+        if about.get(key) != own.get(key):
+            raise UserError(
+                f"it was trained on {key} {about.get(key)}, and this run is on {key} {own.get(key)}: name a checkpoint"
+                " of the same data, or set DATASETS.NAMES and MGOT.TEST.REGDB_TRIAL as its run had them"
+            )
+    truth = about.get("ground_truth", "")
+    if "clusters" in truth and truth != own.get("ground_truth"):
+        raise UserError(
+            "its clusters came from the ground truth (MGOT.MODE supervised), which no unsupervised run may begin with:"
+            " name another checkpoint, or set MGOT.MODE supervised"
+        )
+
+
+def _check_images(labels: Mapping[str, Any] | None, images: tuple[int, int]) -> None:
+    if labels is None:
+        return
+    found = tuple(len(labels["labels"][name]) for name in ("visible", "infrared"))
+    if found != images:
+        raise UserError(
+            f"it was trained on {found[0]} visible and {found[1]} infrared images, and this run has {images[0]} and"
+            f" {images[1]}: set FASTREID_DATASETS and the keys of MGOT.DATA as its run had them"
+        )
+
+
+def _tell_differences(path: Path, donor: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    asked = {key: value for key, value in now.items() if told_of_a_donor(key)}
+    changed = changes(donor, asked)
+    if changed:
+        logger.warning(f"{_KEY} {path}: the intra stage was trained with other keys: {', '.join(changed)}")
+    unknown = [f"{key} {value}" for key, value in asked.items() if donor and key not in donor]
+    if unknown:
+        logger.warning(f"{_KEY} {path}: it was trained before these keys were there: {', '.join(unknown)}")

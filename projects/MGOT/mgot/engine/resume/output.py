@@ -1,0 +1,98 @@
+"""OUTPUT_DIR: one run's own, with room for it, and a metrics file that a resumed run takes up where it stood."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+
+from torch import nn
+
+from mgot.engine.resume.checkpoint import checkpoint_files
+from mgot.errors import UserError
+from mgot.files import write_atomically
+
+logger = logging.getLogger("mgot")
+
+_LEFT_BY_A_RUN = ("metrics.json", "results.json", "last_checkpoint")
+_ADAM_COPIES = 3  # the weights and two moments of each
+
+
+def traces_of_a_run(folder: Path) -> list[Path]:
+    """The files by which a folder is known to hold a training; config.yaml and logs alone are no such sign."""
+    return [folder / name for name in _LEFT_BY_A_RUN if (folder / name).exists()] + checkpoint_files(folder)
+
+
+def claim_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make the folder, see that it can be written, and refuse one that holds another run.
+
+    Args:
+        folder: OUTPUT_DIR.
+        resume: go on with the run that it holds.
+        overwrite: MGOT.OVERWRITE; what the run left is removed later, by :func:`clear_folder`.
+
+    Raises:
+        UserError: it cannot be made or written, or holds a run and neither option is set.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"OUTPUT_DIR {folder} cannot be written: {error.strerror}; choose another") from None
+    traces = traces_of_a_run(folder)
+    if traces and not resume and not overwrite:
+        raise UserError(
+            f"OUTPUT_DIR {folder} holds another run ({traces[0].name}): go on with it by --resume, remove it by"
+            " MGOT.OVERWRITE True, or choose another OUTPUT_DIR"
+        )
+
+
+def clear_folder(folder: Path) -> None:
+    """Remove an earlier run's checkpoints, metrics, results and curves; other files stay."""
+    traces = traces_of_a_run(folder)
+    for path in [*traces, *folder.glob("events.out.tfevents.*")]:
+        path.unlink(missing_ok=True)
+    if traces:
+        logger.warning(f"{folder}: the run that it held is removed (MGOT.OVERWRITE)")
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what a process that was killed while writing left behind."""
+    for path in [*folder.glob("model_*.pth.tmp"), *(folder / f"{name}.tmp" for name in _LEFT_BY_A_RUN)]:
+        path.unlink(missing_ok=True)
+
+
+def trim_metrics(path: Path, start_iteration: int) -> None:
+    """Drop the lines that a run going on from an iteration will write again, and lines that a kill cut short."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            if json.loads(line)["iteration"] < start_iteration:
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):
+            continue
+    write_atomically(path, "".join(f"{line}\n" for line in kept))
+
+
+def check_space(folder: Path, model: nn.Module, keep: int) -> None:
+    """Refuse to begin where the checkpoints will not fit: ``keep`` of them, the final one, and one being written.
+
+    A checkpoint is reckoned as the model's state and two moments of each weight.
+
+    Raises:
+        UserError: the disk has less room; names how much is needed.
+    """
+    held = sum(path.stat().st_size for path in checkpoint_files(folder))
+    state = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    need = (keep + 2) * _ADAM_COPIES * state - held
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise UserError(
+            f"OUTPUT_DIR {folder}: {keep + 2} checkpoints need {need / 2**20:.0f} MiB and {free / 2**20:.0f} MiB are"
+            " free: make room, lower MGOT.CHECKPOINT.KEEP, or choose another OUTPUT_DIR"
+        )

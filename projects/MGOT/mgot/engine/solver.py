@@ -1,0 +1,163 @@
+"""Each stage's optimiser and schedule: the host's own, begun afresh where the cross-modality stage begins.
+
+docs/method.md section 9 [field]: PGM makes a new Adam and a new step decay for its second stage.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from fastreid.config import CfgNode
+from fastreid.engine.hooks import LRScheduler
+from fastreid.engine.train_loop import HookBase
+from fastreid.solver import build_lr_scheduler, build_optimizer
+from torch import nn
+
+from mgot.engine.builders import cross_start_epoch
+from mgot.errors import UserError
+
+
+class Stage(NamedTuple):
+    """A stretch of epochs with one optimiser state and one schedule.
+
+    ``cfg`` is the run's config with the SOLVER keys of this stage: its length as MAX_EPOCH, its STEPS and BASE_LR.
+    """
+
+    start: int
+    cfg: CfgNode
+
+
+def stages(cfg: CfgNode) -> list[Stage]:
+    """The stages of a run, one or two, in order of time.
+
+    One where MGOT.CROSS_STAGE.OWN_OPTIMIZER is False, or where a stage has no epochs. Warm-up and SOLVER.DELAY_EPOCHS
+    are the run's and come once, at its start: they spare new layers, and at the second stage no layer is new [ours].
+
+    Raises:
+        UserError: warm-up or delay outlast the first of two stages.
+    """
+    begin, end = cross_start_epoch(cfg), cfg.SOLVER.MAX_EPOCH
+    if not cfg.MGOT.CROSS_STAGE.OWN_OPTIMIZER or begin >= end:
+        return [Stage(0, cfg)]
+    if begin == 0:
+        return [Stage(0, _cross_config(cfg, end))]
+    warm_up = math.ceil(cfg.SOLVER.WARMUP_ITERS / cfg.MGOT.ITERS_PER_EPOCH)
+    for key, epochs in (("WARMUP_ITERS", warm_up), ("DELAY_EPOCHS", cfg.SOLVER.DELAY_EPOCHS)):
+        if epochs > begin:
+            raise UserError(
+                f"SOLVER.{key} lasts {epochs} epochs, longer than the first stage of MGOT.CROSS_START_EPOCH {begin}:"
+                " shorten it, or set MGOT.CROSS_STAGE.OWN_OPTIMIZER False"
+            )
+    first = cfg.clone()
+    first.defrost()
+    # The host takes warm-up and delay off the length, and divides by what is left.
+    first.SOLVER.MAX_EPOCH = max(begin, warm_up + 1, cfg.SOLVER.DELAY_EPOCHS + 1)
+    second = _cross_config(cfg, end - begin)
+    second.SOLVER.WARMUP_ITERS, second.SOLVER.DELAY_EPOCHS = 0, 0
+    return [Stage(0, first), Stage(begin, second)]
+
+
+def _cross_config(cfg: CfgNode, length: int) -> CfgNode:
+    keys, made = cfg.MGOT.CROSS_STAGE, cfg.clone()
+    made.defrost()
+    made.SOLVER.MAX_EPOCH = length
+    made.SOLVER.STEPS = keys.STEPS or cfg.SOLVER.STEPS
+    made.SOLVER.BASE_LR = keys.BASE_LR or cfg.SOLVER.BASE_LR
+    return made
+
+
+def begin_stage(
+    cfg: CfgNode, optimizer: torch.optim.Optimizer, schedulers: Mapping[str, Any], rates: Sequence[float]
+) -> None:
+    """Put optimiser and schedule where a new run of this config would begin, in place.
+
+    The objects stay, since hooks and checkpointer hold them; what they hold is replaced.
+
+    Args:
+        cfg: of the stage.
+        optimizer: loses its moments.
+        schedulers: the host's, by name; those that the host makes for ``cfg`` begin anew, others are left.
+        rates: learning rate of each parameter group at the stage's start.
+    """
+    optimizer.state.clear()
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = group["initial_lr"] = rate
+    for name, fresh in build_lr_scheduler(cfg, optimizer, cfg.MGOT.ITERS_PER_EPOCH).items():
+        schedulers[name].load_state_dict(fresh.state_dict())
+
+
+def log_rate_of(hook: LRScheduler, optimizer: torch.optim.Optimizer, base_lr: float) -> None:
+    """Let the host's hook log the rate of the group that began at ``base_lr``; where none did, its own choice stays.
+
+    The host logs its largest group's (engine/hooks.py:246), which is the backbone's with a factor of its own.
+    """
+    rates = [group["initial_lr"] for group in optimizer.param_groups]
+    if base_lr in rates:
+        hook._best_param_group_id = rates.index(base_lr)
+
+
+class StageHook(HookBase):
+    """At the first epoch of each stage but the run's first: a fresh optimiser state, learning rate and schedule.
+
+    A checkpoint of the end of the epoch before holds the old stage's; one from within the epoch, the new stage's.
+
+    Args:
+        stages: of the run.
+        optimizer: as built for the first stage, with that stage's schedule on it.
+    """
+
+    labels_epoch = True  # a run that goes on within the epoch has the stage's state from its checkpoint
+
+    def __init__(self, stages: Sequence[Stage], optimizer: torch.optim.Optimizer) -> None:
+        self._stages = stages
+        # A resumed optimiser brings its own; these are the config's.
+        self._rates = [group["initial_lr"] for group in optimizer.param_groups]
+
+    def before_epoch(self) -> None:
+        first = self._stages[0]
+        for stage in self._stages[1:]:
+            if stage.start == self.trainer.epoch:
+                factor = stage.cfg.SOLVER.BASE_LR / first.cfg.SOLVER.BASE_LR
+                rates = [factor * rate for rate in self._rates]
+                begin_stage(stage.cfg, self.trainer.optimizer, self.trainer.scheduler, rates)
+
+
+def build_fused_optimizer(cfg: CfgNode, model: nn.Module) -> tuple[torch.optim.Optimizer, Any]:
+    """The optimiser of the host's SOLVER keys, and the parameter groups that the host made.
+
+    The backbone learns at MGOT.DEN.BACKBONE_LR_FACTOR times the rate that the host gives it [OTLA: 0.1].
+
+    The host gives each parameter a group of its own, and an optimiser walks its groups one by one; groups alike but
+    for the parameters become one, and where PyTorch has a fused kernel for the optimiser it is used.
+    """
+    # The host's contiguous parameters (fastreid/utils/params.py) share their gradients with the optimiser's
+    # buffers; since torch 2.0 zero_grad() drops those buffers and the model would silently stop learning.
+    hosts, params = build_optimizer(cfg, model, contiguous=False)
+    slow_down_backbone(hosts.param_groups, model, cfg.MGOT.DEN.BACKBONE_LR_FACTOR)
+    accepted = inspect.signature(type(hosts).__init__).parameters
+    options = {name: value for name, value in hosts.defaults.items() if name in accepted}
+    # The fused kernel unscales float16's gradients itself, after the host's clipping would have looked at them.
+    fused = {"fused": True, "foreach": None} if "fused" in accepted and not cfg.SOLVER.CLIP_GRADIENTS.ENABLED else {}
+    groups = merge_groups([{**group, **fused} for group in hosts.param_groups])
+    return type(hosts)(groups, **{**options, **fused}), params
+
+
+def slow_down_backbone(groups: list[dict[str, Any]], model: nn.Module, factor: float) -> None:
+    """Multiply the rates of the groups that hold a parameter of ``model.backbone``, in place; one parameter a group."""
+    backbone = {id(value) for name, value in model.named_parameters() if name.startswith("backbone.")}
+    for group in groups:
+        if id(group["params"][0]) in backbone:
+            group["lr"] *= factor
+
+
+def merge_groups(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Parameter groups that differ in nothing but their parameters, put together; in order of first occurrence."""
+    merged: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for group in groups:
+        key = tuple(sorted((name, value) for name, value in group.items() if name != "params"))
+        merged.setdefault(key, {**group, "params": []})["params"].extend(group["params"])
+    return list(merged.values())

@@ -1,0 +1,84 @@
+"""k nearest neighbours by cosine similarity: who finds the candidates, and the exact ranking behind all of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from mgot.errors import UserError
+from mgot.neighbours.exact import search_rows
+from mgot.neighbours.external import by_cells, by_faiss, by_graph, on_device
+from mgot.neighbours.features import Features
+from mgot.neighbours.ranking import EMPTY, Candidates, Neighbours, rank
+from mgot.neighbours.symmetric import candidates as symmetric
+
+logger = logging.getLogger(__name__)
+
+SAMPLE = 1000
+APPROXIMATE = ("ivf", "hnsw")
+
+
+def _torch_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+SEARCHES: dict[str, Callable[[Features, int], Candidates]] = {
+    "symmetric": symmetric,
+    "torch": lambda features, k: on_device(features, k, _torch_device()),
+    "faiss": by_faiss,
+    "faiss-gpu": lambda features, k: by_faiss(features, k, gpu=True),
+    "ivf": by_cells,
+    "hnsw": by_graph,
+}
+
+
+def nearest(features: Features, k: int, search: str = "auto") -> Neighbours:
+    """The k nearest rows of each row by `features.cosine`, itself first, equal ones by ascending index.
+
+    Every backend but the approximate ones returns the same neighbours, whatever its precision: it names candidates with
+    a bound on their error, they are ranked by exact cosines, and rows for which the bound does not suffice are searched
+    exhaustively. The recall of the approximate ones is measured on a sample of rows and logged.
+
+    Args:
+        features: (N, D).
+        k: 1 .. N.
+        search: "symmetric", half of the similarity matrix on the processor, bfloat16 where that is faster; "torch", on
+            the GPU where there is one; "faiss" and "faiss-gpu", its flat index; "ivf" and "hnsw", its approximate
+            indices, for sets past some hundred thousand rows; "auto", torch with a GPU, else symmetric.
+
+    Raises:
+        UserError: no such backend, or what it needs is missing.
+    """
+    total = len(features.norms)
+    if search == "auto":
+        search = "torch" if torch.cuda.is_available() else "symmetric"
+    if search not in SEARCHES:
+        raise UserError(f"search = {search}: no such backend; choose auto, {', '.join(SEARCHES)}")
+    if k == 1:
+        return Neighbours(np.arange(total, dtype=np.int32)[:, None], np.ones((total, 1), dtype=np.float32))
+    candidates = SEARCHES[search](features, k - 1)
+    neighbours = rank(features, candidates, k)
+    missing = np.flatnonzero(candidates.held == EMPTY)
+    del candidates
+    if len(missing):
+        logger.info(
+            "%d of %d rows have too many near neighbours to tell apart roughly: searched anew", len(missing), total
+        )
+        found = search_rows(features, None, missing, k)
+        neighbours.ids[missing], neighbours.similarity[missing] = found
+    if search in APPROXIMATE:
+        share = recall(features, neighbours)
+        logger.info("search = %s finds %.2f%% of the %d nearest (%d rows)", search, 100 * share, k, min(SAMPLE, total))
+    return neighbours
+
+
+def recall(features: Features, neighbours: Neighbours, seed: int = 0) -> float:
+    """Share of the exact neighbours, oneself left out, that are found; measured on SAMPLE rows drawn with the seed."""
+    total, k = neighbours.ids.shape
+    chosen = np.random.default_rng(seed).permutation(total)[:SAMPLE]
+    exact = search_rows(features, None, chosen, k).ids
+    hits = sum(len(np.intersect1d(a[1:], b[1:])) for a, b in zip(neighbours.ids[chosen], exact, strict=True))
+    return hits / max(1, len(chosen) * (k - 1))
