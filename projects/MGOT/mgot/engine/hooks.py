@@ -155,7 +155,7 @@ class StageResultsHook(HookBase):
         donor = self.trainer.donor
         if donor is not None:
             shared = [stage for stage in self._stages if stage in ("initial", "intra")]
-            self._results.take_over(donor.parent / "results.json", shared)
+            self._results.take_over(donor.parent / "results.json", shared, write=comm.is_main_process())
         elif self.trainer.start_iter == 0:
             self._results.clear()
             self._score("initial")

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fastreid.utils import comm
 from tabulate import tabulate
 
 from mgot.errors import UserError
@@ -55,7 +54,7 @@ class ResultsFile:
         self.content["seconds"][stage] = round(seconds, 3)
         self._write()
 
-    def take_over(self, path: Path, stages: Sequence[str]) -> None:
+    def take_over(self, path: Path, stages: Sequence[str], *, write: bool = True) -> None:
         """Begin with the rows and seconds that another run's file has of some stages; a missing file is warned of.
 
         Raises:
@@ -67,7 +66,7 @@ class ResultsFile:
         rows = [row for row in found["rows"] if row["stage"] in stages]
         seconds = {stage: value for stage, value in found["seconds"].items() if stage in stages}
         self.content.update(rows=rows, seconds=seconds)
-        if comm.is_main_process():
+        if write:
             self._write()
 
     def _write(self) -> None:
