@@ -17,10 +17,13 @@ import torch
 
 from mgot.data.synthetic.other_layouts import write_llcm, write_regdb
 from mgot.data.synthetic.settings import Settings
+from mgot.engine import epoch, hooks
+from mgot.engine.epoch import EpochState
 from mgot.engine.run import evaluate, train
 from mgot.engine.setup import load_config
 from mgot.engine.trainer import MGOTTrainer
 from mgot.errors import UserError
+from mgot.memory import cluster_means
 
 REPO = Path(__file__).resolve().parent.parent
 DEMO = str(REPO / "projects/MGOT/configs/demo.yml")
@@ -126,6 +129,31 @@ def test_oracle_and_infrared_supply_train(tiny_options: Options) -> None:
         tiny_options("MGOT.MATCHER.NAME", "oracle", "MGOT.MATCHER.SUPPLY", "infrared", "DATALOADER.CACHE", "off")
     )
     assert max(line.get("truth/matching_accuracy", 0) for line in metrics(folder)) > 0.9
+
+
+def test_the_matcher_may_see_visible_images_under_laws_of_colour(
+    tiny_options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memories stay those of the images as they are; the same laws come again with the same seed."""
+    kept: list[EpochState] = []
+    matched = epoch.match_epoch
+
+    def noted(state: EpochState, *rest: Any) -> Any:
+        kept.append(state)
+        return matched(state, *rest)
+
+    monkeypatch.setattr(hooks, "match_epoch", noted)
+    options = tiny_options("MGOT.MATCHER.VIEW", "spectral", "MGOT.AUG.SPECTRAL_PROB", 0.5)
+    run(options)
+    run([*options, "MGOT.OVERWRITE", "True"])
+    assert len(kept) == 4
+    for first, again in zip(kept[:2], kept[2:], strict=True):
+        assert first.seen_v is not None and again.seen_v is not None
+        assert first.seen_v.shape == first.f_v.shape and torch.equal(first.seen_v, again.seen_v)
+        assert not torch.allclose(first.matched_v(), first.phi_v)
+        means = cluster_means(first.f_v, torch.as_tensor(first.labels.visible), len(first.phi_v))
+        assert torch.equal(first.phi_v, means)
+    assert not torch.equal(kept[0].seen_v, kept[1].seen_v)  # type: ignore[arg-type]
 
 
 def test_resume_repeats_what_an_unbroken_run_does(tiny_options: Options, tmp_path: Path) -> None:

@@ -9,12 +9,16 @@ from torch import Tensor
 
 from mgot.data.transforms import (
     Augmentation,
+    Laws,
     _crop_by_gather,
     _crop_by_slices,
     channel_view,
     crop_and_flip,
+    draw_laws,
     erase,
     level_jitter,
+    under_laws,
+    under_laws_each,
 )
 
 
@@ -80,6 +84,50 @@ def test_channel_view_is_one_channel_or_luma() -> None:
         else:
             assert any(torch.equal(after[0], channel) for channel in before)
     assert 70 < gray < 130
+
+
+def test_a_law_is_the_quadratic_of_each_pixel_at_lumas_level_and_contrast() -> None:
+    x, laws = images(5), draw_laws(5, seeded(3))
+    for image, after, w, a in zip(x, under_laws(x, laws), laws.linear, laws.square, strict=True):
+        plain = torch.empty(12, 8)
+        for i in range(12):
+            for j in range(8):
+                c = image[:, i, j] / 127.5 - 1
+                plain[i, j] = w @ c + c @ a @ c
+        luma = (image * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0)
+        plain = (plain - plain.mean()) / plain.std(correction=0) * luma.std(correction=0) + luma.mean()
+        torch.testing.assert_close(after, plain.clamp(0, 255).expand(3, 12, 8), atol=0.01, rtol=1e-4)
+
+
+def test_a_law_leaves_nothing_of_the_colours_and_all_of_the_shape() -> None:
+    """Two people of one shape whose colours are apart in hue look alike, or like a negative, under a linear law."""
+    shape = (torch.rand(1, 12, 8, generator=seeded()) > 0.5).float()
+    red = 50 + shape * torch.tensor([150.0, 10, 10]).view(3, 1, 1)
+    blue = 50 + shape * torch.tensor([10.0, 10, 150]).view(3, 1, 1)
+    law = Laws(torch.ones(2, 3), torch.zeros(2, 3, 3))
+    seen = under_laws(torch.stack([red, blue]), law)[:, 0].flatten(1)
+    assert float(torch.corrcoef(seen)[0, 1]) > 0.999
+    flat = torch.full((1, 3, 4, 4), 80.0)
+    torch.testing.assert_close(under_laws(flat, draw_laws(1, seeded())), flat, atol=1e-2, rtol=0)
+
+
+def test_laws_follow_the_images_whatever_the_batches() -> None:
+    x, laws = images(7), draw_laws(7, seeded(4))
+    whole = under_laws(x, laws)
+    for size in (1, 3, 7):
+        batches = [{"images": part.to(torch.uint8).float(), "name": "kept"} for part in x.round().split(size)]
+        seen = list(under_laws_each(batches, laws, torch.device("cpu")))
+        assert all(batch["name"] == "kept" for batch in seen)
+        assert torch.equal(torch.cat([batch["images"] for batch in seen]), under_laws(x.round(), laws))
+    assert not torch.equal(whole, under_laws(x, draw_laws(7, seeded(5))))
+
+
+def test_channel_views_under_laws_come_as_often_as_asked() -> None:
+    x = images(300)
+    plain, some = channel_view(x, 0.5, seeded()), channel_view(x, 0.5, seeded(), 0.4)
+    assert torch.equal(plain, channel_view(x, 0.5, seeded(), 0.0))
+    changed = (plain != some).flatten(1).any(dim=1)
+    assert 90 < int(changed.sum()) < 150
 
 
 def test_level_jitter_is_an_affine_map_inside_the_range() -> None:

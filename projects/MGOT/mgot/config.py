@@ -145,6 +145,9 @@ def _add_matcher_keys(cfg: CN) -> None:
     # the same people [ours]; "oracle" (ground truth, for diagnosis only); or a matcher registered from outside, whose
     # dataclass fields become keys here.
     cfg.MGOT.MATCHER.NAME = "otpa"
+    # What the matcher sees of the visible images: "colour", the features that were clustered [paper]; "spectral", those
+    # of the same images under random smooth laws of colour, which leave what near-infrared shows too [ours].
+    cfg.MGOT.MATCHER.VIEW = "colour"
     # lambda, the sharpness of the transport: otpa, sinkhorn, unbalanced [OTLA].
     cfg.MGOT.MATCHER.LAMBDA = 25.0
     # otpa. False: plain argmax of P, the degraded solution of the paper's Fig. 3 [paper].
@@ -196,6 +199,8 @@ def _add_augmentation_keys(cfg: CN) -> None:
     cfg.MGOT.AUG.BY = "batch"
     # Chance that the second visible view becomes grey, rather than a random channel copied to all three [field].
     cfg.MGOT.AUG.GRAY_PROB = 0.25
+    # Chance that the second visible view is seen under a random smooth law of colour instead [ours].
+    cfg.MGOT.AUG.SPECTRAL_PROB = 0.0
     # Infrared grey-level jitter: gain in 1 +- this, offset in +- this of the range; 0 switches it off [field].
     cfg.MGOT.AUG.INFRARED_JITTER = 0.2
 

@@ -132,10 +132,11 @@ class HostViews:
     The host's erasing comes before them here, and after them in :class:`mgot.data.transforms.Augmentation`.
 
     Attributes:
-        gray_prob, infrared_jitter, visible_copies: as of :class:`mgot.data.transforms.Augmentation`.
+        gray_prob, spectral_prob, infrared_jitter, visible_copies: as of :class:`mgot.data.transforms.Augmentation`.
     """
 
     gray_prob: float = 0.25
+    spectral_prob: float = 0.0
     infrared_jitter: float = 0.2
     visible_copies: int = 2
 
@@ -143,7 +144,7 @@ class HostViews:
         """(2 B_v + B_r, 3, H, W) from (2 B_v, 3, H, W) and (B_r, 3, H, W), all transformed by the host already."""
         images = torch.cat([visible, infrared]).float()
         b = len(visible) // 2
-        images[b : 2 * b] = channel_view(images[b : 2 * b], self.gray_prob, generator)
+        images[b : 2 * b] = channel_view(images[b : 2 * b], self.gray_prob, generator, self.spectral_prob)
         level_jitter(images[2 * b :], self.infrared_jitter, generator)
         return images
 

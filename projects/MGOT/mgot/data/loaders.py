@@ -263,23 +263,41 @@ def cache_options(cfg: CfgNode) -> CacheOptions:
 def build_augmentation(cfg: CfgNode) -> Augmentation | HostViews:
     """The augmentation that the host's INPUT keys and MGOT.AUG describe, or what the host's transforms leave of it."""
     if cfg.MGOT.AUG.BY == "host":
-        return HostViews(cfg.MGOT.AUG.GRAY_PROB, cfg.MGOT.AUG.INFRARED_JITTER)
+        return HostViews(
+            gray_prob=cfg.MGOT.AUG.GRAY_PROB,
+            spectral_prob=cfg.MGOT.AUG.SPECTRAL_PROB,
+            infrared_jitter=cfg.MGOT.AUG.INFRARED_JITTER,
+        )
     return Augmentation(
         padding=cfg.INPUT.PADDING.SIZE if cfg.INPUT.PADDING.ENABLED else 0,
         flip_prob=cfg.INPUT.FLIP.PROB if cfg.INPUT.FLIP.ENABLED else 0.0,
         erase_prob=cfg.INPUT.REA.PROB if cfg.INPUT.REA.ENABLED else 0.0,
         erase_value=tuple(cfg.INPUT.REA.VALUE),
         gray_prob=cfg.MGOT.AUG.GRAY_PROB,
+        spectral_prob=cfg.MGOT.AUG.SPECTRAL_PROB,
         infrared_jitter=cfg.MGOT.AUG.INFRARED_JITTER,
     )
 
 
-def build_ordered_loader(
-    images: ImageSet, batch_size: int, num_workers: int, *, device: str | torch.device = "cpu"
-) -> DataLoader[dict[str, Any]]:
-    """Images in their own order, each once, for extraction on a device; several processes have equal runs of them."""
+def my_run(n: int) -> range:
+    """Which of ``n`` rows are this process's, of runs of about the same length."""
     rank, world_size = comm.get_rank(), comm.get_world_size()
-    mine = range(len(images) * rank // world_size, len(images) * (rank + 1) // world_size)
+    return range(n * rank // world_size, n * (rank + 1) // world_size)
+
+
+def build_ordered_loader(
+    images: ImageSet,
+    batch_size: int,
+    num_workers: int,
+    *,
+    device: str | torch.device = "cpu",
+    first: int | None = None,
+) -> DataLoader[dict[str, Any]]:
+    """Images in their own order, each once, for extraction on a device; several processes have equal runs of them.
+
+    ``first`` takes only so many from the front.
+    """
+    mine = my_run(len(images) if first is None else first)
     workers = 0 if images.cached else num_workers
     pinned = torch.device(device).type == "cuda" and torch.cuda.is_available()
     return DataLoader(Subset(images, mine), batch_size=batch_size, num_workers=workers, pin_memory=pinned)

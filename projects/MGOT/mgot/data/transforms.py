@@ -6,8 +6,9 @@ the batch. Source: docs/method.md section 2; the channel view and the grey-level
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,8 @@ _ERASE_ATTEMPTS = 10
 _ERASE_AREA = (0.02, 0.33)
 _ERASE_RATIO = (0.3, 3.3)
 _LUMA = (0.299, 0.587, 0.114)
+VIEWS = ("colour", "spectral")
+"""What a matcher may see of visible images: MGOT.MATCHER.VIEW."""
 
 
 def crop_and_flip(x: Tensor, padding: int, flip_prob: float, generator: torch.Generator) -> Tensor:
@@ -93,14 +96,74 @@ def erase(x: Tensor, prob: float, value: Sequence[float], generator: torch.Gener
     return torch.where(mask, fill, x, out=x)
 
 
-def channel_view(x: Tensor, gray_prob: float, generator: torch.Generator) -> Tensor:
-    """A visible image as one channel: luma with probability ``gray_prob``, else a random one, in all three."""
+def channel_view(x: Tensor, gray_prob: float, generator: torch.Generator, spectral_prob: float = 0.0) -> Tensor:
+    """A visible image as one channel: luma with probability ``gray_prob``, else a random one, in all three.
+
+    With probability ``spectral_prob`` it is seen under a random law of colour instead: :func:`under_laws`.
+    """
     b, c, h, w = x.shape
     channel = torch.randint(0, 3, (b,), generator=generator, device=x.device)
     weight = F.one_hot(channel, 3).to(x.dtype)
     gray = torch.rand(b, 1, generator=generator, device=x.device) < gray_prob
     weight = torch.where(gray, torch.tensor(_LUMA, device=x.device, dtype=x.dtype), weight)
-    return torch.einsum("bc,bchw->bhw", weight, x)[:, None].expand(b, c, h, w)
+    view = torch.einsum("bc,bchw->bhw", weight, x)[:, None].expand(b, c, h, w)
+    if spectral_prob == 0:
+        return view
+    spectral = torch.rand(b, 1, 1, 1, generator=generator, device=x.device) < spectral_prob
+    return torch.where(spectral, under_laws(x, draw_laws(b, generator)), view)
+
+
+class Laws(NamedTuple):
+    """A smooth law of colour for each of B images: (B, 3) weights of the colours, (B, 3, 3) of their products."""
+
+    linear: Tensor
+    square: Tensor
+
+    def __getitem__(self, rows: Any) -> Laws:  # type: ignore[override]
+        """The laws of some images."""
+        return Laws(self.linear[rows], self.square[rows])
+
+
+def draw_laws(n: int, generator: torch.Generator) -> Laws:
+    """Laws of ``n`` images, standard normal, on the generator's device."""
+    device = generator.device
+    return Laws(
+        torch.randn(n, 3, generator=generator, device=device),
+        torch.randn(n, 3, 3, generator=generator, device=device),
+    )
+
+
+def under_laws(x: Tensor, laws: Laws) -> Tensor:
+    """Visible images as a camera might see them whose one channel is some smooth function of colour. [ours]
+
+        y = w . c + c^T A c,   c in [-1, 1]^3 the colour of a pixel
+
+    shifted and scaled to the mean and the deviation of the image's luma, clipped to 0..255, in all three channels. What
+    is left of a person is what near-infrared shows too, whatever its law: shape, pattern and where the cloth changes.
+
+    Args:
+        x: (B, 3, H, W) float, 0..255.
+        laws: of B images, on the same device. An image of one colour becomes its luma.
+    """
+    b, _, h, w = x.shape
+    c = (x / 127.5 - 1.0).flatten(2)
+    weights = laws.linear[:, :, None] + laws.square @ c
+    y = (weights * c).sum(dim=1)
+    luma = torch.einsum("c,bcn->bn", torch.tensor(_LUMA, device=x.device, dtype=x.dtype), x.flatten(2))
+    spread, mean = torch.std_mean(y, dim=1, keepdim=True, correction=0)
+    luma_spread, luma_mean = torch.std_mean(luma, dim=1, keepdim=True, correction=0)
+    y = (y - mean) * (luma_spread / (spread + 1e-6)) + luma_mean
+    return y.clamp(0, 255).view(b, 1, h, w).expand(b, 3, h, w)
+
+
+def under_laws_each(batches: Iterable[dict[str, Any]], laws: Laws, device: torch.device) -> Iterator[dict[str, Any]]:
+    """Batches of visible images one after the other, each image under its own of the laws, on the device."""
+    start = 0
+    for batch in batches:
+        images = batch["images"].to(device, non_blocking=True).float()
+        mine = laws[start : start + len(images)]
+        yield {**batch, "images": under_laws(images, Laws(mine.linear.to(device), mine.square.to(device)))}
+        start += len(images)
 
 
 def level_jitter(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
@@ -124,6 +187,7 @@ class Augmentation:
         erase_prob: chance of random erasing.
         erase_value: what fills the rectangle, per channel in 0..255.
         gray_prob: chance of luma in the visible channel view.
+        spectral_prob: chance of a random law of colour in its place.
         infrared_jitter: strength of the grey-level jitter.
         visible_copies: how often each visible image comes in.
     """
@@ -133,6 +197,7 @@ class Augmentation:
     erase_prob: float = 0.5
     erase_value: Sequence[float] = (123.675, 116.28, 103.53)
     gray_prob: float = 0.25
+    spectral_prob: float = 0.0
     infrared_jitter: float = 0.2
     visible_copies: int = 1
 
@@ -150,6 +215,6 @@ class Augmentation:
         b = visible.shape[0]
         images = torch.cat([visible, visible, infrared])
         images = crop_and_flip(images, self.padding, self.flip_prob, generator)
-        images[b : 2 * b] = channel_view(images[b : 2 * b], self.gray_prob, generator)
+        images[b : 2 * b] = channel_view(images[b : 2 * b], self.gray_prob, generator, self.spectral_prob)
         level_jitter(images[2 * b :], self.infrared_jitter, generator)
         return erase(images, self.erase_prob, self.erase_value, generator)

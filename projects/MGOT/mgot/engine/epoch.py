@@ -51,6 +51,7 @@ class EpochState:
         f_v, f_r: (N_v, D), (N_r, D) L2-normalised features on the CPU.
         labels: pseudo labels.
         phi_v, phi_r: (K_v, D), (K_r, D) prototypes.
+        seen_v: (N_v, D) features by which the visible clusters are matched; None where they are ``f_v``.
         matching: of these prototypes; None until the matcher ran.
         belief: in each match; None until the matcher ran.
         identity_v, identity_r: (K,) majority identities, for diagnosis and the oracle alone.
@@ -70,11 +71,18 @@ class EpochState:
     belief: Belief | None = None
     kept: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+    seen_v: Tensor | None = None
 
     def without_features(self) -> EpochState:
         """The state as processes other than the first need it: nothing of the size of the data set but the labels."""
         empty = [features.new_empty(0, features.shape[1]) for features in (self.f_v, self.f_r)]  # a slice sends it all
-        return dataclasses.replace(self, f_v=empty[0], f_r=empty[1])
+        return dataclasses.replace(self, f_v=empty[0], f_r=empty[1], seen_v=None)
+
+    def matched_v(self) -> Tensor:
+        """(K_v, D) prototypes of the visible clusters as the matcher sees them."""
+        if self.seen_v is None:
+            return self.phi_v
+        return cluster_means(self.seen_v, torch.as_tensor(self.labels.visible), len(self.phi_v))
 
 
 def label_epoch(
@@ -144,8 +152,9 @@ def _had_more(name: str, previous: EpochState | None) -> bool:
 def match_epoch(state: EpochState, matcher: Matcher, believer: Believer) -> tuple[Matching, Belief, dict[str, float]]:
     """Match the prototypes of both modalities: matching, belief in it, and the state's seconds with the matching's."""
     start = time.perf_counter()
-    members = Members(state.f_v.numpy(), state.f_r.numpy(), state.labels.visible, state.labels.infrared)
-    prototypes = Prototypes(state.phi_v.numpy(), state.phi_r.numpy(), state.identity_v, state.identity_r, members)
+    seen = state.f_v if state.seen_v is None else state.seen_v
+    members = Members(seen.numpy(), state.f_r.numpy(), state.labels.visible, state.labels.infrared)
+    prototypes = Prototypes(state.matched_v().numpy(), state.phi_r.numpy(), state.identity_v, state.identity_r, members)
     matching = matcher(prototypes)
     belief = believer(prototypes, matching)
     seconds = {**state.seconds, "match": time.perf_counter() - start}

@@ -9,14 +9,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from fastreid.engine.hooks import PeriodicWriter
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
+from torch import Tensor
 from tqdm import tqdm
 
 from mgot.analysis.diagnostics.images import add_rankings
+from mgot.data.image_set import ImageSet
 from mgot.data.items import identities
-from mgot.data.loaders import build_ordered_loader
+from mgot.data.loaders import build_ordered_loader, my_run
+from mgot.data.transforms import draw_laws, under_laws_each
 from mgot.distributed import average_buffers, gather_rows, on_main
 from mgot.engine.builders import Believer, Clusterer
 from mgot.engine.epoch import EpochState, build_bank, describe_epoch, label_epoch, match_epoch
@@ -35,12 +39,13 @@ class ClusteringHook(HookBase):
         clusterer: features and identities to clusters.
         batch_size: images of one extraction batch.
         num_workers: decoding processes of the extraction.
+        view: what the matcher sees of the visible images, MGOT.MATCHER.VIEW.
     """
 
     labels_epoch = True
 
-    def __init__(self, clusterer: Clusterer, batch_size: int, num_workers: int) -> None:
-        self._clusterer = clusterer
+    def __init__(self, clusterer: Clusterer, batch_size: int, num_workers: int, view: str = "colour") -> None:
+        self._clusterer, self._view = clusterer, view
         self._batch_size, self._num_workers = batch_size, num_workers
 
     def before_epoch(self) -> None:
@@ -49,6 +54,7 @@ class ClusteringHook(HookBase):
         images, n_visible = trainer.data_loader.dataset, trainer.data_loader.n_visible
         loader = build_ordered_loader(images, self._batch_size, self._num_workers, device=trainer.device)
         features = gather_rows(extract(trainer.network, loader, desc=f"epoch {trainer.epoch}: extract"))
+        seen = self._seen(images, n_visible) if self._view == "spectral" else None
         seconds = time.perf_counter() - start
         truth = identities(images.items)
         state = on_main(
@@ -63,8 +69,20 @@ class ClusteringHook(HookBase):
             ),
             send=EpochState.without_features,
         )
-        state.seconds["extract"] = seconds
+        state.seconds["extract"], state.seen_v = seconds, seen
         trainer.previous_state, trainer.epoch_state = trainer.epoch_state, state
+
+    def _seen(self, images: ImageSet, n_visible: int) -> Tensor:
+        """(N_v, D) features of the visible images, each under a law of colour that the seed and the epoch fix."""
+        trainer = self.trainer
+        loader = build_ordered_loader(
+            images, self._batch_size, self._num_workers, device=trainer.device, first=n_visible
+        )
+        generator = torch.Generator().manual_seed(trainer.cfg.SEED + 1009 * (trainer.epoch + 1))
+        laws = draw_laws(n_visible, generator)
+        run = my_run(n_visible)
+        views = under_laws_each(loader, laws[run.start : run.stop], trainer.device)
+        return gather_rows(extract(trainer.network, views, desc=f"epoch {trainer.epoch}: extract"))
 
 
 class MatchingHook(HookBase):

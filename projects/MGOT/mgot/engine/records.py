@@ -66,7 +66,7 @@ class RecordHook(HookBase):
             features=(state.f_v, state.f_r),
             labels=(state.labels.visible, state.labels.infrared),
             identities=(truth[:n_visible], truth[n_visible:]),
-            prototypes=(state.phi_v, state.phi_r),
+            prototypes=(state.matched_v(), state.phi_r),
             majorities=(state.identity_v, state.identity_r),
             matching=state.matching,
         )

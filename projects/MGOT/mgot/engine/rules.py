@@ -14,6 +14,7 @@ from fastreid.layers import pooling
 from mgot.data.host_input import INPUT_BY, SAMPLERS
 from mgot.data.image_set import CACHES
 from mgot.data.overlap import DROPS
+from mgot.data.transforms import VIEWS
 from mgot.engine.builders import GROWTHS, MODES
 from mgot.engine.keys import flat
 from mgot.engine.solver import stages
@@ -111,6 +112,7 @@ def _method(cfg: CfgNode) -> list[Rule]:
         ("MGOT.MATCHER.NAME", match.NAME, match.NAME in MATCHERS, f"one of {sorted(MATCHERS)}"),
         ("MGOT.MATCHER.LAMBDA", match.LAMBDA, match.LAMBDA > 0, "more than 0"),
         ("MGOT.MATCHER.SUPPLY", match.SUPPLY, match.SUPPLY in SUPPLIES, f"one of {SUPPLIES}"),
+        ("MGOT.MATCHER.VIEW", match.VIEW, match.VIEW in VIEWS, f"one of {VIEWS}"),
         ("MGOT.MATCHER.MAX_ITERATIONS", match.MAX_ITERATIONS, match.MAX_ITERATIONS >= 1, "1 or more"),
         ("MGOT.MATCHER.RELAXATION", match.RELAXATION, match.RELAXATION > 0, "more than 0"),
         ("MGOT.MATCHER.MIN_MASS", match.MIN_MASS, 0 <= match.MIN_MASS < 1, "in [0, 1)"),
@@ -149,6 +151,7 @@ def _data(cfg: CfgNode) -> list[Rule]:
         ),
         ("MGOT.AUG.BY", aug.BY, aug.BY in INPUT_BY, f"one of {INPUT_BY}"),
         ("MGOT.AUG.GRAY_PROB", aug.GRAY_PROB, 0 <= aug.GRAY_PROB <= 1, "in [0, 1]"),
+        ("MGOT.AUG.SPECTRAL_PROB", aug.SPECTRAL_PROB, 0 <= aug.SPECTRAL_PROB <= 1, "in [0, 1]"),
         ("MGOT.AUG.INFRARED_JITTER", aug.INFRARED_JITTER, 0 <= aug.INFRARED_JITTER <= 1, "in [0, 1]"),
     ]
 

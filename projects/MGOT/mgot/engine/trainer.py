@@ -152,7 +152,9 @@ class MGOTTrainer(ResumableTrainer):
         results = ResultsFile(Path(cfg.OUTPUT_DIR) / "results.json", describe_run(cfg))
         ours = [
             StageHook(stages(cfg), self.optimizer),
-            ClusteringHook(build_clusterer(cfg), cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS),
+            ClusteringHook(
+                build_clusterer(cfg), cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS, view=cfg.MGOT.MATCHER.VIEW
+            ),
             MatchingHook(
                 build_matcher(cfg),
                 build_believer(cfg),
