@@ -119,9 +119,9 @@ class Laws(NamedTuple):
     linear: Tensor
     square: Tensor
 
-    def __getitem__(self, rows: Any) -> Laws:  # type: ignore[override]
-        """The laws of some images."""
-        return Laws(self.linear[rows], self.square[rows])
+    def run(self, start: int, stop: int, device: torch.device | None = None) -> Laws:
+        """The laws of a run of images, on a device."""
+        return Laws(self.linear[start:stop].to(device), self.square[start:stop].to(device))
 
 
 def draw_laws(n: int, generator: torch.Generator) -> Laws:
@@ -161,8 +161,7 @@ def under_laws_each(batches: Iterable[dict[str, Any]], laws: Laws, device: torch
     start = 0
     for batch in batches:
         images = batch["images"].to(device, non_blocking=True).float()
-        mine = laws[start : start + len(images)]
-        yield {**batch, "images": under_laws(images, Laws(mine.linear.to(device), mine.square.to(device)))}
+        yield {**batch, "images": under_laws(images, laws.run(start, start + len(images), device))}
         start += len(images)
 
 

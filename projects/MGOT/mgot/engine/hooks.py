@@ -81,7 +81,7 @@ class ClusteringHook(HookBase):
         generator = torch.Generator().manual_seed(trainer.cfg.SEED + 1009 * (trainer.epoch + 1))
         laws = draw_laws(n_visible, generator)
         run = my_run(n_visible)
-        views = under_laws_each(loader, laws[run.start : run.stop], trainer.device)
+        views = under_laws_each(loader, laws.run(run.start, run.stop), trainer.device)
         return gather_rows(extract(trainer.network, views, desc=f"epoch {trainer.epoch}: extract"))
 
 
