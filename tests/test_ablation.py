@@ -55,10 +55,15 @@ def make(tmp_path: Path) -> Callable[..., Ablation]:
     """An ablation over a grid, given as {title: {row: keys}}, with the stand-in for the training."""
     (tmp_path / "training.py").write_text(TRAINING)
 
-    def build(tables: dict[str, object], seeds: tuple[int, ...] = (0, 1), options: tuple[str, ...] = ()) -> Ablation:
+    def build(
+        tables: dict[str, object],
+        seeds: tuple[int, ...] = (0, 1),
+        options: tuple[str, ...] = (),
+        rows: tuple[str, ...] = (),
+    ) -> Ablation:
         grid = tmp_path / "grid.yml"
         grid.write_text(yaml.safe_dump({"tables": [{"title": t, "rows": r} for t, r in tables.items()]}))
-        return Ablation(CONFIG, grid, seeds, tmp_path / "out", tmp_path, options, "training.py")
+        return Ablation(CONFIG, grid, seeds, tmp_path / "out", tmp_path, options, "training.py", rows=rows)
 
     return build
 
@@ -106,6 +111,18 @@ def test_one_configuration_is_one_run_whatever_it_is_called(make: Callable[..., 
     assert starts(tmp_path) == 2
     make(tables, seeds=(0,), options=("MGOT.MATCHER.SUPPLY", "infrared")).run(jobs=1)
     assert starts(tmp_path) == 3
+
+
+def test_some_rows_are_trained_first_and_the_others_by_a_later_call(
+    make: Callable[..., Ablation], tmp_path: Path
+) -> None:
+    tables = {"t": {"Low, plain": {"MGOT.MATCHER.LAMBDA": 18}, "high": {"MGOT.MATCHER.LAMBDA": 30}, "full": {}}}
+    with pytest.raises(UserError, match=r"^--row lo: no row begins so; there are: high$"):
+        make({"t": {"high": {}}}, rows=("lo",))
+    make(tables, seeds=(0,), rows=("lo", "fu")).run(jobs=1)
+    assert {name: row["done"] for name, row in rows_of(tmp_path).items()} == {"Low, plain": 1, "high": 0, "full": 1}
+    make(tables, seeds=(0,)).run(jobs=1)
+    assert starts(tmp_path) == 3 and all(row["done"] == 1 for row in rows_of(tmp_path).values())
 
 
 def test_a_failure_is_shown_and_the_others_go_on(make: Callable[..., Ablation], tmp_path: Path) -> None:

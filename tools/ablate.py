@@ -31,6 +31,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--no-share", action="store_true", help="train each run alone, also where the cross stage alone differs"
     )
+    parser.add_argument(
+        "--row", action="append", default=[], help="train only rows whose names begin so (all); may come several times"
+    )
     parser.add_argument("--list", action="store_true", help="print the runs, done and left, and stop")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides for every run")
     args = parser.parse_args(argv)
@@ -63,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
             args.opts,
             roots=args.roots,
             share=not args.no_share,
+            rows=args.row,
         )
         if args.list:
             print(ablation.listing())

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mgot.analysis.ablation.agenda import Agenda
-from mgot.analysis.ablation.grid import plan
+from mgot.analysis.ablation.grid import Configuration, Table, plan
 from mgot.analysis.ablation.runner import Runner
 from mgot.analysis.ablation.runs import Outcome, Run, read_outcome, runs_of
 from mgot.analysis.ablation.tables import describe, write_tables
@@ -28,9 +28,11 @@ class Ablation:
         training: path of the training command in the repository.
         roots: seed -> folder of the data sets that its runs read; empty: that of the environment for all.
         share: runs that differ in the cross-modality stage alone share one intra-modality stage.
+        rows: beginnings of the names of the rows to train now; none means all.
 
     Raises:
-        UserError: a mistake in the grid or the options, or the folder holds runs of these seeds on other data.
+        UserError: a mistake in the grid or the options, no row begins so, or the folder holds runs of these seeds on
+            other data.
     """
 
     def __init__(
@@ -44,8 +46,10 @@ class Ablation:
         training: str = "tools/train_net.py",
         roots: Mapping[int, Path] | None = None,
         share: bool = True,
+        rows: Sequence[str] = (),
     ) -> None:
         self._tables = plan(config_file, grid, options)
+        self._wanted = _wanted(self._tables, rows)
         self._output, self._share = output, share
         _refuse_other_data(output, {seed: str((roots or {}).get(seed, "")) for seed in seeds})
         self._command = [str(repository / training), "--config-file", config_file]
@@ -63,8 +67,9 @@ class Ablation:
 
     def run(self, jobs: int) -> int:
         """Train what is left and write the tables after each run; the number of runs that failed."""
-        left = [run for run in self._runs if self._outcomes[run].status != "done"]
-        print(f"{len(self._runs)} runs: {len(self._runs) - len(left)} done, {len(left)} left", flush=True)
+        asked = [run for run in self._runs if run.config in self._wanted]
+        left = [run for run in asked if self._outcomes[run].status != "done"]
+        print(f"{len(asked)} runs: {len(asked) - len(left)} done, {len(left)} left", flush=True)
         self._write()
         agenda = Agenda(left, self._runs, share=self._share)
         Runner(self._command, jobs).run_all(agenda, len(left), self._finished)
@@ -78,6 +83,16 @@ class Ablation:
 
     def _write(self) -> None:
         write_tables(self._output, describe(self._tables, self._runs, self._outcomes, self._shown))
+
+
+def _wanted(tables: Sequence[Table], beginnings: Sequence[str]) -> set[Configuration]:
+    """Configurations of the rows whose names begin so, case aside; of all rows where nothing is asked for."""
+    named = [(row.name, row.config) for table in tables for row in table.rows]
+    for beginning in beginnings:
+        if not any(name.lower().startswith(beginning.lower()) for name, _ in named):
+            raise UserError(f"--row {beginning}: no row begins so; there are: {', '.join(name for name, _ in named)}")
+    begins = tuple(beginning.lower() for beginning in beginnings)
+    return {config for name, config in named if not begins or name.lower().startswith(begins)}
 
 
 def _refuse_other_data(output: Path, roots: Mapping[int, str]) -> None:
