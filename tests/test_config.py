@@ -9,15 +9,18 @@ import pytest
 from fastreid.config import get_cfg
 from fastreid.modeling.meta_arch import build_model
 
+from mgot.clustering import CLUSTERERS
 from mgot.config import add_mgot_config
-from mgot.engine.builders import matcher_keys
 from mgot.engine.setup import check_config, default_config, load_config
 from mgot.errors import UserError
+from mgot.losses import LOSSES, loss_keys, weight_key
 from mgot.matching import MATCHERS
+from mgot.registry import Part, keys_of
 
 REPO = Path(__file__).resolve().parent.parent
 YAMLS = sorted([*REPO.glob("configs/*.yml"), *REPO.glob("projects/MGOT/configs/*.yml")])
 BASE = REPO / "configs/Base-MGOT.yml"
+GROUPS: dict[str, dict[str, Part]] = {"CLUSTER": CLUSTERERS, "MATCHER": MATCHERS}
 SOURCES = sorted(REPO.glob("projects/MGOT/mgot/**/*.py"))
 
 
@@ -66,17 +69,24 @@ def test_further_files_say_what_differs_and_pairs_come_last() -> None:
 def test_every_key_of_ours_is_read_somewhere() -> None:
     text = "\n".join(path.read_text() for path in SOURCES if path.name != "config.py")
     ours = set(leaves(default_config())) - set(leaves(get_cfg()))
-    ours -= {f"MGOT.MATCHER.{key}" for matcher in MATCHERS.values() for key in matcher_keys(matcher).values()}
+    for group, parts in GROUPS.items():
+        ours -= {f"MGOT.{group}.{key}" for part in parts.values() for key in keys_of(part).values()}
+    ours -= {f"MGOT.LOSS.{key}" for name in LOSSES for key in loss_keys(name)}
     unread = [key for key in ours if not re.search(rf"\.{key.split('.')[-1]}\b", text)]
     assert unread == []
 
 
-def test_every_field_of_our_matchers_has_a_commented_key_of_the_same_default() -> None:
+def test_every_field_of_our_parts_has_a_commented_key_of_the_same_default() -> None:
     cfg = get_cfg()
     add_mgot_config(cfg)
-    for matcher in MATCHERS.values():
-        for field, key in matcher_keys(matcher).items():
-            assert cfg.MGOT.MATCHER[key] == getattr(matcher, field), key
+    for group, parts in GROUPS.items():
+        for part in parts.values():
+            for field, key in keys_of(part).items():
+                assert cfg.MGOT[group][key] == getattr(part, field), key
+    for name, loss in LOSSES.items():
+        assert cfg.MGOT.LOSS[weight_key(name)] == loss.weight, name
+        for field, key in keys_of(loss.part, f"{name.upper()}_").items():
+            assert cfg.MGOT.LOSS[key] == getattr(loss.part, field), key
 
 
 def test_every_key_of_ours_is_commented() -> None:
@@ -96,6 +106,14 @@ def test_every_key_of_ours_is_commented() -> None:
         (["MGOT.CLUSTER.EPS", "0"], "MGOT.CLUSTER.EPS must be between 0 and 1"),
         (["MGOT.CLUSTER.EPS", "much"], "MGOT.CLUSTER.EPS cannot be 'much'"),
         (["MGOT.CLUSTER.K2", "99"], "MGOT.CLUSTER.K2"),
+        (["MGOT.CLUSTER.NAME", "kmeans"], "MGOT.CLUSTER.NAME must be one of ['dbscan', 'hdbscan', 'oracle']"),
+        (["MGOT.CLUSTER.MIN_CLUSTER_SIZE", "1"], "MGOT.CLUSTER.MIN_CLUSTER_SIZE must be 2 or more"),
+        (["MGOT.CLUSTER.REACH", "1.0"], "MGOT.CLUSTER.REACH must be between 0 and 1"),
+        (["MGOT.LOSS.W_VCL", "-1.0"], "MGOT.LOSS.W_VCL must be 0 or more"),
+        (
+            ["MGOT.LOSS.W_VCL", "0", "MGOT.LOSS.W_ICL", "0", "MGOT.LOSS.W_ADV", "0"],
+            "MGOT.LOSS.W_VCL must be more than 0",
+        ),
         (["MGOT.MATCHER.NAME", "otp"], "MGOT.MATCHER.NAME must be one of"),
         (["MGOT.MATCHER.SUPPLY", "thermal"], "MGOT.MATCHER.SUPPLY"),
         (["MGOT.MATCHER.LAMBDA", "-1.0"], "MGOT.MATCHER.LAMBDA must be more than 0"),

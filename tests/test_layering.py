@@ -17,7 +17,7 @@ PACKAGE = ROOT / "projects" / "MGOT" / "mgot"
 
 # From the ground up; a name with a dot is a part of a package with a layer of its own.
 LAYERS = (
-    {"errors", "files", "progress", "compat", "compiled", "config"},
+    {"errors", "files", "progress", "compat", "compiled", "config", "registry", "truth"},
     {"distributed", "transport", "neighbours"},
     {"losses", "memory", "clustering", "matching", "principles"},
     {"evaluation"},
@@ -27,7 +27,10 @@ LAYERS = (
     {"engine"},
     {"retrieval", "analysis"},
 )
-CORE = {"compiled", "transport", "neighbours", "losses", "memory", "clustering", "matching", "principles"}
+CORE = {
+    *("registry", "truth", "compiled", "transport", "neighbours"),
+    *("losses", "memory", "clustering", "matching", "principles"),
+}
 CORE_LIBRARIES = {"torch", "numpy", "scipy", "sklearn", "ot", "faiss", "numba"}
 # What stands on the host; everything else serves a user who has none.
 HOST_BOUND = {

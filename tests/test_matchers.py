@@ -16,7 +16,6 @@ from mgot.matching import (
     MATCHERS,
     UNMATCHED,
     Hungarian,
-    Matching,
     Members,
     Nearest,
     Oracle,
@@ -27,8 +26,10 @@ from mgot.matching import (
     cross_labels,
     cross_prototypes,
     instance_votes,
+    matching_of,
 )
 from mgot.transport import probability, uniform_transport
+from mgot.truth import Truth
 
 MATCH_ALL = ("otpa", "sinkhorn", "hungarian", "vote", "nearest")
 
@@ -39,12 +40,17 @@ def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 
 def drawn(n_v: int, n_r: int, seed: int, dim: int = 4) -> Prototypes:
-    """Random prototypes with 1 to 5 members each and an outlier, and identities of which some are on one side alone."""
+    """Random prototypes with 1 to 5 members each and an outlier."""
     rng = np.random.default_rng(seed)
     labels = [np.append(np.repeat(np.arange(n), rng.integers(1, 6, n)), -1) for n in (n_v, n_r)]
     members = Members(unit(rng, len(labels[0]), dim), unit(rng, len(labels[1]), dim), *labels)
-    ids = rng.integers(0, 5, n_v), rng.integers(0, 5, n_r)
-    return Prototypes(unit(rng, n_v, dim), unit(rng, n_r, dim), *ids, members)
+    return Prototypes(unit(rng, n_v, dim), unit(rng, n_r, dim), members)
+
+
+def people(n_v: int, n_r: int, seed: int) -> Truth:
+    """Identities of clusters, of which some are on one side only."""
+    rng = np.random.default_rng(seed)
+    return Truth(rng.integers(0, 5, n_v), rng.integers(0, 5, n_r))
 
 
 def from_similarity(s: np.ndarray) -> Prototypes:
@@ -71,7 +77,7 @@ def test_the_hub_divides_the_matchers() -> None:
 )
 def test_what_every_matcher_promises(name: str, n_v: int, n_r: int, seed: int, supply: str) -> None:
     prototypes = drawn(n_v, n_r, seed)
-    matching: Matching = MATCHERS[name](supply=supply)(prototypes)
+    matching = matching_of(MATCHERS[name](supply=supply), prototypes, people(n_v, n_r, seed))
     for table, own, other in ((matching.v2r, n_v, n_r), (matching.r2v, n_r, n_v)):
         assert table.shape == (own,) and table.dtype.kind == "i"
         assert ((table >= UNMATCHED) & (table < other)).all()
@@ -87,11 +93,12 @@ def test_what_every_matcher_promises(name: str, n_v: int, n_r: int, seed: int, s
 
 @pytest.mark.parametrize("name", sorted(MATCHERS))
 def test_swapping_the_modalities_mirrors_the_matching(name: str) -> None:
-    p = drawn(7, 4, 3)
+    p, truth = drawn(7, 4, 3), people(7, 4, 3)
     assert p.members is not None
     f_v, f_r, y_v, y_r = p.members
-    swapped = Prototypes(p.infrared, p.visible, p.identity_r, p.identity_v, Members(f_r, f_v, y_r, y_v))
-    here, there = MATCHERS[name](supply="visible")(p), MATCHERS[name](supply="infrared")(swapped)
+    swapped = Prototypes(p.infrared, p.visible, Members(f_r, f_v, y_r, y_v))
+    here = matching_of(MATCHERS[name](supply="visible"), p, truth)
+    there = matching_of(MATCHERS[name](supply="infrared"), swapped, Truth(truth.infrared, truth.visible))
     assert here.v2r.tolist() == there.r2v.tolist() and here.r2v.tolist() == there.v2r.tolist()
     assert here.unassigned.tolist() == there.unassigned.tolist()
 

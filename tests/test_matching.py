@@ -21,6 +21,7 @@ from mgot.matching import (
     cross_prototypes,
     register_matcher,
 )
+from mgot.truth import Truth
 
 
 def from_similarity(s: np.ndarray) -> Prototypes:
@@ -132,12 +133,9 @@ def test_cross_prototypes_average_demand_takers_and_repairs() -> None:
 
 
 def test_oracle_matches_by_majority_identity_and_admits_strangers() -> None:
-    prototypes = from_similarity(MORE_SUPPLY)._replace(identity_v=np.array([7, 8, 8, 9]), identity_r=np.array([8, 5]))
-    matching = Oracle()(prototypes)
+    matching = Oracle()(from_similarity(MORE_SUPPLY), Truth(np.array([7, 8, 8, 9]), np.array([8, 5])))
     assert matching.v2r.tolist() == [UNMATCHED, 0, 0, UNMATCHED]
     assert matching.r2v.tolist() == [1, UNMATCHED]
-    with pytest.raises(UserError, match="oracle"):
-        Oracle()(prototypes._replace(identity_v=None))
 
 
 def test_registry_refuses_a_second_matcher_of_a_name() -> None:

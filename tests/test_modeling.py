@@ -141,7 +141,8 @@ def test_training_step_gives_the_terms_of_its_stage(cross: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "term"), [("W_CCL", "loss_ccl"), ("W_MCL", "loss_mcl"), ("W_CPAL", "loss_cpal"), ("W_ADV", "loss_adv")]
+    ("key", "term"),
+    [(f"W_{name}", f"loss_{name.lower()}") for name in ("VCL", "ICL", "CCL", "MCL", "CPAL", "ADV")],
 )
 def test_weight_zero_switches_a_term_off(key: str, term: str) -> None:
     model = build_model(small_config(f"MGOT.LOSS.{key}", 0.0))

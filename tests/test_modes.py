@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mgot.clustering import DBSCAN, HDBSCAN, TrueClusters
 from mgot.data.items import INFRARED, VISIBLE, Item
 from mgot.data.overlap import incomplete_overlap
-from mgot.engine.builders import build_matcher, cross_start_epoch, ground_truth_used, true_clusters
+from mgot.engine.builders import build_clusterer, build_matcher, cross_start_epoch, ground_truth_used
 from mgot.engine.run import evaluate, train
 from mgot.engine.setup import load_config
 from mgot.errors import UserError
@@ -28,6 +27,7 @@ REPO = Path(__file__).resolve().parent.parent
 DEMO = str(REPO / "projects/MGOT/configs/demo.yml")
 FAST = ("MGOT.TEST.STAGES", ["final"], "MGOT.TEST.SYSU_MODES", ["all"], "MGOT.CROSS_START_EPOCH", 0,
         "SOLVER.MAX_EPOCH", 1)  # fmt: skip
+DEN = ("MODEL.META_ARCHITECTURE", "DEN", "MODEL.HEADS.NAME", "MGOTHead")
 Options = Callable[..., list[str]]
 
 
@@ -43,7 +43,7 @@ def run(options: list[str]) -> tuple[dict, list[dict[str, float]]]:  # type: ign
 
 
 def test_each_identity_is_a_cluster() -> None:
-    result = true_clusters(torch.zeros(4, 2), np.array([9, 2, 9, 5]))
+    result = TrueClusters()(torch.zeros(4, 2), np.array([9, 2, 9, 5]))
     assert result.labels.tolist() == [2, 0, 2, 1] and result.n_clusters == 3
 
 
@@ -78,6 +78,8 @@ def test_intra_only_never_starts_the_cross_terms(tiny_options: Options) -> None:
         (["MGOT.MODE", "supervised"], "clusters and matches"),
         (["MGOT.MATCHER.NAME", "oracle"], "matches"),
         (["MGOT.MATCHER.NAME", "oracle", "MGOT.MODE", "intra_only"], ""),
+        (["MGOT.CLUSTER.NAME", "oracle"], "clusters"),
+        (["MGOT.CLUSTER.NAME", "oracle", "MGOT.MATCHER.NAME", "oracle"], "clusters and matches"),
     ],
 )
 def test_what_counts_as_ground_truth(options: list[str], used: str) -> None:
@@ -92,6 +94,14 @@ def test_matchers_take_their_keys() -> None:
     keys = ["MGOT.MATCHER.NAME", "unbalanced", "MGOT.MATCHER.RELAXATION", "0.3", "MGOT.MATCHER.MIN_MASS", "0.2"]
     assert build_matcher(load_config(DEMO, keys)) == Unbalanced(relaxation=0.3, min_mass=0.2)
     assert build_matcher(load_config(DEMO, ["MGOT.MODE", "supervised"])) == Oracle()
+
+
+def test_clusterers_take_their_keys() -> None:
+    keys = ["MGOT.CLUSTER.K1", "7", "MGOT.CLUSTER.K2", "2", "MGOT.CLUSTER.EPS", "0.3", "MGOT.CLUSTER.MIN_SAMPLES", "5"]
+    assert build_clusterer(load_config("", [*DEN, *keys])) == DBSCAN(7, 2, 0.3, 5)
+    keys += ["MGOT.CLUSTER.NAME", "hdbscan", "MGOT.CLUSTER.REACH", "0.9", "MGOT.CLUSTER.MIN_CLUSTER_SIZE", "12"]
+    assert build_clusterer(load_config("", [*DEN, *keys])) == HDBSCAN(7, 2, 5, 12, 0.9)
+    assert build_clusterer(load_config(DEMO, ["MGOT.MODE", "supervised"])) == TrueClusters()
 
 
 @pytest.fixture
@@ -128,30 +138,6 @@ def test_a_field_without_default_is_refused() -> None:
             load_config(DEMO)
     finally:
         del MATCHERS["wanting"]
-
-
-@pytest.mark.slow
-def test_the_example_of_extending_trains(
-    tiny_options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = (REPO / "docs" / "extending.md").read_text()
-    script = tmp_path / "nearest_large.py"
-    script.write_text(text.split("```python\n")[1].split("```")[0])
-    keys = tiny_options(*FAST, "MGOT.MATCHER.NAME", "nearest_large", "MGOT.MATCHER.MIN_SIZE", 25)
-    monkeypatch.syspath_prepend(str(REPO / "tools"))
-    monkeypatch.setattr(sys, "argv", [str(script), "--config-file", DEMO, *keys])
-    try:
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(script), run_name="__main__")
-    finally:
-        del MATCHERS["nearest_large"]
-    assert ended.value.code == 0
-    folder = Path(keys[keys.index("OUTPUT_DIR") + 1])
-    assert json.loads((folder / "results.json").read_text())["matcher"] == "nearest_large"
-    unmatched = [
-        json.loads(line).get("matching/unmatched") for line in (folder / "metrics.json").read_text().splitlines()
-    ]
-    assert max(share for share in unmatched if share is not None) >= 0.5  # an identity has 12 infrared images
 
 
 def people(ids: range, modality: int) -> list[Item]:

@@ -145,6 +145,17 @@ def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
     assert draw_curves(read_run(tmp_path, "empty")) is None
 
 
+def test_a_loss_from_outside_is_drawn_beside_ours(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    lines = [json.loads(line) for line in (run / "metrics.json").read_text().splitlines()]
+    more = [{**line, "loss_vcl": 2.0, "loss_uniformity": -1.0} for line in lines]
+    (run / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in more))
+    figure = draw_curves(read_run(run, "run"))
+    assert figure is not None
+    losses = next(axis for axis in figure.axes if axis.get_title() == "losses")
+    assert [line.get_label() for line in losses.lines] == ["VCL", "uniformity"]
+
+
 def test_rankings_are_marked_by_sign_and_distance(tmp_path: Path) -> None:
     figure = draw_rankings([QUERY], tmp_path)
     assert figure is not None

@@ -7,7 +7,8 @@ import pytest
 
 from mgot.data.sampler import CrossModalitySampler
 from mgot.errors import UserError
-from mgot.matching import MATCHERS, Matching, Members, Prototypes
+from mgot.matching import MATCHERS, Matching, Members, Prototypes, matching_of
+from mgot.truth import Truth
 
 LABELS_V = np.array([0, 0, 0, 1, 1, -1, 2, 2, 2, 2])
 LABELS_R = np.array([1, 1, 1, 0, 0, -1])
@@ -63,8 +64,9 @@ def matchings(k_v: int, k_r: int) -> dict[str, Matching]:
     phi_v, phi_r = (rng.normal(size=(k, 8)) + 0.7 for k in (k_v, k_r))
     phi_v, phi_r = (phi / np.linalg.norm(phi, axis=1, keepdims=True) for phi in (phi_v, phi_r))
     members = Members(phi_v, phi_r, np.arange(k_v), np.arange(k_r))
-    prototypes = Prototypes(phi_v, phi_r, rng.integers(k_r, size=k_v), rng.integers(2 * k_r, size=k_r), members)
-    return {name: matcher()(prototypes) for name, matcher in MATCHERS.items() if matcher.__module__.startswith("mgot.")}
+    truth = Truth(rng.integers(k_r, size=k_v), rng.integers(2 * k_r, size=k_r))
+    ours = {name: matcher for name, matcher in MATCHERS.items() if matcher.__module__.startswith("mgot.")}
+    return {name: matching_of(matcher(), Prototypes(phi_v, phi_r, members), truth) for name, matcher in ours.items()}
 
 
 @pytest.mark.parametrize(("k_v", "k_r"), [(20, 20), (60, 12), (12, 60), (20, 4), (1, 1)])

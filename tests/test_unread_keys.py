@@ -12,11 +12,13 @@ import fastreid
 import pytest
 
 import mgot
-from mgot.engine.builders import matcher_keys
+from mgot.clustering import CLUSTERERS
 from mgot.engine.keys import flat
 from mgot.engine.setup import default_config, load_config
 from mgot.errors import UserError
+from mgot.losses import LOSSES, loss_keys
 from mgot.matching import MATCHERS
+from mgot.registry import keys_of
 
 HOST, PACKAGE = Path(fastreid.__file__).parent, Path(mgot.__file__).parent
 # What of the host runs under MGOT: files, and of its trainer's the functions that are not replaced.
@@ -128,8 +130,9 @@ def test_every_key_is_read_or_known_not_to_be() -> None:
         for path in HOST.glob(pattern):
             found.update(reads(path.read_text(encoding="utf-8")))
     found.update(reads((HOST / "engine/defaults.py").read_text(encoding="utf-8"), HOST_FUNCTIONS))
-    found.discard("MGOT.MATCHER.*")
-    found.update(f"MGOT.MATCHER.{key}" for matcher in MATCHERS.values() for key in matcher_keys(matcher).values())
+    for group, parts in (("MATCHER", MATCHERS), ("CLUSTER", CLUSTERERS)):
+        found.update(f"MGOT.{group}.{key}" for part in parts.values() for key in keys_of(part).values())
+    found.update(f"MGOT.LOSS.{key}" for name in LOSSES for key in loss_keys(name))
     unread = [key for key, _ in flat(default_config()) if not is_read(key, found)]
     unknown = [key for key in unread if not any(fnmatchcase(key, pattern) for pattern in KNOWN)]
     assert unknown == []

@@ -110,14 +110,21 @@ def _add_guard_keys(cfg: CN) -> None:
 
 def _add_cluster_keys(cfg: CN) -> None:
     cfg.MGOT.CLUSTER = CN()
+    # "dbscan" [paper]; "hdbscan", clusters of any density with no eps [ours]; "oracle" (ground truth, for diagnosis
+    # only); or a clusterer registered from outside, whose dataclass fields become keys here.
+    cfg.MGOT.CLUSTER.NAME = "dbscan"
     # k1 of the k-reciprocal neighbours, oneself included [field].
     cfg.MGOT.CLUSTER.K1 = 30
     # k2 of the local query expansion [field].
     cfg.MGOT.CLUSTER.K2 = 6
-    # DBSCAN's eps on the Jaccard distance, in (0, 1] [field: 0.6 on SYSU-MM01, 0.3 on RegDB].
+    # dbscan: eps on the Jaccard distance, in (0, 1) [field: 0.6 on SYSU-MM01, 0.3 on RegDB].
     cfg.MGOT.CLUSTER.EPS = 0.6
-    # DBSCAN's smallest neighbourhood of a core image, oneself included [field].
+    # Smallest neighbourhood of a core image, oneself included, 1 or more: dbscan [field], hdbscan [ours].
     cfg.MGOT.CLUSTER.MIN_SAMPLES = 4
+    # hdbscan: fewest images of a cluster, 2 or more [ours].
+    cfg.MGOT.CLUSTER.MIN_CLUSTER_SIZE = 8
+    # hdbscan: largest Jaccard distance between neighbours, in (0, 1) [ours].
+    cfg.MGOT.CLUSTER.REACH = 0.8
     # How neighbours are searched: "auto" or a name that mgot.clustering lists [ours].
     cfg.MGOT.CLUSTER.SEARCH = "auto"
 
@@ -126,7 +133,10 @@ def _add_loss_keys(cfg: CN) -> None:
     cfg.MGOT.LOSS = CN()
     # tau, the temperature of every prototype cross-entropy [field].
     cfg.MGOT.LOSS.TEMPERATURE = 0.05
-    # Weights of the terms in the total; 0 switches a term off. VCL and ICL have weight 1 [ours: all weights].
+    # Weights of the terms in the total, 0 or more; 0 switches a term off [ours: all weights]. A loss registered from
+    # outside gets its weight here by itself, as W_ and its name.
+    cfg.MGOT.LOSS.W_VCL = 1.0
+    cfg.MGOT.LOSS.W_ICL = 1.0
     cfg.MGOT.LOSS.W_CCL = 1.0
     cfg.MGOT.LOSS.W_MCL = 1.0
     cfg.MGOT.LOSS.W_CPAL = 1.0

@@ -1,5 +1,31 @@
-"""Pseudo labels by DBSCAN on the k-reciprocal Jaccard distance, sparse and exact."""
+"""Pseudo labels by clusterers of one signature, behind a registry; MGOT.CLUSTER.NAME chooses one.
 
-from mgot.clustering.pseudo_labels import Clustering, cluster
+A clusterer is called with the features of one modality and returns a :class:`Clustering`.
+"""
 
-__all__ = ["Clustering", "cluster"]
+from mgot.clustering.base import (
+    CLUSTERERS,
+    OUTLIER,
+    Clusterer,
+    Clustering,
+    OracleClusterer,
+    clusters_of,
+    register_clusterer,
+)
+from mgot.clustering.hdbscan import HDBSCAN
+from mgot.clustering.oracle import TrueClusters
+from mgot.clustering.pseudo_labels import DBSCAN, cluster
+
+__all__ = [
+    "CLUSTERERS",
+    "DBSCAN",
+    "HDBSCAN",
+    "OUTLIER",
+    "Clusterer",
+    "Clustering",
+    "OracleClusterer",
+    "TrueClusters",
+    "cluster",
+    "clusters_of",
+    "register_clusterer",
+]

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from mgot.clustering.base import OUTLIER
 from mgot.clustering.jaccard import Pairs
 from mgot.compiled import compiled
-
-OUTLIER = -1
 
 
 @compiled()

@@ -1,46 +1,18 @@
-"""Pseudo labels: features in, cluster numbers out."""
+"""Pseudo labels by DBSCAN: features in, cluster numbers out."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from time import perf_counter
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from mgot.clustering.base import Clustering, register_clusterer
 from mgot.clustering.dbscan import dbscan
 from mgot.clustering.jaccard import pairs_within
+from mgot.clustering.weights import Watch, neighbour_weights
 from mgot.errors import UserError
-from mgot.neighbours import check_features, encode, expand, nearest
-
-logger = logging.getLogger(__name__)
-
-
-class Clustering(NamedTuple):
-    """Pseudo labels of one set of features.
-
-    Attributes:
-        labels: (N,) int64; -1 an outlier, else 0 .. n_clusters - 1.
-        n_clusters: K; 0 where all are outliers.
-        seconds: wall time by stage: check, search, encode, expand, cluster.
-    """
-
-    labels: np.ndarray
-    n_clusters: int
-    seconds: dict[str, float]
-
-
-class _Watch:
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = perf_counter()
-
-    def stage(self, name: str) -> None:
-        now = perf_counter()
-        self.seconds[name] = now - self._last
-        self._last = now
 
 
 def cluster(
@@ -85,29 +57,31 @@ def cluster(
     Raises:
         UserError: unusable features (named), or an argument out of its range.
     """
-    _check_arguments(k1, k2, eps, min_samples)
-    watch = _Watch()
-    checked = check_features(features, names)
-    total = len(checked.norms)
-    if k1 > total:
-        logger.warning("k1 = %d neighbours asked of %d rows: %d are used", k1, total, total)
-    watch.stage("check")
-    neighbours = nearest(checked, min(k1, total), search)
-    watch.stage("search")
-    weights = encode(checked, neighbours, int(np.around(k1 / 2)) + 1)
-    watch.stage("encode")
-    weights = expand(weights, neighbours, min(k2, total))
-    watch.stage("expand")
-    labels, n_clusters = dbscan(total, pairs_within(weights, eps), min_samples)
+    _check_arguments(eps, min_samples)
+    watch = Watch()
+    weights = neighbour_weights(features, k1, k2, search, names, watch)
+    labels, n_clusters = dbscan(len(weights.start) - 1, pairs_within(weights, eps), min_samples)
     watch.stage("cluster")
     return Clustering(labels, n_clusters, watch.seconds)
 
 
-def _check_arguments(k1: int, k2: int, eps: float, min_samples: int) -> None:
-    if k1 < 1:
-        raise UserError(f"k1 = {k1}: at least 1 neighbour is needed (30 by default)")
-    if not 1 <= k2 <= k1:
-        raise UserError(f"k2 = {k2}: must lie between 1 and k1 = {k1}")
+@register_clusterer("dbscan")
+@dataclass(frozen=True)
+class DBSCAN:
+    """:func:`cluster` with these settings, which are explained there."""
+
+    k1: int = 30
+    k2: int = 6
+    eps: float = 0.6
+    min_samples: int = 4
+    search: str = "auto"
+
+    def __call__(self, features: torch.Tensor) -> Clustering:
+        """Clusters of the (N, D) features of one modality."""
+        return cluster(features, k1=self.k1, k2=self.k2, eps=self.eps, min_samples=self.min_samples, search=self.search)
+
+
+def _check_arguments(eps: float, min_samples: int) -> None:
     if not 0.0 < np.float32(eps) < 1.0:
         raise UserError(f"eps = {eps}: must lie between 0 and 1, the range of the Jaccard distance (0.6 by default)")
     if min_samples < 1:

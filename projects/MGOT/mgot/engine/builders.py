@@ -3,77 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
 from functools import partial
-from typing import Any
 
-import numpy as np
 from fastreid.config import CfgNode
-from torch import Tensor
 
-from mgot.clustering import Clustering, cluster
-from mgot.errors import UserError
-from mgot.matching import MATCHERS, Belief, Matcher, Matching, Prototypes, believe
+from mgot.clustering import CLUSTERERS, Clusterer, OracleClusterer
+from mgot.losses import add_loss_keys
+from mgot.matching import MATCHERS, Belief, Matcher, Matching, OracleMatcher, Prototypes, believe
+from mgot.registry import Part, add_keys, made
 
 Believer = Callable[[Prototypes, Matching], Belief]
 """Prototypes and their matching to the belief in each match."""
 
 MODES = ("unsupervised", "supervised", "intra_only")
-_KEY_OF_FIELD = {"sharpness": "LAMBDA"}
-
-Clusterer = Callable[[Tensor, np.ndarray], Clustering]
-"""(N, D) features and (N,) ground-truth identities to clusters; only :func:`true_clusters` looks at the identities."""
+_ORACLE = "oracle"
 
 
-def true_clusters(features: Tensor, identities: np.ndarray) -> Clustering:
-    """One cluster for each ground-truth identity: the supervised upper bound, never a result of the method [ours]."""
-    names, labels = np.unique(identities, return_inverse=True)
-    return Clustering(labels, len(names), {})
-
-
-def _clusters_of_features(features: Tensor, identities: np.ndarray, **options: Any) -> Clustering:
-    return cluster(features, **options)
-
-
-def build_clusterer(cfg: CfgNode) -> Clusterer:
-    """DBSCAN with the keys of MGOT.CLUSTER, or the ground truth where MGOT.MODE is supervised."""
-    if cfg.MGOT.MODE == "supervised":
-        return true_clusters
-    keys = cfg.MGOT.CLUSTER
-    return partial(
-        _clusters_of_features, k1=keys.K1, k2=keys.K2, eps=keys.EPS, min_samples=keys.MIN_SAMPLES, search=keys.SEARCH
-    )
-
-
-def matcher_keys(matcher: type) -> dict[str, str]:
-    """Field to key below MGOT.MATCHER of a registered matcher; none where it is no dataclass."""
-    if not is_dataclass(matcher):
-        return {}
-    return {field.name: _KEY_OF_FIELD.get(field.name, field.name.upper()) for field in fields(matcher)}
-
-
-def add_matcher_keys(cfg: CfgNode) -> None:
-    """Give the fields of matchers from outside keys of their own, in place; one of a known key's name shares that key.
+def add_part_keys(cfg: CfgNode) -> None:
+    """Give clusterers, matchers and losses from outside keys of their own, in place; keys that are there stay.
 
     Raises:
-        UserError: a field has no plain default.
+        UserError: a field of one has no plain default.
     """
-    for name, matcher in MATCHERS.items():
-        for field, key in matcher_keys(matcher).items():
-            if key in cfg.MGOT.MATCHER:
-                continue
-            if not hasattr(matcher, field):
-                raise UserError(f"matcher '{name}': give the field '{field}' a default, so that it can be a key")
-            cfg.MGOT.MATCHER[key] = getattr(matcher, field)
+    for group, parts in ((cfg.MGOT.CLUSTER, CLUSTERERS), (cfg.MGOT.MATCHER, MATCHERS)):
+        for name, part in parts.items():
+            add_keys(group, part, f"{parts.kind} '{name}'")
+    add_loss_keys(cfg.MGOT.LOSS)
 
 
-def build_matcher(cfg: CfgNode) -> Matcher:
-    """The matcher that MGOT.MATCHER.NAME names, with the keys of its fields; by identity where MGOT.MODE is supervised.
+def build_clusterer(cfg: CfgNode) -> Clusterer | OracleClusterer:
+    """What MGOT.CLUSTER.NAME names, with the keys of its fields; the ground truth where MGOT.MODE is supervised."""
+    return made(_clusterer(cfg), cfg.MGOT.CLUSTER)
+
+
+def build_matcher(cfg: CfgNode) -> Matcher | OracleMatcher:
+    """What MGOT.MATCHER.NAME names, with the keys of its fields; by identity where MGOT.MODE is supervised.
 
     Two clusters of one identity are the oracle's match, so that the supervised mode needs no matcher of its own.
     """
-    cls = MATCHERS["oracle" if cfg.MGOT.MODE == "supervised" else cfg.MGOT.MATCHER.NAME]
-    return cls(**{name: cfg.MGOT.MATCHER[key] for name, key in matcher_keys(cls).items()})
+    return made(_matcher(cfg), cfg.MGOT.MATCHER)
+
+
+def _clusterer(cfg: CfgNode) -> Part:
+    return CLUSTERERS[_ORACLE if cfg.MGOT.MODE == "supervised" else cfg.MGOT.CLUSTER.NAME]
+
+
+def _matcher(cfg: CfgNode) -> Part:
+    return MATCHERS[_ORACLE if cfg.MGOT.MODE == "supervised" else cfg.MGOT.MATCHER.NAME]
 
 
 def build_believer(cfg: CfgNode) -> Believer:
@@ -114,8 +90,16 @@ def cross_start_epoch(cfg: CfgNode) -> int:
 
 
 def ground_truth_used(cfg: CfgNode) -> str:
-    """What training takes from the ground truth: "clusters and matches", "matches", or "" for nothing."""
+    """What training takes from the ground truth: "clusters and matches", one of the two, or "" for nothing.
+
+    Told by the types of the clusterer and of the matcher, so that an oracle from outside is marked too.
+    """
     if cfg.MGOT.MODE == "supervised":
         return "clusters and matches"
     trains_on_matches = cross_start_epoch(cfg) < cfg.SOLVER.MAX_EPOCH
-    return "matches" if cfg.MGOT.MATCHER.NAME == "oracle" and trains_on_matches else ""
+    taken = {"clusters": _is_oracle(_clusterer(cfg)), "matches": _is_oracle(_matcher(cfg)) and trains_on_matches}
+    return " and ".join(what for what, used in taken.items() if used)
+
+
+def _is_oracle(part: Part) -> bool:
+    return isinstance(part, type) and issubclass(part, OracleClusterer | OracleMatcher)

@@ -14,18 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mgot.clustering import Clustering
+from mgot.clustering import Clusterer, Clustering, OracleClusterer, clusters_of
 from mgot.data.loaders import EpochLabels
-from mgot.engine.builders import Believer, Clusterer
+from mgot.engine.builders import Believer
 from mgot.errors import UserError
 from mgot.matching import (
     Belief,
     Matcher,
     Matching,
     Members,
+    OracleMatcher,
     Prototypes,
     cross_labels,
     cross_prototypes,
+    matching_of,
     members_of_labels,
 )
 from mgot.memory import MemoryBank, PrototypeMemory, cluster_means
@@ -38,6 +40,7 @@ from mgot.principles import (
     matching_statistics,
     prediction_entropies,
 )
+from mgot.truth import Truth
 
 logger = logging.getLogger("mgot")
 
@@ -54,7 +57,7 @@ class EpochState:
         seen_v: (N_v, D) features by which the visible clusters are matched; None where they are ``f_v``.
         matching: of these prototypes; None until the matcher ran.
         belief: in each match; None until the matcher ran.
-        identity_v, identity_r: (K,) majority identities, for diagnosis and the oracle alone.
+        identity_v, identity_r: (K,) majority identities, for diagnosis and oracles only.
         kept: names of the modalities that gave no cluster and kept the labels of the epoch before.
         seconds: time of each step.
     """
@@ -92,7 +95,7 @@ def label_epoch(
     identities_v: np.ndarray,
     identities_r: np.ndarray,
     previous: EpochState | None,
-    clusterer: Clusterer,
+    clusterer: Clusterer | OracleClusterer,
 ) -> EpochState:
     """Label each modality and build its prototypes.
 
@@ -102,9 +105,9 @@ def label_epoch(
     Args:
         epoch: its number.
         f_v, f_r: features of both training sets.
-        identities_v, identities_r: ground truth, for diagnosis alone.
+        identities_v, identities_r: ground truth, for diagnosis and oracles only.
         previous: the state of the epoch before.
-        clusterer: features and identities to clusters; one that learns without labels looks at the features alone.
+        clusterer: features to clusters.
 
     Raises:
         UserError: a modality gives no cluster and there are no earlier labels.
@@ -112,7 +115,7 @@ def label_epoch(
     labels, seconds, kept = [], {}, []
     for name, features, identities in (("visible", f_v, identities_v), ("infrared", f_r, identities_r)):
         start = time.perf_counter()
-        result = clusterer(features, identities)
+        result = clusters_of(clusterer, features, identities)
         usable = result.n_clusters > 1 or (result.n_clusters == 1 and not _had_more(name, previous))
         labels.append(result.labels if usable else _earlier(result, name, epoch, previous))
         if not usable:
@@ -149,13 +152,15 @@ def _had_more(name: str, previous: EpochState | None) -> bool:
     return previous is not None and int(getattr(previous.labels, name).max()) > 0
 
 
-def match_epoch(state: EpochState, matcher: Matcher, believer: Believer) -> tuple[Matching, Belief, dict[str, float]]:
+def match_epoch(
+    state: EpochState, matcher: Matcher | OracleMatcher, believer: Believer
+) -> tuple[Matching, Belief, dict[str, float]]:
     """Match the prototypes of both modalities: matching, belief in it, and the state's seconds with the matching's."""
     start = time.perf_counter()
     seen = state.f_v if state.seen_v is None else state.seen_v
     members = Members(seen.numpy(), state.f_r.numpy(), state.labels.visible, state.labels.infrared)
-    prototypes = Prototypes(state.matched_v().numpy(), state.phi_r.numpy(), state.identity_v, state.identity_r, members)
-    matching = matcher(prototypes)
+    prototypes = Prototypes(state.matched_v().numpy(), state.phi_r.numpy(), members)
+    matching = matching_of(matcher, prototypes, Truth(state.identity_v, state.identity_r))
     belief = believer(prototypes, matching)
     seconds = {**state.seconds, "match": time.perf_counter() - start}
     plan = matching.transport

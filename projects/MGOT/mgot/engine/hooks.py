@@ -17,16 +17,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mgot.analysis.diagnostics.images import add_rankings
+from mgot.clustering import Clusterer, OracleClusterer
 from mgot.data.image_set import ImageSet
 from mgot.data.items import identities
 from mgot.data.loaders import build_ordered_loader, my_run
 from mgot.data.transforms import draw_laws, under_laws_each
 from mgot.distributed import average_buffers, gather_rows, on_main
-from mgot.engine.builders import Believer, Clusterer
+from mgot.engine.builders import Believer
 from mgot.engine.epoch import EpochState, build_bank, describe_epoch, label_epoch, match_epoch
 from mgot.engine.resume.output import trim_metrics
 from mgot.evaluation.results import ResultsFile, format_rows
-from mgot.matching import Matcher
+from mgot.matching import Matcher, OracleMatcher
 from mgot.modeling.extraction import extract
 
 logger = logging.getLogger("mgot")
@@ -36,7 +37,7 @@ class ClusteringHook(HookBase):
     """At each epoch's start: extract both training sets, cluster each modality, build its prototypes.
 
     Args:
-        clusterer: features and identities to clusters.
+        clusterer: features to clusters.
         batch_size: images of one extraction batch.
         num_workers: decoding processes of the extraction.
         view: what the matcher sees of the visible images, MGOT.MATCHER.VIEW.
@@ -44,7 +45,9 @@ class ClusteringHook(HookBase):
 
     labels_epoch = True
 
-    def __init__(self, clusterer: Clusterer, batch_size: int, num_workers: int, view: str = "colour") -> None:
+    def __init__(
+        self, clusterer: Clusterer | OracleClusterer, batch_size: int, num_workers: int, view: str = "colour"
+    ) -> None:
         self._clusterer, self._view = clusterer, view
         self._batch_size, self._num_workers = batch_size, num_workers
 
@@ -103,7 +106,7 @@ class MatchingHook(HookBase):
 
     def __init__(
         self,
-        matcher: Matcher,
+        matcher: Matcher | OracleMatcher,
         believer: Believer,
         *,
         weigh: Callable[[int, float], float | None],

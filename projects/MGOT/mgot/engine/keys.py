@@ -7,13 +7,12 @@ from typing import Any
 
 import yaml
 
-# Read by the cross-modality stage alone [ours]; the end of a group's name stands for all its keys.
+from mgot.losses import LOSSES, loss_keys
+
+# Read by the cross-modality stage alone [ours], beside the keys of its losses; the end of a group's name stands for all
+# its keys.
 CROSS_STAGE = (
     "MGOT.MATCHER.",
-    "MGOT.LOSS.W_CCL",
-    "MGOT.LOSS.W_MCL",
-    "MGOT.LOSS.W_CPAL",
-    "MGOT.LOSS.CPAL_",
     "MGOT.PAIRED_SAMPLING",
     "MGOT.CROSS_STAGE.",
     "MGOT.BELIEF.",
@@ -42,7 +41,8 @@ def among(key: str, names: Iterable[str]) -> bool:
 
 def same_intra_stage(key: str) -> bool:
     """Whether two runs that differ in this key alone have the same intra-modality stage, bit for bit."""
-    return among(key, (*CROSS_STAGE, *KEEPING)) and not among(key, INTRA_STAGE_TOO)
+    of_losses = (f"MGOT.LOSS.{own}" for name in LOSSES if LOSSES[name].stage == "cross" for own in loss_keys(name))
+    return among(key, (*CROSS_STAGE, *KEEPING, *of_losses)) and not among(key, INTRA_STAGE_TOO)
 
 
 def told_of_a_donor(key: str) -> bool:

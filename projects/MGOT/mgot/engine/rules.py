@@ -11,6 +11,7 @@ import torch
 from fastreid.config import CfgNode
 from fastreid.layers import pooling
 
+from mgot.clustering import CLUSTERERS
 from mgot.data.host_input import INPUT_BY, SAMPLERS
 from mgot.data.image_set import CACHES
 from mgot.data.overlap import DROPS
@@ -20,6 +21,7 @@ from mgot.engine.keys import flat
 from mgot.engine.solver import stages
 from mgot.errors import UserError
 from mgot.evaluation.results import STAGES
+from mgot.losses import LOSSES, weight_key
 from mgot.matching import BELIEFS, MATCHERS, SUPPLIES
 from mgot.modeling.discriminator import INITS
 from mgot.modeling.host import DEPTHS, NORMS, WEIGHTS_SOURCES, backbone_names
@@ -99,9 +101,13 @@ def _method(cfg: CfgNode) -> list[Rule]:
     cluster, match, loss, belief = cfg.MGOT.CLUSTER, cfg.MGOT.MATCHER, cfg.MGOT.LOSS, cfg.MGOT.BELIEF
     searches = ("auto", *SEARCHES)
     weights = {name: loss[name] for name in loss if name.startswith(("W_", "CPAL_"))}
+    first = [loss.W_ADV, *(loss[weight_key(name)] for name in LOSSES if LOSSES[name].stage == "intra")]
     return [
         ("MGOT.BELIEF.NAME", belief.NAME, belief.NAME in BELIEFS, f"one of {sorted(BELIEFS)}"),
         ("MGOT.BELIEF.POWER", belief.POWER, belief.POWER >= 0, "0 or more"),
+        ("MGOT.CLUSTER.NAME", cluster.NAME, cluster.NAME in CLUSTERERS, f"one of {sorted(CLUSTERERS)}"),
+        ("MGOT.CLUSTER.MIN_CLUSTER_SIZE", cluster.MIN_CLUSTER_SIZE, cluster.MIN_CLUSTER_SIZE >= 2, "2 or more"),
+        ("MGOT.CLUSTER.REACH", cluster.REACH, 0 < cluster.REACH < 1, "between 0 and 1"),
         ("MGOT.CLUSTER.EPS", cluster.EPS, 0 < cluster.EPS < 1, "between 0 and 1"),
         ("MGOT.CLUSTER.K1", cluster.K1, cluster.K1 >= 2, "2 or more"),
         ("MGOT.CLUSTER.K2", cluster.K2, 1 <= cluster.K2 <= cluster.K1, "between 1 and K1"),
@@ -116,6 +122,7 @@ def _method(cfg: CfgNode) -> list[Rule]:
         ("MGOT.MATCHER.MAX_ITERATIONS", match.MAX_ITERATIONS, match.MAX_ITERATIONS >= 1, "1 or more"),
         ("MGOT.MATCHER.RELAXATION", match.RELAXATION, match.RELAXATION > 0, "more than 0"),
         ("MGOT.MATCHER.MIN_MASS", match.MIN_MASS, 0 <= match.MIN_MASS < 1, "in [0, 1)"),
+        ("MGOT.LOSS.W_VCL", loss.W_VCL, any(first), "more than 0 where no other loss of the intra stage is"),
         *((f"MGOT.LOSS.{name}", value, value >= 0, "0 or more") for name, value in weights.items()),
     ]
 

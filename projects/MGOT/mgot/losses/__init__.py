@@ -1,6 +1,11 @@
-"""Losses: tensors in, scalar out. Nothing here changes a memory or knows of a config."""
+"""Losses: tensors in, scalar out. Nothing here changes a memory or knows of a config.
 
-from mgot.losses.cpal import cross_prediction_alignment
+A loss joins with :func:`register_loss` and gets its weight as a key by itself.
+"""
+
+# In this order the terms of a step are computed and summed.
+# isort: off
+from mgot.losses.base import LOSS_STAGES, LOSSES, Batch, CrossBatch, Loss, RegisteredLoss, register_loss
 from mgot.losses.pbcl import (
     cross_contrastive,
     infrared_contrastive,
@@ -8,12 +13,29 @@ from mgot.losses.pbcl import (
     prototype_cross_entropy,
     visible_contrastive,
 )
+from mgot.losses.cpal import cross_prediction_alignment
+from mgot.losses.objective import Objective, Term, add_loss_keys, loss_keys, terms_of, view, weight_key
+# isort: on
 
 __all__ = [
+    "LOSSES",
+    "LOSS_STAGES",
+    "Batch",
+    "CrossBatch",
+    "Loss",
+    "Objective",
+    "RegisteredLoss",
+    "Term",
+    "add_loss_keys",
     "cross_contrastive",
     "cross_prediction_alignment",
     "infrared_contrastive",
+    "loss_keys",
     "mutual_contrastive",
     "prototype_cross_entropy",
+    "register_loss",
+    "terms_of",
+    "view",
     "visible_contrastive",
+    "weight_key",
 ]

@@ -6,9 +6,13 @@ Phi_c stands in for OTLA's classifier is [ours] (docs/method.md section 7).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from mgot.losses.base import CrossBatch, register_loss
 
 
 def cross_prediction_alignment(
@@ -38,6 +42,23 @@ def cross_prediction_alignment(
     s_rv = _affinity(s_r, s_v) @ s_v
     s_rr = _affinity(s_r, s_r) @ s_r
     return weight_visible * _kl(s_v, s_vr) + weight_infrared * _kl(s_rv, s_rr)
+
+
+@register_loss("cpal", stage="cross")
+@dataclass(frozen=True)
+class CPAL:
+    """:func:`cross_prediction_alignment` of a step.
+
+    Args:
+        visible, infrared: weights of the two divergences, >= 0 [OTLA].
+    """
+
+    visible: float = 0.1
+    infrared: float = 0.5
+
+    def __call__(self, batch: CrossBatch) -> Tensor:
+        s_v, s_r = (f @ batch.phi_c.t() / batch.temperature for f in (batch.f_v, batch.f_r))
+        return cross_prediction_alignment(s_v, s_r, self.visible, self.infrared)
 
 
 def _affinity(s_x: Tensor, s_y: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from mgot.losses.base import Batch, CrossBatch, register_loss
+
 
 def prototype_cross_entropy(
     f: Tensor, phi: Tensor, y: Tensor, temperature: float = 0.05, weight: Tensor | None = None
@@ -44,9 +46,21 @@ def visible_contrastive(f_v: Tensor, phi_v: Tensor, y_v: Tensor, temperature: fl
     return prototype_cross_entropy(f_v, phi_v, y_v, temperature)
 
 
+@register_loss("vcl")
+def vcl(batch: Batch) -> Tensor:
+    """:func:`visible_contrastive` of a step."""
+    return visible_contrastive(batch.f_v, batch.phi_v, batch.y_v, batch.temperature)
+
+
 def infrared_contrastive(f_r: Tensor, phi_r: Tensor, y_r: Tensor, temperature: float = 0.05) -> Tensor:
     """ICL = CE(f_r, Phi_r, y_r): sharpness of infrared labels given infrared images."""
     return prototype_cross_entropy(f_r, phi_r, y_r, temperature)
+
+
+@register_loss("icl")
+def icl(batch: Batch) -> Tensor:
+    """:func:`infrared_contrastive` of a step."""
+    return infrared_contrastive(batch.f_r, batch.phi_r, batch.y_r, batch.temperature)
 
 
 def cross_contrastive(
@@ -78,6 +92,13 @@ def cross_contrastive(
     return visible + infrared
 
 
+@register_loss("ccl", stage="cross")
+def ccl(batch: CrossBatch) -> Tensor:
+    """:func:`cross_contrastive` of a step."""
+    features, prototypes, labels = (batch.f_v, batch.f_r), (batch.phi_v, batch.phi_r), (batch.y_v2r, batch.y_r2v)
+    return cross_contrastive(*features, *prototypes, *labels, batch.temperature, batch.belief_v, batch.belief_r)
+
+
 def mutual_contrastive(
     f_v: Tensor,
     f_r: Tensor,
@@ -102,3 +123,10 @@ def mutual_contrastive(
     """
     visible = prototype_cross_entropy(f_v, phi_c, c_v, temperature, weight_v)
     return visible + prototype_cross_entropy(f_r, phi_c, c_r, temperature, weight_r)
+
+
+@register_loss("mcl", stage="cross")
+def mcl(batch: CrossBatch) -> Tensor:
+    """:func:`mutual_contrastive` of a step."""
+    features, labels = (batch.f_v, batch.f_r), (batch.c_v, batch.c_r)
+    return mutual_contrastive(*features, batch.phi_c, *labels, batch.temperature, batch.belief_v, batch.belief_r)

@@ -1,6 +1,7 @@
 """Matching the clusters of one modality to those of the other, behind one signature and a registry.
 
-A matcher is called with :class:`Prototypes` and returns a :class:`Matching`; MGOT.MATCHER.NAME chooses it.
+A matcher is called with :class:`Prototypes` and returns a :class:`Matching`; MGOT.MATCHER.NAME chooses it. Ground truth
+reaches an :class:`OracleMatcher` only.
 """
 
 from mgot.matching.base import (
@@ -10,9 +11,11 @@ from mgot.matching.base import (
     Matcher,
     Matching,
     Members,
+    OracleMatcher,
     Prototypes,
     argmax_both_ways,
     correspondence,
+    matching_of,
     nothing_matched,
     register_matcher,
 )
@@ -38,6 +41,7 @@ __all__ = [
     "Members",
     "Nearest",
     "Oracle",
+    "OracleMatcher",
     "Prototypes",
     "Sinkhorn",
     "Unbalanced",
@@ -48,6 +52,7 @@ __all__ = [
     "cross_labels",
     "cross_prototypes",
     "instance_votes",
+    "matching_of",
     "members_of_labels",
     "nothing_matched",
     "register_belief",

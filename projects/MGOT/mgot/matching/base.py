@@ -1,19 +1,23 @@
 """What every matcher shares: what it may look at, what it returns, and the registry it joins.
 
+Ground truth is not among what a matcher looks at; only an :class:`OracleMatcher` is handed it.
+
 Letters: Phi prototypes (K, D); S = Phi_v Phi_r^T; P = (S+1)/2; Q transport plan; v visible, r infrared. *Supply* is the
 modality that moves first, *demand* the one that receives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from mgot.errors import UserError
+from mgot.registry import Part, Registry
 from mgot.transport import TransportPlan, probability
+from mgot.truth import Truth
 
 UNMATCHED = -1
 SUPPLIES = ("visible", "infrared")
@@ -43,15 +47,11 @@ class Prototypes(NamedTuple):
     Attributes:
         visible: (K_v, D) L2-normalised prototypes.
         infrared: (K_r, D) L2-normalised prototypes.
-        identity_v: (K_v,) majority ground-truth identity of each cluster; for the oracle alone.
-        identity_r: (K_r,) the same for infrared.
         members: the images that the prototypes stand for, where the caller has them.
     """
 
     visible: np.ndarray
     infrared: np.ndarray
-    identity_v: np.ndarray | None = None
-    identity_r: np.ndarray | None = None
     members: Members | None = None
 
     @property
@@ -86,23 +86,28 @@ class Matcher(Protocol):
     def __call__(self, prototypes: Prototypes) -> Matching: ...
 
 
-MATCHERS: dict[str, type] = {}
-M = TypeVar("M", bound=type)
+class OracleMatcher(ABC):
+    """A matcher that is handed ground truth: for diagnosis, never a result of the method.
 
-
-def register_matcher(name: str) -> Callable[[M], M]:
-    """Class decorator: make a matcher known under ``name``, the value of the key MGOT.MATCHER.NAME.
-
-    The fields of a matcher that is a dataclass become keys: ``min_size`` is set by MGOT.MATCHER.MIN_SIZE.
+    No other matcher sees an identity, and a run with one is marked in its results.
     """
 
-    def register(cls: M) -> M:
-        if name in MATCHERS:
-            raise UserError(f"a matcher named '{name}' is registered already: choose another name")
-        MATCHERS[name] = cls
-        return cls
+    @abstractmethod
+    def __call__(self, prototypes: Prototypes, truth: Truth) -> Matching:
+        """The matching of prototypes whose clusters have these majority identities, (K_v,) and (K_r,)."""
 
-    return register
+
+MATCHERS: Registry[Part] = Registry("matcher")
+register_matcher = MATCHERS.register
+"""Decorator: make a matcher known under a name, the value of the key MGOT.MATCHER.NAME.
+
+The fields of a matcher that is a dataclass become keys: ``min_size`` is set by MGOT.MATCHER.MIN_SIZE.
+"""
+
+
+def matching_of(matcher: Matcher | OracleMatcher, prototypes: Prototypes, truth: Truth) -> Matching:
+    """What a matcher makes of prototypes; only an oracle is handed the truth."""
+    return matcher(prototypes, truth) if isinstance(matcher, OracleMatcher) else matcher(prototypes)
 
 
 def correspondence(
@@ -126,10 +131,8 @@ def nothing_matched(prototypes: Prototypes, supply: str) -> Matching:
 
 
 @dataclass(frozen=True)
-class SupplyMatcher:
-    """What the matchers here share: a supply, and the answer where a modality has no cluster.
-
-    Subclasses bring :meth:`match`.
+class Supplied:
+    """A supply, which the matchers here share.
 
     Args:
         supply: "visible" or "infrared"; the other modality's clusters index the shared label space.
@@ -143,6 +146,11 @@ class SupplyMatcher:
     def __post_init__(self) -> None:
         if self.supply not in SUPPLIES:
             raise UserError(f"the supply must be one of {SUPPLIES}, not '{self.supply}'")
+
+
+@dataclass(frozen=True)
+class SupplyMatcher(Supplied):
+    """A matcher with a supply, and with the answer where a modality has no cluster; subclasses bring :meth:`match`."""
 
     def __call__(self, prototypes: Prototypes) -> Matching:
         """The matching; a modality without clusters leaves the other's UNMATCHED."""

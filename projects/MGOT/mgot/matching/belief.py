@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import softmax
 
-from mgot.errors import UserError
 from mgot.matching.base import UNMATCHED, Matching, Prototypes
+from mgot.registry import Registry
 
 
 class Belief(NamedTuple):
@@ -31,19 +31,9 @@ class Belief(NamedTuple):
 PairWeights = Callable[[Prototypes, Matching, float], np.ndarray]
 """Prototypes, their matching and tau to (K_v, K_r) weights in [0, 1] of all pairs."""
 
-BELIEFS: dict[str, PairWeights] = {}
-
-
-def register_belief(name: str) -> Callable[[PairWeights], PairWeights]:
-    """Decorator: make a belief known under ``name``, the value of the key MGOT.BELIEF.NAME."""
-
-    def register(believer: PairWeights) -> PairWeights:
-        if name in BELIEFS:
-            raise UserError(f"a belief named '{name}' is registered already: choose another name")
-        BELIEFS[name] = believer
-        return believer
-
-    return register
+BELIEFS: Registry[PairWeights] = Registry("belief")
+register_belief = BELIEFS.register
+"""Decorator: make a belief known under a name, the value of the key MGOT.BELIEF.NAME."""
 
 
 def believe(

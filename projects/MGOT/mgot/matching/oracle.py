@@ -6,21 +6,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mgot.errors import UserError
 from mgot.matching.base import (
     UNMATCHED,
     Matching,
+    OracleMatcher,
     Prototypes,
-    SupplyMatcher,
+    Supplied,
     correspondence,
+    nothing_matched,
     register_matcher,
 )
 from mgot.transport import probability
+from mgot.truth import Truth
 
 
 @register_matcher("oracle")
 @dataclass(frozen=True)
-class Oracle(SupplyMatcher):
+class Oracle(Supplied, OracleMatcher):
     """Matches by ground truth: an upper bound for diagnosis, never a result of the method.
 
     A cluster is matched to the other side's most similar cluster of the same majority identity; UNMATCHED where there
@@ -28,18 +30,13 @@ class Oracle(SupplyMatcher):
 
     Args:
         supply: which side's clusters carry the labels of the other's.
-
-    Raises:
-        UserError: the prototypes come without identities.
     """
 
-    def match(self, prototypes: Prototypes) -> Matching:
+    def __call__(self, prototypes: Prototypes, truth: Truth) -> Matching:
         similarity = prototypes.similarity
-        if prototypes.identity_v is None or prototypes.identity_r is None:
-            raise UserError(
-                "MGOT.MATCHER.NAME 'oracle' needs ground-truth identities: choose 'otpa' for unlabelled data"
-            )
-        same = prototypes.identity_v[:, None] == prototypes.identity_r[None, :]
+        if not similarity.size:
+            return nothing_matched(prototypes, self.supply)
+        same = truth.visible[:, None] == truth.infrared[None, :]
         scores = np.where(same, probability(similarity), 0.0)
         v2r = np.where(same.any(axis=1), np.where(same, similarity, -np.inf).argmax(axis=1), UNMATCHED)
         r2v = np.where(same.any(axis=0), np.where(same, similarity, -np.inf).argmax(axis=0), UNMATCHED)

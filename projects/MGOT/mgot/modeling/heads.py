@@ -1,8 +1,7 @@
-"""The head that turns feature maps into features, and features and memories into PBCL and CPAL."""
+"""The head that turns feature maps into features, and features and memories into the terms of the objective."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -14,26 +13,8 @@ from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from torch import Tensor, nn
 
 from mgot.errors import UserError
-from mgot.losses import (
-    cross_contrastive,
-    cross_prediction_alignment,
-    infrared_contrastive,
-    mutual_contrastive,
-    visible_contrastive,
-)
+from mgot.losses import Objective, terms_of, view
 from mgot.memory import MemoryBank
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Weights and constants of the training objective (docs/method.md sections 6 and 7); 0 switches a term off."""
-
-    ccl: float = 1.0
-    mcl: float = 1.0
-    cpal: float = 1.0
-    cpal_visible: float = 0.1
-    cpal_infrared: float = 0.5
-    temperature: float = 0.05
 
 
 class StepFeatures(NamedTuple):
@@ -52,7 +33,7 @@ class StepFeatures(NamedTuple):
 class MGOTHead(nn.Module):
     """Pooling, BNNeck, and the prototype losses.
 
-        features before the neck -> neck -> f = normalise(.) -> VCL + ICL + w_ccl CCL + w_mcl MCL + w_cpal CPAL
+        features before the neck -> neck -> f = normalise(.) -> the weighted terms of the registered losses
 
     The head reads the memories in :attr:`bank` and never changes them: it leaves the step's features in :attr:`step`
     for the hook that updates the memories after the optimiser's step.
@@ -62,12 +43,12 @@ class MGOTHead(nn.Module):
         pool_type: a class of ``fastreid.layers.pooling``, such as GlobalAvgPool or GeneralizedMeanPoolingP.
         norm_type: the host's name of the neck's norm.
         with_bnneck: False leaves the neck out.
-        weights: of the terms.
+        objective: features and memories to the weighted terms.
     """
 
     @configurable
     def __init__(
-        self, *, feat_dim: int, pool_type: str, norm_type: str, with_bnneck: bool, weights: LossWeights
+        self, *, feat_dim: int, pool_type: str, norm_type: str, with_bnneck: bool, objective: Objective
     ) -> None:
         super().__init__()
         if pool_type not in pooling.__all__:
@@ -75,7 +56,7 @@ class MGOTHead(nn.Module):
         self.pool_layer = getattr(pooling, pool_type)()
         self.bottleneck = get_norm(norm_type, feat_dim, bias_freeze=True) if with_bnneck else nn.Identity()
         self.bottleneck.apply(weights_init_kaiming)
-        self.weights = weights
+        self.objective = objective
         self.bank: MemoryBank | None = None
         self.step: StepFeatures | None = None
 
@@ -88,14 +69,7 @@ class MGOTHead(nn.Module):
             "pool_type": cfg.MODEL.HEADS.POOL_LAYER,
             "norm_type": cfg.MODEL.HEADS.NORM,
             "with_bnneck": cfg.MODEL.HEADS.WITH_BNNECK,
-            "weights": LossWeights(
-                ccl=loss.W_CCL,
-                mcl=loss.W_MCL,
-                cpal=loss.W_CPAL,
-                cpal_visible=loss.CPAL_VISIBLE,
-                cpal_infrared=loss.CPAL_INFRARED,
-                temperature=loss.TEMPERATURE,
-            ),
+            "objective": Objective(terms_of(loss), loss.TEMPERATURE),
         }
 
     def forward(self, features: Tensor) -> Tensor:
@@ -112,8 +86,7 @@ class MGOTHead(nn.Module):
             y: (B,) int64 pseudo label of each image within its modality; as above.
 
         Returns:
-            loss_vcl and loss_icl; from the cross stage on also loss_ccl, loss_mcl, loss_cpal where their weight is
-            not 0.
+            ``loss_<name>`` of each registered loss whose weight is not 0 and whose stage it is.
 
         Raises:
             RuntimeError: no memories were set.
@@ -129,35 +102,7 @@ class MGOTHead(nn.Module):
         f_v, f_r = f.index_select(0, _sent(rows_v, f)), f.index_select(0, _sent(rows_r, f))
         y_v, y_r = y[rows_v], y[rows_r]
         self.step = StepFeatures(f_v.detach(), y_v, f_r.detach(), y_r)
-        phi_v, phi_r, tau = bank.visible.prototypes, bank.infrared.prototypes, self.weights.temperature
-        terms = {
-            "loss_vcl": visible_contrastive(f_v, phi_v, _sent(y_v, f), tau),
-            "loss_icl": infrared_contrastive(f_r, phi_r, _sent(y_r, f), tau),
-        }
-        if bank.cross is not None:
-            terms.update(self._cross_losses(bank, f_v, f_r, y_v, y_r))
-        return terms
-
-    def _cross_losses(self, bank: MemoryBank, f_v: Tensor, f_r: Tensor, y_v: Tensor, y_r: Tensor) -> dict[str, Tensor]:
-        assert bank.cross is not None and bank.v2r is not None and bank.r2v is not None
-        assert bank.c_v is not None and bank.c_r is not None
-        w, tau = self.weights, self.weights.temperature
-        weight_v = None if bank.belief_v is None else _sent(bank.belief_v[y_v], f_v)
-        weight_r = None if bank.belief_r is None else _sent(bank.belief_r[y_r], f_v)
-        terms = {}
-        if w.ccl:
-            to_r, to_v = _sent(bank.v2r[y_v], f_v), _sent(bank.r2v[y_r], f_v)
-            phi_v, phi_r = bank.visible.prototypes, bank.infrared.prototypes
-            ccl = cross_contrastive(f_v, f_r, phi_v, phi_r, to_r, to_v, tau, weight_v, weight_r)
-            terms["loss_ccl"] = w.ccl * ccl
-        phi_c = bank.cross.prototypes
-        if w.mcl:
-            c_v, c_r = _sent(bank.c_v[y_v], f_v), _sent(bank.c_r[y_r], f_v)
-            terms["loss_mcl"] = w.mcl * mutual_contrastive(f_v, f_r, phi_c, c_v, c_r, tau, weight_v, weight_r)
-        if w.cpal:
-            s_v, s_r = f_v @ phi_c.t() / tau, f_r @ phi_c.t() / tau
-            terms["loss_cpal"] = w.cpal * cross_prediction_alignment(s_v, s_r, w.cpal_visible, w.cpal_infrared)
-        return {name: bank.cross_weight * term for name, term in terms.items()}
+        return self.objective(view(bank, f_v, f_r, y_v, y_r, self.objective.temperature))
 
 
 def _sent(labels: Tensor, f: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
@@ -103,11 +104,18 @@ def score_panel(run: Run) -> Panel | None:
     return Panel(f"{protocol}, in percent", {f"{protocol}/{figure}": name for figure, name in names.items()})
 
 
+def with_all_losses(panel: Panel, run: Run) -> Panel:
+    """The panel of losses with those that the run has beside ours, by their registered names."""
+    logged = (name for line in run.metrics for name in line if name.startswith("loss_"))
+    others = {name: name.removeprefix("loss_") for name in logged if name not in panel.measures}
+    return Panel(panel.title, {**panel.measures, **others})
+
+
 @styled
 def draw_curves(run: Run, *, width: float = 7.4) -> Figure | None:
     """A panel for each group of measures that the run has any of; None where it has none."""
     first = score_panel(run)
-    wanted = [*([first] if first else []), *PANELS]
+    wanted = [*([first] if first else []), with_all_losses(PANELS[0], run), *PANELS[1:]]
     panels = [panel for panel in wanted if any(run.curve(name)[0] for name in panel.measures)]
     if not panels:
         return None
@@ -122,7 +130,7 @@ def draw_curves(run: Run, *, width: float = 7.4) -> Figure | None:
 
 
 def _draw_panel(axes: Axes, panel: Panel, run: Run) -> None:
-    for (name, label), (colour, line, marker) in zip(panel.measures.items(), STYLES, strict=False):
+    for (name, label), (colour, line, marker) in zip(panel.measures.items(), cycle(STYLES), strict=False):
         epochs, values = run.curve(name)
         if epochs:
             axes.plot(epochs, values, color=colour, linestyle=line, marker=marker, ms=3, lw=1.1, label=label)

@@ -115,11 +115,10 @@ def _check_origin(cfg: CfgNode, donor: Mapping[str, Any], about: Mapping[str, An
                 f"it was trained on {key} {about.get(key)}, and this run is on {key} {own.get(key)}: name a checkpoint"
                 " of the same data, or set DATASETS.NAMES and MGOT.TEST.REGDB_TRIAL as its run had them"
             )
-    truth = about.get("ground_truth", "")
-    if "clusters" in truth and truth != own.get("ground_truth"):
+    if "clusters" in about.get("ground_truth", "") and "clusters" not in own.get("ground_truth", ""):
         raise UserError(
-            "its clusters came from the ground truth (MGOT.MODE supervised), which no unsupervised run may begin with:"
-            " name another checkpoint, or set MGOT.MODE supervised"
+            "its clusters came from the ground truth (MGOT.MODE supervised or MGOT.CLUSTER.NAME oracle), which no"
+            " unsupervised run may begin with: name another checkpoint, or set the key as its run had it"
         )
 
 

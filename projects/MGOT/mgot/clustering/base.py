@@ -1,0 +1,57 @@
+"""What a clusterer is handed, what it returns, and the registry it joins."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from mgot.registry import Part, Registry
+
+OUTLIER = -1
+
+
+class Clustering(NamedTuple):
+    """Pseudo labels of one set of features.
+
+    Attributes:
+        labels: (N,) int64; OUTLIER, else 0 .. n_clusters - 1.
+        n_clusters: K; 0 where all are outliers.
+        seconds: wall time by stage, as far as the clusterer tells.
+    """
+
+    labels: np.ndarray
+    n_clusters: int
+    seconds: dict[str, float]
+
+
+class Clusterer(Protocol):
+    """Anything that turns the (N, D) L2-normalised features of one modality into clusters; see :data:`CLUSTERERS`."""
+
+    def __call__(self, features: Tensor) -> Clustering: ...
+
+
+class OracleClusterer(ABC):
+    """A clusterer that is handed ground truth: for diagnosis, never a result of the method.
+
+    No other clusterer sees an identity, and a run with one is marked in its results.
+    """
+
+    @abstractmethod
+    def __call__(self, features: Tensor, identities: np.ndarray) -> Clustering:
+        """Clusters of (N, D) features, whose images have these (N,) ground-truth identities."""
+
+
+CLUSTERERS: Registry[Part] = Registry("clusterer")
+register_clusterer = CLUSTERERS.register
+"""Decorator: make a clusterer known under a name, the value of the key MGOT.CLUSTER.NAME.
+
+The fields of a clusterer that is a dataclass become keys: ``min_samples`` is set by MGOT.CLUSTER.MIN_SAMPLES.
+"""
+
+
+def clusters_of(clusterer: Clusterer | OracleClusterer, features: Tensor, identities: np.ndarray) -> Clustering:
+    """What a clusterer makes of features; only an oracle is handed the identities."""
+    return clusterer(features, identities) if isinstance(clusterer, OracleClusterer) else clusterer(features)

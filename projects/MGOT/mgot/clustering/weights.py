@@ -1,0 +1,63 @@
+"""From features to the sparse weights whose overlap is the Jaccard distance: what the clusterers here share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from time import perf_counter
+
+import numpy as np
+import torch
+
+from mgot.errors import UserError
+from mgot.neighbours import Rows, check_features, encode, expand, nearest
+
+logger = logging.getLogger(__name__)
+
+
+class Watch:
+    """Wall time by stage, in :attr:`seconds`; a stage begins where the one before it ended."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = perf_counter()
+
+    def stage(self, name: str) -> None:
+        """A stage ends here."""
+        now = perf_counter()
+        self.seconds[name] = now - self._last
+        self._last = now
+
+
+def neighbour_weights(
+    features: np.ndarray | torch.Tensor, k1: int, k2: int, search: str, names: Sequence[str] | None, watch: Watch
+) -> Rows:
+    """V' of :func:`mgot.clustering.cluster`, (N, N) and sparse, rows summing to 1.
+
+    Args:
+        features, k1, k2, search, names: as there.
+        watch: gets the stages check, search, encode and expand.
+
+    Raises:
+        UserError: unusable features (named), or k1 or k2 out of its range.
+    """
+    _check(k1, k2)
+    checked = check_features(features, names)
+    total = len(checked.norms)
+    if k1 > total:
+        logger.warning("k1 = %d neighbours asked of %d rows: %d are used", k1, total, total)
+    watch.stage("check")
+    neighbours = nearest(checked, min(k1, total), search)
+    watch.stage("search")
+    weights = encode(checked, neighbours, int(np.around(k1 / 2)) + 1)
+    watch.stage("encode")
+    weights = expand(weights, neighbours, min(k2, total))
+    watch.stage("expand")
+    return weights
+
+
+def _check(k1: int, k2: int) -> None:
+    if k1 < 1:
+        raise UserError(f"k1 = {k1}: at least 1 neighbour is needed (30 by default)")
+    if not 1 <= k2 <= k1:
+        raise UserError(f"k2 = {k2}: must lie between 1 and k1 = {k1}")

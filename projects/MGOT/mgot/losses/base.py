@@ -1,0 +1,113 @@
+"""What a loss may look at, and the registry it joins.
+
+Letters: v visible, r infrared, c cross; f features (B, D), y labels (B,), Phi prototypes (K, D), tau temperature.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from torch import Tensor
+
+from mgot.errors import UserError
+from mgot.registry import Part, Registry
+
+LOSS_STAGES = ("intra", "cross")
+_TAKEN = ("adv",)  # the discriminator's own term: its weight is W_ADV
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A step as a loss sees it.
+
+    Attributes:
+        f_v, f_r: (B_v, D), (B_r, D) L2-normalised features in float32, with gradient.
+        y_v, y_r: (B_v,), (B_r,) int64 cluster of each image.
+        phi_v, phi_r: (K_v, D), (K_r, D) prototypes, constants of the step.
+        temperature: tau > 0.
+
+    All tensors are on the features' device.
+    """
+
+    f_v: Tensor
+    f_r: Tensor
+    y_v: Tensor
+    y_r: Tensor
+    phi_v: Tensor
+    phi_r: Tensor
+    temperature: float
+
+
+@dataclass(frozen=True)
+class CrossBatch(Batch):
+    """A step of the cross-modality stage.
+
+    Attributes:
+        phi_c: (K_c, D) cross prototypes.
+        y_v2r: (B_v,) infrared cluster matched to each visible image's, -1 where there is none.
+        y_r2v: (B_r,) visible cluster matched to each infrared image's, -1 where there is none.
+        c_v, c_r: (B_v,), (B_r,) cross label of each image, -1 where it has none.
+        belief_v, belief_r: (B_v,), (B_r,) in [0, 1], how far each image's match is believed; None believes all in full.
+        cross_weight: what the terms of the cross stage are multiplied by in this epoch. It is done for each of them.
+    """
+
+    phi_c: Tensor
+    y_v2r: Tensor
+    y_r2v: Tensor
+    c_v: Tensor
+    c_r: Tensor
+    belief_v: Tensor | None
+    belief_r: Tensor | None
+    cross_weight: float
+
+
+Loss = Callable[[Any], Tensor]
+"""A :class:`Batch`, in the cross stage a :class:`CrossBatch`, to a scalar. A loss changes no memory."""
+
+
+class RegisteredLoss(NamedTuple):
+    """An entry of :data:`LOSSES`.
+
+    Attributes:
+        part: a :data:`Loss`, or a dataclass whose instances are.
+        stage: "intra" takes part from the start, "cross" in the cross stage only.
+        weight: default of its key.
+    """
+
+    part: Part
+    stage: str
+    weight: float
+
+
+LOSSES: Registry[RegisteredLoss] = Registry("loss")
+L = TypeVar("L", bound=Part)
+
+
+def register_loss(name: str, *, stage: str = "intra", weight: float = 1.0) -> Callable[[L], L]:
+    """Decorator: make a loss known under ``name``, logged as ``loss_<name>``, with the key MGOT.LOSS.W_<NAME>.
+
+    The fields of a loss that is a dataclass become keys: ``margin`` is set by MGOT.LOSS.<NAME>_MARGIN.
+
+    Args:
+        name: small letters, digits and underscores.
+        stage: "intra": from the start, on a :class:`Batch`; "cross": in the cross stage, on a :class:`CrossBatch`.
+        weight: 0 or more, the default; with 0 the loss is not computed until its key is set.
+
+    Raises:
+        UserError: the name is taken or cannot be one, the stage is unknown, or the weight is below 0.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in _TAKEN:
+        raise UserError(
+            f"a loss cannot be named '{name}': take small letters, digits, underscores, and none of {_TAKEN}"
+        )
+    if stage not in LOSS_STAGES or not weight >= 0:
+        raise UserError(f"loss '{name}': its stage must be one of {LOSS_STAGES}, and its weight 0 or more")
+
+    def register(part: L) -> L:
+        LOSSES.add(name, RegisteredLoss(part, stage, weight))
+        return part
+
+    return register
