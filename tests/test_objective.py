@@ -82,7 +82,10 @@ def test_the_terms_and_their_gradient_are_the_plain_formulas_to_the_last_bit(cro
     memories = bank(cross=cross, believed=believed)
     found: list[dict[str, Tensor]] = []
     gradients: list[Tensor] = []
-    for compute in (lambda *s: of_group()(view(memories, *s, TAU)), lambda *s: plain_terms(memories, *s)):
+    for compute in (
+        lambda a, b, c, d: of_group()(view(memories, a, b, c, d, TAU)),
+        lambda a, b, c, d: plain_terms(memories, a, b, c, d),
+    ):
         f = rows(20, 16, 3).requires_grad_()
         terms = compute(f[:12], f[12:], torch.arange(12) % 5, torch.arange(8) % 4)
         torch.stack(list(terms.values())).sum().backward()

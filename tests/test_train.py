@@ -143,17 +143,20 @@ def test_the_matcher_may_see_visible_images_under_laws_of_colour(
         return matched(state, *rest)
 
     monkeypatch.setattr(hooks, "match_epoch", noted)
-    options = tiny_options("MGOT.MATCHER.VIEW", "spectral", "MGOT.AUG.SPECTRAL_PROB", 0.5)
-    run(options)
+    options = tiny_options("MGOT.MATCHER.VIEW", "auto", "MGOT.AUG.SPECTRAL_PROB", 0.5)
+    folder = run(options)
     run([*options, "MGOT.OVERWRITE", "True"])
     assert len(kept) == 4
     for first, again in zip(kept[:2], kept[2:], strict=True):
-        assert first.seen_v is not None and again.seen_v is not None
-        assert first.seen_v.shape == first.f_v.shape and torch.equal(first.seen_v, again.seen_v)
-        assert not torch.allclose(first.matched_v(), first.phi_v)
+        assert first.spectral_v is not None and again.spectral_v is not None
+        assert first.spectral_v.shape == first.f_v.shape and torch.equal(first.spectral_v, again.spectral_v)
+        assert not torch.allclose(first.spectral_v, first.f_v)
         means = cluster_means(first.f_v, torch.as_tensor(first.labels.visible), len(first.phi_v))
         assert torch.equal(first.phi_v, means)
-    assert not torch.equal(kept[0].seen_v, kept[1].seen_v)  # type: ignore[arg-type]
+        assert first.mutual == again.mutual and set(first.mutual) == {"colour", "spectral", "both"}
+    assert not torch.equal(kept[0].spectral_v, kept[1].spectral_v)  # type: ignore[arg-type]
+    logged = set().union(*metrics(folder))
+    assert {"matching/mutual_colour", "matching/mutual_spectral", "matching/mutual_both"} <= logged
 
 
 def test_resume_repeats_what_an_unbroken_run_does(tiny_options: Options, tmp_path: Path) -> None:

@@ -156,7 +156,8 @@ def _add_matcher_keys(cfg: CN) -> None:
     # dataclass fields become keys here.
     cfg.MGOT.MATCHER.NAME = "otpa"
     # What the matcher sees of the visible images: "colour", the features that were clustered [paper]; "spectral", those
-    # of the same images under random smooth laws of colour, which leave what near-infrared shows too [ours].
+    # of the same images under random smooth laws of colour, which leave what near-infrared shows too; "both", the mean
+    # of their similarities; "auto", of these three the one with most mutual nearest neighbours [ours: all three].
     cfg.MGOT.MATCHER.VIEW = "colour"
     # lambda, the sharpness of the transport: otpa, sinkhorn, unbalanced [OTLA].
     cfg.MGOT.MATCHER.LAMBDA = 25.0

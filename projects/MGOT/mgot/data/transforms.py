@@ -18,8 +18,6 @@ _ERASE_ATTEMPTS = 10
 _ERASE_AREA = (0.02, 0.33)
 _ERASE_RATIO = (0.3, 3.3)
 _LUMA = (0.299, 0.587, 0.114)
-VIEWS = ("colour", "spectral")
-"""What a matcher may see of visible images: MGOT.MATCHER.VIEW."""
 
 
 def crop_and_flip(x: Tensor, padding: int, flip_prob: float, generator: torch.Generator) -> Tensor:

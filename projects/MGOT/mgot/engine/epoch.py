@@ -9,6 +9,7 @@ import dataclasses
 import logging
 import time
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from mgot.matching import (
     cross_prototypes,
     matching_of,
     members_of_labels,
+    seen,
 )
 from mgot.memory import MemoryBank, PrototypeMemory, cluster_means
 from mgot.principles import (
@@ -54,12 +56,15 @@ class EpochState:
         f_v, f_r: (N_v, D), (N_r, D) L2-normalised features on the CPU.
         labels: pseudo labels.
         phi_v, phi_r: (K_v, D), (K_r, D) prototypes.
-        seen_v: (N_v, D) features by which the visible clusters are matched; None where they are ``f_v``.
+        spectral_v: (N_v, D) features of the visible images under random laws of colour, on the first process; None
+            where no matcher looks at them.
         matching: of these prototypes; None until the matcher ran.
         belief: in each match; None until the matcher ran.
         identity_v, identity_r: (K,) majority identities, for diagnosis and oracles only.
         kept: names of the modalities that gave no cluster and kept the labels of the epoch before.
         seconds: time of each step.
+        seen: the prototypes as the matcher saw them, without their members; None until it ran.
+        mutual: shares of mutual neighbours of the views that were compared.
     """
 
     epoch: int
@@ -74,18 +79,14 @@ class EpochState:
     belief: Belief | None = None
     kept: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
-    seen_v: Tensor | None = None
+    spectral_v: Tensor | None = None
+    seen: Prototypes | None = None
+    mutual: dict[str, float] = field(default_factory=dict)
 
     def without_features(self) -> EpochState:
         """The state as processes other than the first need it: nothing of the size of the data set but the labels."""
         empty = [features.new_empty(0, features.shape[1]) for features in (self.f_v, self.f_r)]  # a slice sends it all
-        return dataclasses.replace(self, f_v=empty[0], f_r=empty[1], seen_v=None)
-
-    def matched_v(self) -> Tensor:
-        """(K_v, D) prototypes of the visible clusters as the matcher sees them."""
-        if self.seen_v is None:
-            return self.phi_v
-        return cluster_means(self.seen_v, torch.as_tensor(self.labels.visible), len(self.phi_v))
+        return dataclasses.replace(self, f_v=empty[0], f_r=empty[1], spectral_v=None)
 
 
 def label_epoch(
@@ -152,14 +153,22 @@ def _had_more(name: str, previous: EpochState | None) -> bool:
     return previous is not None and int(getattr(previous.labels, name).max()) > 0
 
 
+class Matched(NamedTuple):
+    """What the matching of an epoch gives; attributes as of :class:`EpochState`."""
+
+    matching: Matching
+    belief: Belief
+    seen: Prototypes
+    mutual: dict[str, float]
+    seconds: dict[str, float]
+
+
 def match_epoch(
-    state: EpochState, matcher: Matcher | OracleMatcher, believer: Believer
-) -> tuple[Matching, Belief, dict[str, float]]:
-    """Match the prototypes of both modalities: matching, belief in it, and the state's seconds with the matching's."""
+    state: EpochState, matcher: Matcher | OracleMatcher, believer: Believer, view: str = "colour"
+) -> Matched:
+    """Match the clusters of both modalities as the matcher sees them, MGOT.MATCHER.VIEW."""
     start = time.perf_counter()
-    seen = state.f_v if state.seen_v is None else state.seen_v
-    members = Members(seen.numpy(), state.f_r.numpy(), state.labels.visible, state.labels.infrared)
-    prototypes = Prototypes(state.matched_v().numpy(), state.phi_r.numpy(), members)
+    prototypes, mutual = _seen(state, view)
     matching = matching_of(matcher, prototypes, Truth(state.identity_v, state.identity_r))
     belief = believer(prototypes, matching)
     seconds = {**state.seconds, "match": time.perf_counter() - start}
@@ -169,7 +178,16 @@ def match_epoch(
             f"epoch {state.epoch}: the transport did not converge ({'; '.join(plan.failures)}) and is taken from the"
             f" {plan.solver}: raise MGOT.MATCHER.MAX_ITERATIONS or lower MGOT.MATCHER.LAMBDA"
         )
-    return matching, belief, seconds
+    return Matched(matching, belief, prototypes._replace(members=None), mutual, seconds)
+
+
+def _seen(state: EpochState, view: str) -> tuple[Prototypes, dict[str, float]]:
+    y_v, y_r, f_r, phi_r = state.labels.visible, state.labels.infrared, state.f_r.numpy(), state.phi_r.numpy()
+    colour = Prototypes(state.phi_v.numpy(), phi_r, Members(state.f_v.numpy(), f_r, y_v, y_r))
+    if state.spectral_v is None:
+        return colour, {}
+    psi_v = cluster_means(state.spectral_v, torch.as_tensor(y_v), len(state.phi_v))
+    return seen(view, colour, Prototypes(psi_v.numpy(), phi_r, Members(state.spectral_v.numpy(), f_r, y_v, y_r)))
 
 
 def build_bank(state: EpochState, *, momentum: float, cross_weight: float | None, device: torch.device) -> MemoryBank:
@@ -221,6 +239,7 @@ def describe_epoch(
     scalars.update({f"matching/{key}": value for key, value in matching_statistics(matching).items()})
     if state.belief is not None and min(matching.scores.shape):
         scalars["matching/belief"] = state.belief.mean()
+    scalars.update({f"matching/mutual_{view}": share for view, share in state.mutual.items()})
     plan = matching.transport
     if plan is not None:
         scalars["transport/converged"], scalars["transport/iterations"] = float(plan.converged), float(plan.iterations)

@@ -40,15 +40,20 @@ class ClusteringHook(HookBase):
         clusterer: features to clusters.
         batch_size: images of one extraction batch.
         num_workers: decoding processes of the extraction.
-        view: what the matcher sees of the visible images, MGOT.MATCHER.VIEW.
+        spectral_too: extract the visible images under random laws of colour too, for the matcher.
     """
 
     labels_epoch = True
 
     def __init__(
-        self, clusterer: Clusterer | OracleClusterer, batch_size: int, num_workers: int, view: str = "colour"
+        self,
+        clusterer: Clusterer | OracleClusterer,
+        batch_size: int,
+        num_workers: int,
+        *,
+        spectral_too: bool = False,
     ) -> None:
-        self._clusterer, self._view = clusterer, view
+        self._clusterer, self._spectral_too = clusterer, spectral_too
         self._batch_size, self._num_workers = batch_size, num_workers
 
     def before_epoch(self) -> None:
@@ -57,7 +62,7 @@ class ClusteringHook(HookBase):
         images, n_visible = trainer.data_loader.dataset, trainer.data_loader.n_visible
         loader = build_ordered_loader(images, self._batch_size, self._num_workers, device=trainer.device)
         features = gather_rows(extract(trainer.network, loader, desc=f"epoch {trainer.epoch}: extract"))
-        seen = self._seen(images, n_visible) if self._view == "spectral" else None
+        spectral = self._spectral(images, n_visible) if self._spectral_too else None
         seconds = time.perf_counter() - start
         truth = identities(images.items)
         state = on_main(
@@ -72,10 +77,10 @@ class ClusteringHook(HookBase):
             ),
             send=EpochState.without_features,
         )
-        state.seconds["extract"], state.seen_v = seconds, seen
+        state.seconds["extract"], state.spectral_v = seconds, spectral
         trainer.previous_state, trainer.epoch_state = trainer.epoch_state, state
 
-    def _seen(self, images: ImageSet, n_visible: int) -> Tensor:
+    def _spectral(self, images: ImageSet, n_visible: int) -> Tensor:
         """(N_v, D) features of the visible images, each under a law of colour that the seed and the epoch fix."""
         trainer = self.trainer
         loader = build_ordered_loader(
@@ -99,6 +104,7 @@ class MatchingHook(HookBase):
         weigh: epoch and mean belief to the weight of the cross-modality terms, None before their stage.
         momentum: m of the memories.
         temperature: tau, for the diagnostics.
+        view: what the matcher sees, MGOT.MATCHER.VIEW.
         paired: draw the same cross labels for both modalities in the cross stage.
     """
 
@@ -113,14 +119,17 @@ class MatchingHook(HookBase):
         momentum: float,
         temperature: float,
         paired: bool,
+        view: str = "colour",
     ) -> None:
-        self._matcher, self._believer, self._weigh = matcher, believer, weigh
+        self._matcher, self._believer, self._weigh, self._view = matcher, believer, weigh, view
         self._momentum, self._temperature, self._paired = momentum, temperature, paired
 
     def before_epoch(self) -> None:
         trainer = self.trainer
         state: EpochState = trainer.epoch_state
-        state.matching, state.belief, state.seconds = on_main(lambda: match_epoch(state, self._matcher, self._believer))
+        matched = on_main(lambda: match_epoch(state, self._matcher, self._believer, self._view))
+        vars(state).update(matched._asdict())
+        assert state.belief is not None
         weight = self._weigh(trainer.epoch, state.belief.mean())
         trainer.heads.bank = build_bank(state, momentum=self._momentum, cross_weight=weight, device=trainer.device)
         assert state.matching is not None

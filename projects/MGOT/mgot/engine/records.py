@@ -6,6 +6,7 @@ import logging
 import time
 from pathlib import Path
 
+import torch
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 
@@ -58,7 +59,7 @@ class RecordHook(HookBase):
         start = time.perf_counter()
         trainer = self.trainer
         state: EpochState = trainer.epoch_state
-        assert state.matching is not None
+        assert state.matching is not None and state.seen is not None
         truth, n_visible = identities(trainer.data_loader.dataset.items), trainer.data_loader.n_visible
         record = record_epoch(
             state.epoch,
@@ -66,7 +67,7 @@ class RecordHook(HookBase):
             features=(state.f_v, state.f_r),
             labels=(state.labels.visible, state.labels.infrared),
             identities=(truth[:n_visible], truth[n_visible:]),
-            prototypes=(state.matched_v(), state.phi_r),
+            prototypes=(torch.as_tensor(state.seen.visible), torch.as_tensor(state.seen.infrared)),
             majorities=(state.identity_v, state.identity_r),
             matching=state.matching,
         )

@@ -15,14 +15,13 @@ from mgot.clustering import CLUSTERERS
 from mgot.data.host_input import INPUT_BY, SAMPLERS
 from mgot.data.image_set import CACHES
 from mgot.data.overlap import DROPS
-from mgot.data.transforms import VIEWS
 from mgot.engine.builders import GROWTHS, MODES
 from mgot.engine.keys import flat
 from mgot.engine.solver import stages
 from mgot.errors import UserError
 from mgot.evaluation.results import STAGES
 from mgot.losses import LOSSES, weight_key
-from mgot.matching import BELIEFS, MATCHERS, SUPPLIES
+from mgot.matching import BELIEFS, MATCHERS, SUPPLIES, VIEWS
 from mgot.modeling.discriminator import INITS
 from mgot.modeling.host import DEPTHS, NORMS, WEIGHTS_SOURCES, backbone_names
 from mgot.modeling.precision import PRECISIONS

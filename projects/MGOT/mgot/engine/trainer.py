@@ -153,7 +153,10 @@ class MGOTTrainer(ResumableTrainer):
         ours = [
             StageHook(stages(cfg), self.optimizer),
             ClusteringHook(
-                build_clusterer(cfg), cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS, view=cfg.MGOT.MATCHER.VIEW
+                build_clusterer(cfg),
+                cfg.TEST.IMS_PER_BATCH,
+                cfg.DATALOADER.NUM_WORKERS,
+                spectral_too=cfg.MGOT.MATCHER.VIEW != "colour",
             ),
             MatchingHook(
                 build_matcher(cfg),
@@ -169,6 +172,7 @@ class MGOTTrainer(ResumableTrainer):
                 momentum=loss.MOMENTUM,
                 temperature=loss.TEMPERATURE,
                 paired=cfg.MGOT.PAIRED_SAMPLING,
+                view=cfg.MGOT.MATCHER.VIEW,
             ),
             EpochGuardHook(min_spread=cfg.MGOT.GUARD.MIN_SPREAD, max_ratio=cfg.MGOT.GUARD.MAX_CLUSTER_RATIO),
             MemoryUpdateHook(),

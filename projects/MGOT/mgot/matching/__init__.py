@@ -26,6 +26,7 @@ from mgot.matching.oracle import Oracle
 from mgot.matching.otpa import OTPA
 from mgot.matching.plain import Nearest, Sinkhorn
 from mgot.matching.unbalanced import Unbalanced
+from mgot.matching.views import VIEWS, mutual_share, seen
 from mgot.matching.vote import Vote, instance_votes
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "OTPA",
     "SUPPLIES",
     "UNMATCHED",
+    "VIEWS",
     "Belief",
     "Hungarian",
     "Matcher",
@@ -54,7 +56,9 @@ __all__ = [
     "instance_votes",
     "matching_of",
     "members_of_labels",
+    "mutual_share",
     "nothing_matched",
     "register_belief",
     "register_matcher",
+    "seen",
 ]

@@ -1,0 +1,61 @@
+"""What a matcher sees of both modalities: their features as they are, or through a view without colour. [ours]
+
+Notation: S similarity of prototypes. Source: docs/method.md section 5.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mgot.matching.base import Prototypes
+
+# In the order in which a tie is settled.
+PLAIN_VIEWS = ("both", "spectral", "colour")
+VIEWS = ("colour", "spectral", "both", "auto")
+"""Values of MGOT.MATCHER.VIEW."""
+
+
+def joined(colour: Prototypes, spectral: Prototypes) -> Prototypes:
+    """Prototypes whose similarity is the mean of two: rows of both, one after the other, over sqrt(2).
+
+    Single images, where they are known, are those of ``colour``.
+    """
+
+    def halves(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.concatenate([a, b], axis=1) * np.float32(0.5**0.5)
+
+    return Prototypes(
+        halves(colour.visible, spectral.visible), halves(colour.infrared, spectral.infrared), members=colour.members
+    )
+
+
+def mutual_share(prototypes: Prototypes) -> float:
+    """Share of the visible prototypes that are the nearest of their nearest infrared one, in [0, 1]; 0 without any.
+
+    Needs no label, and tells which of several similarities of the same clusters to trust: chance gives about 1 / K,
+    a perfect one 1.
+    """
+    similarity = prototypes.similarity
+    if not similarity.size:
+        return 0.0
+    nearest, back = similarity.argmax(axis=1), similarity.argmax(axis=0)
+    return float((back[nearest] == np.arange(len(nearest))).mean())
+
+
+def seen(view: str, colour: Prototypes, spectral: Prototypes) -> tuple[Prototypes, dict[str, float]]:
+    """Prototypes as a matcher sees them.
+
+    Args:
+        view: "colour", "spectral", "both" (the mean of their similarities) or "auto": of these three the one with the
+            greatest :func:`mutual_share`.
+        colour: of the images as they are.
+        spectral: of the same clusters, visible images under random laws of colour.
+
+    Returns:
+        The prototypes, and the shares that were compared; none unless ``view`` is "auto".
+    """
+    options = {"both": joined(colour, spectral), "spectral": spectral, "colour": colour}
+    if view != "auto":
+        return options[view], {}
+    shares = {name: mutual_share(options[name]) for name in PLAIN_VIEWS}
+    return options[max(PLAIN_VIEWS, key=shares.__getitem__)], shares

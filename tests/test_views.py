@@ -1,0 +1,73 @@
+"""What a matcher sees: joined similarities, the share of mutual neighbours, and the choice by it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mgot.matching import Prototypes
+from mgot.matching.views import PLAIN_VIEWS, VIEWS, joined, mutual_share, seen
+
+
+def rows(n: int, d: int, seed: int) -> np.ndarray:
+    x = np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def noisy(base: np.ndarray, noise: float, seed: int) -> np.ndarray:
+    n, d = base.shape
+    x = base + noise * rows(n, d, seed)
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_the_similarity_of_joined_prototypes_is_the_mean_of_two() -> None:
+    a, b = Prototypes(rows(5, 8, 0), rows(4, 8, 1)), Prototypes(rows(5, 8, 2), rows(4, 8, 3))
+    both = joined(a, b)
+    np.testing.assert_allclose(both.similarity, (a.similarity + b.similarity) / 2, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(both.visible, axis=1), 1, atol=1e-6)
+
+
+def test_the_share_of_mutual_neighbours_is_that_of_a_plain_loop() -> None:
+    prototypes = Prototypes(rows(9, 6, 0), rows(7, 6, 1))
+    s = prototypes.similarity
+    mutual = 0
+    for i in range(9):
+        j = max(range(7), key=lambda column: s[i, column])
+        mutual += max(range(9), key=lambda row: s[row, j]) == i
+    assert mutual_share(prototypes) == mutual / 9
+    assert mutual_share(Prototypes(rows(9, 6, 0), rows(9, 6, 0))) == 1.0
+
+
+@pytest.mark.parametrize("n_v, n_r", [(0, 3), (3, 0), (0, 0)])
+def test_a_modality_without_clusters_has_no_mutual_neighbours(n_v: int, n_r: int) -> None:
+    empty = Prototypes(rows(3, 4, 0)[:n_v], rows(3, 4, 1)[:n_r])
+    assert mutual_share(empty) == 0.0
+    prototypes, _ = seen("auto", empty, empty)
+    assert prototypes.similarity.shape == (n_v, n_r)
+
+
+@pytest.mark.parametrize("better", ["colour", "spectral"])
+def test_auto_takes_the_view_that_misleads_least(better: str) -> None:
+    infrared = rows(60, 32, 0)
+    good, blind = Prototypes(noisy(infrared, 0.5, 1), infrared), Prototypes(rows(60, 32, 2), infrared)
+    colour, spectral = (good, blind) if better == "colour" else (blind, good)
+    prototypes, shares = seen("auto", colour, spectral)
+    assert set(shares) == set(PLAIN_VIEWS) and shares[better] == max(shares.values())
+    assert mutual_share(prototypes) == max(shares.values())
+
+
+def test_two_views_that_err_apart_are_joined() -> None:
+    infrared = rows(80, 24, 0)
+    colour, spectral = (Prototypes(noisy(infrared, 2.0, seed), infrared) for seed in (1, 2))
+    prototypes, shares = seen("auto", colour, spectral)
+    assert shares["both"] > max(shares["colour"], shares["spectral"])
+    assert prototypes.visible.shape == (80, 48)
+
+
+def test_each_view_by_name_and_a_tie_goes_to_both() -> None:
+    a, b = Prototypes(rows(5, 8, 0), rows(4, 8, 1)), Prototypes(rows(5, 8, 2), rows(4, 8, 3))
+    assert seen("colour", a, b) == (a, {}) and seen("spectral", a, b) == (b, {})
+    assert seen("both", a, b)[0].visible.shape == (5, 16)
+    same = Prototypes(rows(5, 8, 0), rows(5, 8, 0))
+    assert seen("auto", same, same)[0].visible.shape == (5, 16)
+    assert set(VIEWS) == {*PLAIN_VIEWS, "auto"}
