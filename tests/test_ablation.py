@@ -17,6 +17,7 @@ import yaml
 from mgot.analysis.ablation.grid import plan
 from mgot.analysis.ablation.runs import runs_of
 from mgot.analysis.ablation.session import Ablation
+from mgot.engine.setup import load_config
 from mgot.errors import UserError
 
 REPO = Path(__file__).resolve().parent.parent
@@ -254,4 +255,5 @@ def test_every_grid_of_the_project_is_planned_and_its_oracle_is_believed_in_full
         assert len({row.config.slug for row in table.rows}) == len(table.rows), "two rows of one configuration"
         for row in table.rows:
             if row.keys.get("MGOT.MATCHER.NAME") == "oracle":
-                assert row.keys["MGOT.BELIEF.NAME"] == "full" and row.keys["MGOT.CROSS_STAGE.GROWTH"] == "epochs"
+                cfg = load_config(CONFIG, row.config.options)
+                assert (cfg.MGOT.BELIEF.NAME, cfg.MGOT.CROSS_STAGE.GROWTH) == ("full", "epochs")
