@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mgot.clustering import Clustering
+from mgot.data.items import all_known
 from mgot.data.loaders import EpochLabels
 from mgot.engine.builders import Believer, Clusterer
 from mgot.errors import UserError
@@ -53,7 +54,7 @@ class EpochState:
         phi_v, phi_r: (K_v, D), (K_r, D) prototypes.
         matching: of these prototypes; None until the matcher ran.
         belief: in each match; None until the matcher ran.
-        identity_v, identity_r: (K,) majority identities, for diagnosis and the oracle alone.
+        identity_v, identity_r: (K,) majority identities, -1 where unknown; for diagnosis and the oracle alone.
         kept: names of the modalities that gave no cluster and kept the labels of the epoch before.
         seconds: time of each step.
     """
@@ -145,7 +146,8 @@ def match_epoch(state: EpochState, matcher: Matcher, believer: Believer) -> tupl
     """Match the prototypes of both modalities: matching, belief in it, and the state's seconds with the matching's."""
     start = time.perf_counter()
     members = Members(state.f_v.numpy(), state.f_r.numpy(), state.labels.visible, state.labels.infrared)
-    prototypes = Prototypes(state.phi_v.numpy(), state.phi_r.numpy(), state.identity_v, state.identity_r, members)
+    identities = (each if all_known(each) else None for each in (state.identity_v, state.identity_r))
+    prototypes = Prototypes(state.phi_v.numpy(), state.phi_r.numpy(), *identities, members)
     matching = matcher(prototypes)
     belief = believer(prototypes, matching)
     seconds = {**state.seconds, "match": time.perf_counter() - start}
@@ -191,7 +193,8 @@ def describe_epoch(
 
     ``visible/...`` and ``infrared/...`` hold the clusterings, ``sharpness/x_y`` and ``fairness/x_y`` the entropies of
     modality x against memory y (v, r, c), ``matching/...`` load and fitness, ``transport/...`` how well the plan was
-    solved, where there is one; ``truth/...`` needs ground truth.
+    solved, where there is one; ``truth/...`` the ground truth, left out for a modality with an image of which nobody
+    knows the identity.
     """
     matching = state.matching
     assert matching is not None
@@ -220,7 +223,9 @@ def describe_epoch(
         ("visible", state.labels.visible, identities_v),
         ("infrared", state.labels.infrared, identities_r),
     ):
-        scalars.update({f"truth/{name}_{key}": value for key, value in clustering_quality(y, truth).items()})
-    scalars["truth/matching_accuracy"] = matching_accuracy(matching, state.identity_v, state.identity_r)
+        quality = clustering_quality(y, truth) if all_known(truth) else {}
+        scalars.update({f"truth/{name}_{key}": value for key, value in quality.items()})
+    if all_known(identities_v) and all_known(identities_r):
+        scalars["truth/matching_accuracy"] = matching_accuracy(matching, state.identity_v, state.identity_r)
     scalars.update({f"seconds/{key}": value for key, value in state.seconds.items()})
     return scalars
