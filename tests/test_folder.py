@@ -201,7 +201,7 @@ def test_what_is_passed_over_is_remarked(tmp_path: Path) -> None:
     before = {name: len(items) for name, items in Folder().read(tmp_path)._asdict().items() if name != "remarks"}
     assert before == {"visible": 6, "infrared": 6, "query": 10, "gallery": 11}
     assert set(Folder().read(tmp_path).remarks) == {
-        f"{folder}: 1 people are in train and in query or gallery, such as 'anna': give each to one",
+        f"{folder}: of train's IDs 1 are in query or gallery too, as is 'anna': rename or move them",
         f"{folder / 'infrared/gallery'}: 2 images are in no person's folder and are passed over",
         f"{folder / 'visible/query/nobody'} holds no image",
     }

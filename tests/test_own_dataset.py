@@ -17,10 +17,9 @@ from typing import Any
 
 import pytest
 import torch
-from fastreid.data.datasets import DATASET_REGISTRY
 
 from mgot.data.dataset import DATASETS, TwoModalityDataset, register_dataset
-from mgot.data.registered import HostDataset, registered
+from mgot.data.registered import DATASET_REGISTRY, HostDataset, registered
 from mgot.data.sets.regdb import RegDB
 from mgot.engine.run import evaluate, train
 from mgot.engine.setup import default_config, load_config

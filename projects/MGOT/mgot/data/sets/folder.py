@@ -41,6 +41,7 @@ from mgot.data.items import (
 from mgot.errors import UserError
 from mgot.evaluation.protocols import DIRECTIONS, Protocol, both_ways, ends
 
+USUAL = "my-data"
 SOURCE = "MGOT.DATA.FOLDER names it, docs/data.md shows its layout"
 MODALITIES = {"visible": VISIBLE, "infrared": INFRARED}
 PARTS = ("train", "query", "gallery")
@@ -62,9 +63,9 @@ class Folder(TwoModalityDataset):
     """
 
     # The folder that holds visible/ and infrared/, below the data root [ours].
-    own_keys: ClassVar[Mapping[str, Any]] = {"FOLDER": "my-data"}
+    own_keys: ClassVar[Mapping[str, Any]] = {"FOLDER": USUAL}
     source = SOURCE
-    folder: str = "my-data"
+    folder: str = USUAL
     directions: Sequence[str] = DIRECTIONS
 
     def __post_init__(self) -> None:
@@ -90,7 +91,8 @@ class Folder(TwoModalityDataset):
         if not there:
             raise UserError(
                 f"{Path(root) / self.folder} has queries and a gallery for none of {', '.join(self.directions)}: put"
-                " images into visible/query/ID and infrared/gallery/ID, or infrared/query/ID and visible/gallery/ID"
+                " images into visible/query/ID and infrared/gallery/ID, or infrared/query/ID and visible/gallery/ID; to"
+                " train without a scoring set DATASETS.TESTS ()"
             )
         one_trial = {modality: [gallery] for modality, gallery in galleries.items()}
         return both_ways("folder", queries, one_trial, directions=there, draws="whole gallery")
@@ -181,7 +183,7 @@ def _remarks_on_people(tree: Path, images: Sequence[_Image]) -> Iterator[str]:
     trained = {each.person for each in images if each.part == "train"} - {""}
     both = sorted(trained & {each.person for each in images if each.part != "train"})
     if both:
-        yield f"{tree}: {len(both)} people are in train and in query or gallery, such as {both[0]!r}: give each to one"
+        yield f"{tree}: of train's IDs {len(both)} are in query or gallery too, as is {both[0]!r}: rename or move them"
 
 
 def _camera(path: str) -> int:
