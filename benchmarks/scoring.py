@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import _literal_scoring
+from mgot.data.sets.sysu import sysu_protocols
 from mgot.errors import UserError
 from mgot.evaluation.one_search import RANKS, score_search
-from mgot.evaluation.protocols import sysu_protocols
 
 # Images and identities of each camera of SYSU-MM01's test set, infrared cameras first.
 LAYOUT = {3: (1883, 93), 6: (1920, 96), 1: (1374, 56), 2: (1565, 56), 4: (1918, 94), 5: (1918, 95)}

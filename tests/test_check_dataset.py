@@ -11,11 +11,17 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mgot.data import check, llcm, regdb, sysu
+from mgot.data import check
 from mgot.data.check import check_dataset
-from mgot.data.counts import Expected
+from mgot.data.counts import Expected, count_searches
+from mgot.data.dataset import TwoModalityDataset
+from mgot.data.sets import sysu
+from mgot.data.sets.llcm import LLCM
+from mgot.data.sets.regdb import RegDB
+from mgot.data.sets.sysu import SYSUMM01
 from tests.trees import SYSU_COUNTS, llcm_tree, random_draws, regdb_tree, save_draws, sysu_tree
 
+PUBLISHED = ("SYSUMM01", "RegDB", "LLCM")
 TOOL = Path(__file__).resolve().parent.parent / "tools" / "check_dataset.py"
 
 
@@ -34,16 +40,20 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_draws(sysu_tree(tmp_path) / sysu.DRAWS_FILE, random_draws(SYSU_COUNTS))
     regdb_tree(tmp_path)
     llcm_tree(tmp_path)
-    lists = sysu.read_sysu(tmp_path)
-    monkeypatch.setattr(sysu, "EXPECTED", Expected(sysu.counts(lists), {}))
-    monkeypatch.setattr(sysu, "EXPECTED_SEARCHES", sysu.search_counts(tmp_path, lists))
-    monkeypatch.setattr(regdb, "EXPECTED", Expected(regdb.counts(regdb.read_regdb(tmp_path, 1)), {}))
-    monkeypatch.setattr(regdb, "EXPECTED_IN_ALL", dict.fromkeys(regdb.EXPECTED_IN_ALL, 8))
-    monkeypatch.setattr(llcm, "EXPECTED", Expected(llcm.counts(llcm.read_llcm(tmp_path)), {}))
+    places: list[tuple[TwoModalityDataset, Any, str]] = [
+        (SYSUMM01(), sysu, "EXPECTED"),
+        (RegDB(), RegDB, "expected"),
+        (LLCM(), LLCM, "expected"),
+    ]
+    for data, owner, attribute in places:
+        lists = data.read(tmp_path)
+        searches = count_searches(data.protocols(tmp_path, lists), lists.pool) if data.expected.searches else {}
+        of_all_splits = dict.fromkeys(data.expected.of_all_splits, 8)
+        monkeypatch.setattr(owner, attribute, Expected(data.counts(lists), {}, searches, of_all_splits))
     return tmp_path
 
 
-@pytest.mark.parametrize("name", check.NAMES)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_a_complete_copy_passes(tool: ModuleType, published: Path, name: str, capsys: Any) -> None:
     assert tool.main([name, "--root", str(published), "--workers", "1"]) == 0
     out = capsys.readouterr().out
@@ -51,7 +61,7 @@ def test_a_complete_copy_passes(tool: ModuleType, published: Path, name: str, ca
     assert "DIFFERS" not in out
 
 
-@pytest.mark.parametrize("name", check.NAMES)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_another_set_of_the_layout_differs(tool: ModuleType, tmp_path: Path, name: str, capsys: Any) -> None:
     for tree in (sysu_tree, regdb_tree, llcm_tree):
         tree(tmp_path)
@@ -134,7 +144,11 @@ def test_no_such_root(tool: ModuleType, tmp_path: Path, capsys: Any) -> None:
     assert error.count("\n") == 1
 
 
-def test_no_such_data_set(tool: ModuleType) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        tool.main(["MARKET"])
-    assert exit_.value.code == 2
+def test_no_such_data_set(tool: ModuleType, capsys: Any) -> None:
+    assert tool.main(["MARKET"]) == 2
+    assert "there is no data set 'MARKET': choose from Folder, LLCM, RegDB, SYSUMM01" in capsys.readouterr().err
+
+
+def test_a_folder_is_named_where_it_is_an_option(tool: ModuleType, published: Path, capsys: Any) -> None:
+    assert tool.main(["LLCM", "--root", str(published), "--folder", "LLCM2"]) == 2
+    assert "--folder: LLCM lies in LLCM: name the folder above it by --root" in capsys.readouterr().err

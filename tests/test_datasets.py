@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from scipy.io import loadmat
 
-from mgot.data import llcm, regdb, sysu
-from mgot.data.counts import count, differences
+from mgot.data.counts import count, count_searches, differences
 from mgot.data.items import INFRARED, VISIBLE, Item
+from mgot.data.sets import llcm, regdb, sysu
+from mgot.data.sets.regdb import RegDB
+from mgot.data.sets.sysu import SYSUMM01
 from mgot.errors import UserError
 from mgot.evaluation import read_official_draws
 from tests.trees import (
@@ -91,7 +93,7 @@ def test_read_only_folders(tmp_path: Path, frozen: Callable[[Path], None]) -> No
     save_draws(folder / sysu.DRAWS_FILE, random_draws(SYSU_COUNTS))
     frozen(tmp_path)
     lists = sysu.read_sysu(tmp_path)
-    assert len(sysu.protocols(tmp_path, lists)) == 4
+    assert len(SYSUMM01().protocols(tmp_path, lists)) == 4
 
 
 def test_draws_are_official_where_the_file_is(tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ def test_draws_are_official_where_the_file_is(tmp_path: Path) -> None:
     lists = sysu.read_sysu(tmp_path)
 
     def used(draws: str) -> set[str]:
-        return {protocol.draws for protocol in sysu.protocols(tmp_path, lists, draws=draws)}
+        return {protocol.draws for protocol in SYSUMM01(draws=draws).protocols(tmp_path, lists)}
 
     assert used("auto") == {"seeded"}
     with pytest.raises(UserError, match=r"rand_perm_cam\.mat is missing: it is not in the data's zip"):
@@ -308,7 +310,8 @@ def test_llcm_camera_of_another_name(tmp_path: Path) -> None:
 
 def test_counts_of_a_full_regdb(tmp_path: Path) -> None:
     regdb_tree(tmp_path, n_identities=412, per_identity=10, splits=[7])
-    assert differences(regdb.counts(regdb.read_regdb(tmp_path, 7)), regdb.EXPECTED) == []
+    data = RegDB(7)
+    assert differences(data.counts(data.read(tmp_path)), data.expected.counts) == []
 
 
 @pytest.fixture(scope="module")
@@ -329,10 +332,11 @@ def full_sysu(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @needs_official
 def test_counts_of_the_real_sysu(full_sysu: Path) -> None:
     lists = sysu.read_sysu(full_sysu)
-    found = sysu.counts(lists)
-    assert differences(found, sysu.EXPECTED) == []
+    found = SYSUMM01().counts(lists)
+    assert differences(found, sysu.EXPECTED.counts) == []
     assert (found["visible training images"], found["infrared training images"]) == (22_258, 11_909)
-    assert sysu.search_counts(full_sysu, lists) == sysu.EXPECTED_SEARCHES
+    searches = count_searches(SYSUMM01().protocols(full_sysu, lists), lists.pool)
+    assert searches == sysu.EXPECTED.searches
 
 
 @needs_official
@@ -344,14 +348,14 @@ def test_the_real_sysu_without_val_split_is_noticed(full_sysu: Path) -> None:
         lists = sysu.read_sysu(full_sysu)
     finally:
         hidden.rename(path)
-    warnings = differences(sysu.counts(lists), sysu.EXPECTED)
+    warnings = differences(SYSUMM01().counts(lists), sysu.EXPECTED.counts, sysu.EXPECTED.causes)
     assert "infrared training images: 9,929 instead of 11,909: the val split is missing" in warnings[1]
 
 
 def test_a_known_number_names_its_cause(tmp_path: Path) -> None:
     sysu_tree(tmp_path)
-    found = {**sysu.counts(sysu.read_sysu(tmp_path)), "infrared training images": 11_333}
-    lines = differences(found, sysu.EXPECTED)
+    found = {**SYSUMM01().counts(sysu.read_sysu(tmp_path)), "infrared training images": 11_333}
+    lines = differences(found, sysu.EXPECTED.counts, sysu.EXPECTED.causes)
     assert "infrared training images: 11,333 instead of 11,909: the val split is missing (exp/val_id.txt)" in lines[1]
     assert "the copy is incomplete" in lines[0]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mgot.data.sets.sysu import read_sysu
 from mgot.data.synthetic.camera import CAMERAS
 from mgot.data.synthetic.canvas import Canvas
 from mgot.data.synthetic.contrast import set_apart
@@ -22,7 +23,6 @@ from mgot.data.synthetic.presets import PRESETS, WITH_STRANGERS, preset
 from mgot.data.synthetic.settings import Settings
 from mgot.data.synthetic.studio import picture
 from mgot.data.synthetic.styles import STYLES
-from mgot.data.sysu import read_sysu
 from mgot.errors import UserError
 
 TINY = Settings(train_identities=4, test_identities=3, visible_per_camera=2, infrared_per_camera=3, width=32)

@@ -11,15 +11,12 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 
 from benchmarks import _literal_scoring as reference_scoring
+from mgot.data.sets.llcm import llcm_protocols
+from mgot.data.sets.regdb import regdb_protocols
+from mgot.data.sets.sysu import sysu_protocols
 from mgot.errors import UserError
 from mgot.evaluation.draws import read_official_draws
-from mgot.evaluation.protocols import (
-    Trial,
-    llcm_protocols,
-    regdb_protocols,
-    sysu_protocols,
-    valid_queries,
-)
+from mgot.evaluation.protocols import Trial, valid_queries
 from tests.trees import Counts, random_draws, save_draws
 
 GALLERY_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}

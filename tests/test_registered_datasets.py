@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mgot.data.dataset import DATASETS
 from mgot.data.items import cameras, identities
 from mgot.data.registered import DATASET_REGISTRY, ImageDataset
 from mgot.engine.setup import default_config
 from mgot.errors import UserError
 from mgot.evaluation import score_protocols
-from tests.trees import llcm_tree, regdb_tree, sysu_tree
+from tests.trees import folder_tree, llcm_tree, regdb_tree, sysu_tree
 
 SETS: dict[str, tuple[Callable[[Path], Path], dict[str, Any], list[str]]] = {
     "SYSUMM01": (
@@ -24,6 +25,7 @@ SETS: dict[str, tuple[Callable[[Path], Path], dict[str, Any], list[str]]] = {
     ),
     "RegDB": (regdb_tree, {"split": 3}, ["regdb-visible-to-thermal", "regdb-thermal-to-visible"]),
     "LLCM": (llcm_tree, {"trials": 2}, ["llcm-visible-to-infrared", "llcm-infrared-to-visible"]),
+    "Folder": (folder_tree, {}, ["folder-visible-to-infrared", "folder-infrared-to-visible"]),
 }
 
 
@@ -51,7 +53,7 @@ def test_the_hosts_tables_can_be_shown(name: str, tmp_path: Path) -> None:
     assert data.get_num_pids(data.train) == len({item.identity for item in data.train})
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", ["SYSUMM01", "RegDB", "LLCM"])
 def test_counts_that_differ_are_warned_of(name: str, tmp_path: Path) -> None:
     data = built(name, tmp_path)
     assert any(line.startswith(f"{name}: visible training images: ") for line in data.count_warnings())
@@ -63,7 +65,7 @@ def test_test_identities_are_never_trained_on(name: str, tmp_path: Path) -> None
         built(name, tmp_path, combineall=True)
 
 
-@pytest.mark.parametrize("name", ["RegDB", "LLCM"])
+@pytest.mark.parametrize("name", ["RegDB", "LLCM", "Folder"])
 def test_one_direction(name: str, tmp_path: Path) -> None:
     data = built(name, tmp_path, directions=["infrared-to-visible"])
     assert [protocol.name for protocol in data.protocols()] == SETS[name][2][1:]
@@ -78,6 +80,12 @@ def test_modes_and_shots_of_sysu(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", SETS)
 def test_options_come_from_the_config(name: str, tmp_path: Path) -> None:
     SETS[name][0](tmp_path)
-    cls = DATASET_REGISTRY.get(name)
-    data = cls(root=str(tmp_path), **cls.options(default_config().MGOT.TEST))
+    options = DATASETS[name].options(default_config().MGOT)
+    data = DATASET_REGISTRY.get(name)(root=str(tmp_path), **options)
     assert [protocol.name for protocol in data.protocols()] == SETS[name][2]
+
+
+def test_every_data_set_is_in_both_registries() -> None:
+    for name, cls in DATASETS.items():
+        hosts = DATASET_REGISTRY.get(name)
+        assert (hosts.__name__, hosts.definition, hosts.__module__) == (name, cls, cls.__module__)

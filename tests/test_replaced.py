@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mgot.data.items import INFRARED, VISIBLE, Item
-from mgot.data.llcm import read_llcm
 from mgot.data.loaders import build_dataset, build_train_loader
 from mgot.data.registered import visible_people
 from mgot.data.replaced import replace_identities
+from mgot.data.sets.llcm import read_llcm
+from mgot.data.sets.sysu import read_sysu
 from mgot.data.synthetic.layout import write_sysu
 from mgot.data.synthetic.other_layouts import write_llcm
 from mgot.data.synthetic.presets import preset, strangers
-from mgot.data.sysu import read_sysu
 from mgot.engine.setup import default_config, load_config
 from mgot.errors import UserError
 
@@ -139,7 +139,7 @@ def test_the_hosts_data_sets_serve(tmp_path: Path) -> None:
         for number in range(2):
             path = tmp_path / f"Market-1501-v15.09.15/bounding_box_train/{person:04d}_c{number + 1}s1_0001.jpg"
             Image.new("RGB", (1, 1)).save(path)
-    items = visible_people("Market1501", str(tmp_path), default_config().MGOT.TEST)
+    items = visible_people("Market1501", str(tmp_path), default_config().MGOT)
     assert [(Path(item.path).name[:7], item.identity, item.modality) for item in items] == [
         ("0002_c1", 0, VISIBLE), ("0002_c2", 0, VISIBLE), ("0007_c1", 1, VISIBLE), ("0007_c2", 1, VISIBLE)
     ]  # fmt: skip

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mgot.data.sets.sysu import sysu_protocols
 from mgot.errors import UserError
-from mgot.evaluation import score_protocols, score_reranked, sysu_protocols
+from mgot.evaluation import score_protocols, score_reranked
 from mgot.evaluation.rerank import Reranking, reranked_distances
 
 

@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from scipy.io import loadmat
 
 from benchmarks import _literal_scoring as reference_scoring
+from mgot.data.sets.llcm import llcm_protocols
+from mgot.data.sets.regdb import regdb_protocols
+from mgot.data.sets.sysu import sysu_protocols
 from mgot.errors import UserError
 from mgot.evaluation import (
     DROP_RULES,
@@ -21,13 +24,10 @@ from mgot.evaluation import (
     RANKS,
     Protocol,
     Trial,
-    llcm_protocols,
     read_official_draws,
-    regdb_protocols,
     score_protocol,
     score_protocols,
     score_search,
-    sysu_protocols,
 )
 
 OFFICIAL = Path(__file__).resolve().parents[2] / "shared" / "sysu-mm01"

@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 from scipy.io import loadmat
 
-from mgot.data.llcm import read_llcm
-from mgot.data.regdb import read_regdb
+from mgot.data.sets.llcm import read_llcm
+from mgot.data.sets.regdb import read_regdb
+from mgot.data.sets.sysu import read_sysu
 from mgot.data.synthetic.camera import CAMERAS, Nuisance
 from mgot.data.synthetic.canvas import Canvas
 from mgot.data.synthetic.contact_sheet import CAMERA_ROWS, contact_sheet, write_contact_sheet
@@ -33,7 +34,6 @@ from mgot.data.synthetic.presets import PRESETS
 from mgot.data.synthetic.settings import Settings
 from mgot.data.synthetic.spectral import copy_channel, mix_spectrum
 from mgot.data.synthetic.studio import person, picture
-from mgot.data.sysu import read_sysu
 from mgot.errors import UserError
 
 TINY = Settings(train_identities=4, test_identities=3, visible_per_camera=2, infrared_per_camera=3, width=32)

@@ -32,7 +32,7 @@ HOST_FILES = (
 HOST_FUNCTIONS = ("default_setup", "__init__", "auto_scale_hyperparams", "build_hooks")
 # Functions that are given a part of the config alone: parameter and part.
 GIVEN = {
-    "options": {"keys": "MGOT.TEST"},
+    "options": {"keys": "MGOT"},
     "_create_gradient_clipper": {"cfg": "SOLVER.CLIP_GRADIENTS"},
     "clip_grad_norm": {"cfg": "SOLVER.CLIP_GRADIENTS"},
 }

@@ -12,16 +12,25 @@ import torch
 
 from mgot.data.items import cameras, identities
 from mgot.data.loaders import build_dataset, build_train_loader
+from mgot.data.sets.sysu import SYSUMM01, official_draws, read_sysu
 from mgot.data.synthetic.layout import write_sysu
 from mgot.data.synthetic.presets import preset
 from mgot.data.synthetic.settings import Settings
-from mgot.data.sysu import official_draws, protocols, read_sysu
 from mgot.engine.run import evaluate, train
 from mgot.engine.setup import load_config
 from mgot.engine.trainer import MGOTTrainer, describe_run, describe_training_set
 from mgot.errors import UserError
 from mgot.evaluation import score_protocols
-from tests.trees import SYSU_COUNTS, SYSU_SPLITS, llcm_tree, random_draws, regdb_tree, save_draws, sysu_tree
+from tests.trees import (
+    SYSU_COUNTS,
+    SYSU_SPLITS,
+    folder_tree,
+    llcm_tree,
+    random_draws,
+    regdb_tree,
+    save_draws,
+    sysu_tree,
+)
 
 DEMO = str(Path(__file__).resolve().parent.parent / "projects/MGOT/configs/demo.yml")
 ON = ("MGOT.DATA.VALIDATION", True)
@@ -47,14 +56,14 @@ def test_every_draw_of_the_galleries_knows_validation_people(tmp_path: Path) -> 
     lists = read_sysu(tmp_path, validation=True)
     features = np.random.default_rng(0).standard_normal((len(lists.pool), 4))
     for kind in ("official", "seeded"):
-        asked = protocols(tmp_path, lists, draws=kind)
+        asked = SYSUMM01(draws=kind).protocols(tmp_path, lists)
         rows = score_protocols(asked, identities(lists.pool), cameras(lists.pool), features=features)
         assert [row["draws"] for row in rows] == [kind] * 4
         for trial in (trial for protocol in asked for trial in protocol.trials):
             assert {lists.pool[i].identity for i in (*trial.query, *trial.gallery)} == set(splits["val"])
     official = official_draws(tmp_path)
     assert official is not None
-    (first, *_), gallery = protocols(tmp_path, lists, shots=[1], modes=["indoor"])[0].trials, lists.pool
+    (first, *_), gallery = SYSUMM01(shots=[1], modes=["indoor"]).protocols(tmp_path, lists)[0].trials, lists.pool
     taken = [int(Path(gallery[i].path).stem) for i in first.gallery]
     assert taken == [draws[gallery[i].camera, gallery[i].identity][0][0] for i in first.gallery]
 
@@ -69,7 +78,7 @@ def test_copies_that_cannot_be_validated_on(tmp_path: Path) -> None:
         read_sysu(tmp_path, validation=True)
 
 
-@pytest.mark.parametrize(("name", "write"), [("RegDB", regdb_tree), ("LLCM", llcm_tree)])
+@pytest.mark.parametrize(("name", "write"), [("RegDB", regdb_tree), ("LLCM", llcm_tree), ("Folder", folder_tree)])
 def test_data_sets_without_validation_people_refuse(
     name: str, write: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

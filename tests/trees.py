@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +108,28 @@ def llcm_tree(root: Path) -> Path:
         names = [f"{n:04d}.jpg" for n in range(number)]
         write_images(folder / f"test_{modality}/cam{camera}/{identity:04d}", names)
     return folder
+
+
+FOLDER_PEOPLE = {"train": ("anna", "ben", "carl"), "query": ("dora", "emil"), "gallery": ("dora", "emil", "fay")}
+
+
+def folder_tree(root: Path, name: str = "my-data", *, named: bool = True, suffix: str = "jpg") -> Path:
+    """Images of one's own under ``root``, two of each person; training images in their folders if ``named``."""
+    folder = root / name
+    for modality in ("visible", "infrared"):
+        for part, people in FOLDER_PEOPLE.items():
+            for person in people:
+                place = folder / modality / part / (person if named or part != "train" else "")
+                write_images(place, (f"{person}_{n}.{suffix}" for n in range(2)))
+    return folder
+
+
+def coloured_images(person: int, modality: str, count: int) -> Iterator[Image.Image]:
+    """A person that is patches of colour, grey in infrared: easy enough to cluster from random weights; 32 x 64."""
+    patches = np.random.default_rng(person).integers(0, 255, (8, 4, 3))
+    noise = np.random.default_rng([person, modality == "visible"])
+    for _ in range(count):
+        seen = np.clip(patches + noise.normal(0, 12, patches.shape), 0, 255)
+        if modality == "infrared":
+            seen = np.repeat(seen.mean(2, keepdims=True), 3, axis=2)
+        yield Image.fromarray(seen.astype(np.uint8)).resize((32, 64))

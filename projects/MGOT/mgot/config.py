@@ -217,6 +217,7 @@ def _add_augmentation_keys(cfg: CN) -> None:
 
 
 def _add_data_keys(cfg: CN) -> None:
+    # Keys of one data set alone join these from its own file, mgot/data/sets/*.py: own_keys.
     cfg.MGOT.DATA = CN()
     # Compare the numbers of images with the published data set's when training starts, and warn of differences.
     cfg.MGOT.DATA.CHECK_COUNTS = True
@@ -254,7 +255,7 @@ def _add_test_keys(cfg: CN) -> None:
     cfg.MGOT.TEST.TRIALS = 10
     # RegDB's split, 1..10: trained on, and tested on.
     cfg.MGOT.TEST.REGDB_TRIAL = 1
-    # Score a RegDB checkpoint on another split than it was trained on, whose test people it has seen.
+    # Score a checkpoint on another split than it was trained on, whose test people it has seen.
     cfg.MGOT.TEST.OTHER_TRIAL = False
-    # Directions scored on RegDB and LLCM; RegDB's own word for infrared is thermal.
+    # Directions scored on data sets that have both; RegDB's own word for infrared is thermal.
     cfg.MGOT.TEST.DIRECTIONS = ["visible-to-infrared", "infrared-to-visible"]

@@ -6,6 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mgot.errors import UserError
+
+UNKNOWN_IDENTITY = -1
+
 
 class Truth(NamedTuple):
     """Ground-truth identities of both modalities.
@@ -17,3 +21,14 @@ class Truth(NamedTuple):
 
     visible: np.ndarray
     infrared: np.ndarray
+
+
+def all_known(ids: np.ndarray) -> bool:
+    """Whether none of (N,) identities is :data:`UNKNOWN_IDENTITY`."""
+    return bool((ids != UNKNOWN_IDENTITY).all())
+
+
+def require_known(ids: np.ndarray, oracle: str) -> None:
+    """Raise UserError where an oracle, named by its key and value, is asked about images that nobody knows."""
+    if not all_known(ids):
+        raise UserError(f"{oracle} needs ground-truth identities, and the training images have none: choose another")

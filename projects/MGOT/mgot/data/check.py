@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
-from mgot.data import llcm, regdb, sysu
-from mgot.data.counts import Expected, differences
+from mgot.data import sets  # noqa: F401  registers the data sets
+from mgot.data.counts import NO_CAUSES, count_searches, differences
+from mgot.data.dataset import DATASETS, TwoModalityDataset
 from mgot.data.images import read_image_checked
 from mgot.data.items import Item, Lists, dataset_folder
 from mgot.errors import UserError
 from mgot.progress import progress
 
-_READERS = {"SYSUMM01": sysu, "RegDB": regdb, "LLCM": llcm}
-NAMES = tuple(_READERS)
 _FEW = 256  # images below which other processes cost more than they save
 
 
@@ -26,13 +27,13 @@ class Report:
     """What a check found.
 
     Attributes:
-        counts: (name, found, expected) of each count.
-        differences: what is not as published, one line each; an empty list is a pass.
+        counts: (name, found, published) of each count; None where nothing was published.
+        differences: what is not as published, or not as it should be, one line each; an empty list is a pass.
         notes: what may be as published and is worth knowing.
         images: images opened.
     """
 
-    counts: list[tuple[str, int, int]] = field(default_factory=list)
+    counts: list[tuple[str, int, int | None]] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     images: int = 0
@@ -42,35 +43,59 @@ class Report:
         if line not in self.differences:
             self.differences.append(line)
 
-    def compare(self, where: str, found: dict[str, int], expected: Expected) -> None:
-        """Take in counts; ``where`` is put before their names."""
-        self.counts += [(where + name, found[name], number) for name, number in expected.counts.items()]
-        self.differences += [where + line for line in differences(found, expected)]
+    def take(
+        self,
+        where: str,
+        found: Mapping[str, int],
+        published: Mapping[str, int] | None,
+        causes: Mapping[tuple[str, int], str] = NO_CAUSES,
+    ) -> None:
+        """Take in counts, ``where`` before their names: those that were published, or all where nothing was."""
+        if published is None:
+            self.counts += [(where + name, number, None) for name, number in found.items()]
+            return
+        self.counts += [(where + name, found[name], number) for name, number in published.items()]
+        self.differences += [where + line for line in differences(found, published, causes)]
 
 
-def check_dataset(name: str, root: str | Path, *, workers: int | None = None) -> Report:
+def check_dataset(name: str, root: str | Path, *, folder: str | None = None, workers: int | None = None) -> Report:
     """Check the files, the counts and every listed image of a data set.
 
     Args:
-        name: one of :data:`NAMES`.
+        name: one of those in :data:`mgot.data.dataset.DATASETS`.
         root: the folder that holds the data set's.
+        folder: the data set's folder below it, for a data set whose folder is an option.
         workers: processes that open images; None for one a core.
 
     Raises:
         UserError: there is no such data set, or no such folder.
     """
-    if name not in _READERS:
-        raise UserError(f"there is no data set {name!r}: choose from {', '.join(NAMES)}")
-    reader = _READERS[name]
-    folder = dataset_folder(root, reader.FOLDER, reader.SOURCE)
+    data = _dataset(name, folder)
+    place = dataset_folder(root, data.folder, data.source)
     report = Report()
-    for file, source in reader.REQUIRED_FILES.items():
-        if not (folder / file).is_file():
-            report.differs(f"{folder / file} is missing: {source}")
-    paths = sorted({item.path for lists in _read_all(name, root, report) for item in _listed(lists)})
+    for file, source in data.required.items():
+        if not (place / file).is_file():
+            report.differs(f"{place / file} is missing: {source}")
+    splits = data.splits()
+    read = [lists for lists in (_read(split, root, report) for split in splits) if lists is not None]
+    if len(read) == len(splits):
+        report.take("", data.counts_of_all_splits(read), data.expected.of_all_splits)
+    paths = sorted({item.path for lists in read for item in _listed(lists)})
     report.images = len(paths)
     _open_all(paths, workers or os.cpu_count() or 1, report)
     return report
+
+
+def _dataset(name: str, folder: str | None) -> TwoModalityDataset:
+    if name not in DATASETS:
+        raise UserError(f"there is no data set {name!r}: choose from {', '.join(sorted(DATASETS))}")
+    cls = DATASETS[name]
+    if folder is None:
+        return cls()
+    if "folder" not in signature(cls).parameters:
+        raise UserError(f"--folder: {name} lies in {cls().folder}: name the folder above it by --root")
+    options: dict[str, Any] = {"folder": folder}
+    return cls(**options)
 
 
 def _listed(lists: Lists) -> Iterator[Item]:
@@ -79,54 +104,23 @@ def _listed(lists: Lists) -> Iterator[Item]:
     yield from lists.pool
 
 
-def _read_all(name: str, root: str | Path, report: Report) -> list[Lists]:
-    """The lists of every split that can be read, their counts taken in."""
-    if name == "SYSUMM01":
-        return _read_sysu(root, report)
-    if name == "RegDB":
-        return _read_regdb(root, report)
+def _read(data: TwoModalityDataset, root: str | Path, report: Report) -> Lists | None:
+    """The lists of one split, its counts and searches taken in; None where it cannot be read."""
     try:
-        lists = llcm.read_llcm(root)
+        lists = data.read(root)
     except UserError as error:
         report.differs(str(error))
-        return []
+        return None
     report.differences += lists.remarks
-    report.compare("", llcm.counts(lists), llcm.EXPECTED)
-    return [lists]
-
-
-def _read_sysu(root: str | Path, report: Report) -> list[Lists]:
+    where, expected = "" if data.split is None else f"split {data.split}: ", data.expected
+    published = bool(expected.counts)
+    report.take(where, data.counts(lists), expected.counts if published else None, expected.causes)
     try:
-        lists = sysu.read_sysu(root)
+        searches = count_searches(data.protocols(root, lists), lists.pool)
+        report.take(where, searches, expected.searches if published else None)
     except UserError as error:
         report.differs(str(error))
-        return []
-    report.differences += lists.remarks
-    report.compare("", sysu.counts(lists), sysu.EXPECTED)
-    try:
-        report.compare("", sysu.search_counts(root, lists), Expected(sysu.EXPECTED_SEARCHES, {}))
-    except UserError as error:
-        report.differs(str(error))
-    return [lists]
-
-
-def _read_regdb(root: str | Path, report: Report) -> list[Lists]:
-    read = []
-    for split in regdb.SPLITS:
-        try:
-            lists = regdb.read_regdb(root, split)
-        except UserError as error:
-            report.differs(str(error))
-            continue
-        report.differences += lists.remarks
-        report.compare(f"split {split}: ", regdb.counts(lists), regdb.EXPECTED)
-        read.append(lists)
-    if len(read) == len(regdb.SPLITS):
-        visible = {item.path for lists in read for item in lists.visible + lists.gallery}
-        thermal = {item.path for lists in read for item in lists.infrared + lists.query}
-        found = dict(zip(regdb.EXPECTED_IN_ALL, (len(visible), len(thermal)), strict=True))
-        report.compare("", found, Expected(regdb.EXPECTED_IN_ALL, {}))
-    return read
+    return lists
 
 
 def _open_all(paths: Sequence[str], workers: int, report: Report) -> None:

@@ -24,7 +24,7 @@ class Item(NamedTuple):
     Attributes:
         path: the image file, under the data root.
         identity: the person. Ground truth: scoring and diagnostics only, never training (docs/protocols.md, common
-            rules).
+            rules). :data:`UNKNOWN_IDENTITY` of a training image of which nobody knows it.
         camera: the data set's own camera number.
         modality: :data:`VISIBLE` or :data:`INFRARED`.
     """
@@ -178,10 +178,27 @@ def items_in_camera(
             yield Item(image, identity, camera, modality)
 
 
+def leads_out(relative: str) -> bool:
+    """Whether the text of a path is absolute, of another drive, or has a ``..`` in it."""
+    parts = relative.replace("\\", "/").split("/")
+    return relative.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]
+
+
+def require_inside(path: str | Path, tree: Path) -> None:
+    """See that no link leads a path out of ``tree``, which may be reached by one itself.
+
+    Raises:
+        UserError: the file or folder is in truth elsewhere.
+    """
+    real = Path(os.path.realpath(path))
+    if not real.is_relative_to(os.path.realpath(tree)):
+        raise UserError(f"{path} is a link out of {tree}: put the images themselves there")
+
+
 def _inside(root: Path, relative: str, where: str) -> Path:
     """``root / relative``; refused where the text leads out of the root or to no file."""
     parts = relative.replace("\\", "/").split("/")
-    if relative.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
+    if leads_out(relative):
         raise UserError(f"{where}: {relative!r} points outside {root}: list paths must be relative and free of '..'")
     image = root.joinpath(*parts)
     if not image.is_file():

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from mgot.data.host_input import HostTransforms, HostViews, build_host_transforms, build_sampler
 from mgot.data.image_set import OFF, CacheOptions, ImageSet
 from mgot.data.items import Item
-from mgot.data.registered import TwoModalityDataset
+from mgot.data.registered import HostDataset, registered
 from mgot.data.sampler import CrossModalitySampler, WholeBatch
 from mgot.data.training_people import training_people
 from mgot.data.transforms import Augmentation
@@ -33,23 +34,17 @@ def data_root() -> str:
     return os.getenv("FASTREID_DATASETS", "datasets")
 
 
-def build_dataset(cfg: CfgNode, name: str) -> Any:
+def build_dataset(cfg: CfgNode, name: str) -> HostDataset:
     """The registered data set of that name, read from FASTREID_DATASETS (default: ``datasets``).
 
     Raises:
         UserError: no data set of that name is registered, it is none of MGOT's, its files are not there, or
             MGOT.DATA.VALIDATION is on and it names no validation people.
     """
-    try:
-        cls = DATASET_REGISTRY.get(name)
-    except KeyError:
-        raise UserError(
-            f"DATASETS.NAMES: no data set named '{name}' is registered: choose SYSUMM01, RegDB or LLCM"
-        ) from None
-    if not issubclass(cls, TwoModalityDataset):
-        raise UserError(f"DATASETS: '{name}' is one of the host's, without modalities: choose SYSUMM01, RegDB or LLCM")
+    cls = registered(name)
     validation = cls.validation_options() if cfg.MGOT.DATA.VALIDATION else {}
-    return cls(root=data_root(), **cls.options(cfg.MGOT.TEST), **validation)
+    data: HostDataset = DATASET_REGISTRY.get(name)(root=data_root(), **cls.options(cfg.MGOT), **validation)
+    return data
 
 
 @dataclass
@@ -217,7 +212,8 @@ def build_train_loader(cfg: CfgNode) -> CrossModalityLoader:
     SOLVER.IMS_PER_BATCH counts the images of both modalities, one view each, over all processes.
 
     Raises:
-        UserError: more than one training set, one modality without images, or counts that do not fit together.
+        UserError: more than one training set, one modality without images, test images that cannot be scored, or counts
+            that do not fit together.
     """
     if len(cfg.DATASETS.NAMES) != 1:
         raise UserError(f"DATASETS.NAMES must hold one training set, not {list(cfg.DATASETS.NAMES)}")
@@ -226,9 +222,10 @@ def build_train_loader(cfg: CfgNode) -> CrossModalityLoader:
         logger.warning(remark)
     for modality, items in (("visible", data.visible), ("infrared", data.infrared)):
         if not items:
-            raise UserError(
-                f"{cfg.DATASETS.NAMES[0]} has no {modality} training image: check the data folder's cameras"
-            )
+            place, source = Path(data_root()) / data.dataset.folder, data.dataset.source
+            raise UserError(f"{place} holds no {modality} training image: it must hold some ({source})")
+    if data.dataset.name in cfg.DATASETS.TESTS:
+        data.protocols()  # what cannot be scored is told now, and not after the training
     visible, infrared = training_people(cfg, data, data_root())
     per_class = cfg.DATALOADER.NUM_INSTANCE
     n_classes, rest = divmod(cfg.SOLVER.IMS_PER_BATCH, 2 * per_class)

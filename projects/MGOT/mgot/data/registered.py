@@ -1,173 +1,118 @@
-"""The data sets in the host's registry: thin classes over the host-free readers.
+"""The data sets in the host's registry, and as a config asks for them.
 
-The host builds them as ``DATASET_REGISTRY.get(name)(root=..., **options)``; a class keeps the reader's lists and knows
-the protocols of its pool, ``query + gallery``.
+The host builds a data set as ``DATASET_REGISTRY.get(name)(root=..., **options)``. Each one that is registered with
+:mod:`mgot.data.dataset` gets a class of that kind here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+from fastreid.config import CfgNode
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
-from mgot.data import llcm, regdb, sysu
-from mgot.data.counts import Expected, differences
-from mgot.data.items import VISIBLE, Item, Lists
+from mgot.data import sets  # noqa: F401  registers the data sets
+from mgot.data.counts import differences
+from mgot.data.dataset import DATASETS, TwoModalityDataset, on_registration
+from mgot.data.items import VISIBLE, Item, identities
 from mgot.errors import UserError
-from mgot.evaluation.protocols import DIRECTIONS, Protocol
+from mgot.evaluation.protocols import Protocol
+from mgot.truth import all_known
 
 # The host's own reader of SYSU-MM01, whose items do not say which modality they are.
 _UNMARKED = ("SYSU_mm",)
+_HOSTS_ARGUMENTS = ("transform", "mode", "combineall", "verbose")
 
 
-class TwoModalityDataset(ImageDataset):
-    """A data set of two modalities.
+class HostDataset(ImageDataset):
+    """A copy of a data set, read when it is built: what the host takes.
+
+    Args:
+        root: the folder of the data sets.
+        options: those of the data set, and the host's own.
 
     Attributes:
-        visible: training images of the visible modality.
-        infrared: training images of the infrared modality.
+        definition: the class of the data set.
+        dataset: the data set with its options.
+        lists: what was read.
+        visible, infrared: training images of each modality.
         train: both, visible first.
         query, gallery: the test pool: all infrared images, then all visible ones.
         remarks: what the reader passed over, one line each.
+
+    Raises:
+        UserError: as the data set's ``read``, or ``combineall`` is asked for.
     """
 
-    dataset_name = ""
-    expected: Expected
+    definition: type[TwoModalityDataset]
 
-    def __init__(self, lists: Lists, **kwargs: Any) -> None:
-        self.lists = lists
-        self.visible: list[Item] = lists.visible
-        self.infrared: list[Item] = lists.infrared
-        self.remarks: list[str] = lists.remarks
-        super().__init__(lists.visible + lists.infrared, lists.query, lists.gallery, **kwargs)
+    def __init__(self, root: str = "datasets", **options: Any) -> None:
+        hosts = {name: options.pop(name) for name in _HOSTS_ARGUMENTS if name in options}
+        self.root, self.dataset = root, self.definition(**options)
+        self.lists = self.dataset.read(root)
+        self.visible, self.infrared, query, gallery, self.remarks = self.lists
+        self.dataset_dir, self.dataset_name = self.dataset.folder, self.dataset.name.lower()
+        super().__init__(self.visible + self.infrared, query, gallery, **hosts)
 
-    @classmethod
-    def options(cls, keys: Any) -> dict[str, Any]:
-        """Keyword arguments of the class, from the config's node MGOT.TEST."""
-        raise NotImplementedError
-
-    @classmethod
-    def validation_options(cls) -> dict[str, Any]:
-        """Further keyword arguments that put the validation people in the place of the test people.
-
-        Raises:
-            UserError: the data set names no validation people.
-        """
-        raise UserError(
-            f"MGOT.DATA.VALIDATION: {cls.__name__} names no validation people, as SYSUMM01 does: set it to False"
-        )
-
-    def counts(self) -> dict[str, int]:
-        """The counts that ``expected`` holds."""
-        raise NotImplementedError
+    def protocols(self) -> list[Protocol]:
+        """The protocols asked for, over the pool ``query + gallery``."""
+        return self.dataset.protocols(self.root, self.lists)
 
     def count_warnings(self) -> list[str]:
         """One line for each count that differs from the published data set's, with its likely cause; opens no image."""
-        return [f"{type(self).__name__}: {line}" for line in differences(self.counts(), self.expected)]
+        expected, found = self.dataset.expected, self.dataset.counts(self.lists)
+        return [f"{self.dataset.name}: {line}" for line in differences(found, expected.counts, expected.causes)]
 
     def combine_all(self) -> None:
         """Refused: the host would add the test identities to the training images."""
         raise UserError("DATASETS.COMBINEALL would train on the test identities: set it to False")
 
-    def protocols(self) -> list[Protocol]:
-        """The protocols asked for, over the pool ``query + gallery``."""
-        raise NotImplementedError
+
+def _tell_host(cls: type[TwoModalityDataset]) -> None:
+    if _in_host(cls.name) is not None:
+        raise UserError(f"fast-reid has a data set named '{cls.name}' already: choose another name")
+    about = {"definition": cls, "__doc__": cls.__doc__, "__module__": cls.__module__}
+    DATASET_REGISTRY.register(type(cls.name, (HostDataset,), about))
 
 
-@DATASET_REGISTRY.register()
-class SYSUMM01(TwoModalityDataset):
-    """SYSU-MM01; format, counts and citation in :mod:`mgot.data.sysu`, options in its ``protocols``."""
-
-    dataset_dir = sysu.FOLDER
-    dataset_name = "sysumm01"
-    expected = sysu.EXPECTED
-
-    def __init__(
-        self,
-        root: str = "datasets",
-        *,
-        modes: Sequence[str] = ("all", "indoor"),
-        shots: Sequence[int] = (1, 10),
-        draws: str = "auto",
-        trials: int = 10,
-        validation: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        self.root, self.modes, self.shots, self.draws, self.trials = root, modes, shots, draws, trials
-        self.validation = validation
-        super().__init__(sysu.read_sysu(root, validation=validation), **kwargs)
-
-    @classmethod
-    def options(cls, keys: Any) -> dict[str, Any]:
-        return {"modes": keys.SYSU_MODES, "shots": keys.SYSU_SHOTS, "draws": keys.DRAWS, "trials": keys.TRIALS}
-
-    @classmethod
-    def validation_options(cls) -> dict[str, Any]:
-        return {"validation": True}
-
-    def counts(self) -> dict[str, int]:
-        return sysu.counts(self.lists)
-
-    def count_warnings(self) -> list[str]:
-        """None where the validation people are scored: what is published counts them among the training people."""
-        return [] if self.validation else super().count_warnings()
-
-    def protocols(self) -> list[Protocol]:
-        return sysu.protocols(
-            self.root, self.lists, modes=self.modes, shots=self.shots, draws=self.draws, trials=self.trials
-        )
+def _in_host(name: str) -> Any:
+    """What the host knows under a name, None for nothing."""
+    try:
+        return DATASET_REGISTRY.get(name)
+    except KeyError:
+        return None
 
 
-@DATASET_REGISTRY.register()
-class RegDB(TwoModalityDataset):
-    """One split of RegDB; format, counts and citation in :mod:`mgot.data.regdb`, options in its functions."""
-
-    dataset_dir = regdb.FOLDER
-    dataset_name = "regdb"
-    expected = regdb.EXPECTED
-
-    def __init__(
-        self, root: str = "datasets", *, split: int = 1, directions: Sequence[str] = DIRECTIONS, **kwargs: Any
-    ) -> None:
-        self.split, self.directions = split, directions
-        super().__init__(regdb.read_regdb(root, split), **kwargs)
-
-    @classmethod
-    def options(cls, keys: Any) -> dict[str, Any]:
-        return {"split": keys.REGDB_TRIAL, "directions": keys.DIRECTIONS}
-
-    def counts(self) -> dict[str, int]:
-        return regdb.counts(self.lists)
-
-    def protocols(self) -> list[Protocol]:
-        return regdb.protocols(self.lists, split=self.split, directions=self.directions)
+on_registration(_tell_host)
 
 
-@DATASET_REGISTRY.register()
-class LLCM(TwoModalityDataset):
-    """LLCM; format, counts and citation in :mod:`mgot.data.llcm`, options in its ``protocols``."""
+def add_dataset_keys(cfg: CfgNode) -> None:
+    """Give the config the keys that data sets have of their own, in place; one that is there already is shared."""
+    for cls in DATASETS.values():
+        for key, default in cls.own_keys.items():
+            if key not in cfg.MGOT.DATA:
+                cfg.MGOT.DATA[key] = default
 
-    dataset_dir = llcm.FOLDER
-    dataset_name = "llcm"
-    expected = llcm.EXPECTED
 
-    def __init__(
-        self, root: str = "datasets", *, directions: Sequence[str] = DIRECTIONS, trials: int = 10, **kwargs: Any
-    ) -> None:
-        self.directions, self.trials = directions, trials
-        super().__init__(llcm.read_llcm(root), **kwargs)
+def registered(name: str) -> type[TwoModalityDataset]:
+    """The data set of a name.
 
-    @classmethod
-    def options(cls, keys: Any) -> dict[str, Any]:
-        return {"directions": keys.DIRECTIONS, "trials": keys.TRIALS}
+    Raises:
+        UserError: there is none, or it is one of the host's.
+    """
+    if name in DATASETS:
+        return DATASETS[name]
+    choice = f"choose from {', '.join(sorted(DATASETS))}"
+    if _in_host(name) is None:
+        raise UserError(f"DATASETS.NAMES: no data set named '{name}' is registered: {choice}")
+    raise UserError(f"DATASETS: '{name}' is one of the host's, without modalities: {choice}")
 
-    def counts(self) -> dict[str, int]:
-        return llcm.counts(self.lists)
 
-    def protocols(self) -> list[Protocol]:
-        return llcm.protocols(self.lists, directions=self.directions, trials=self.trials)
+def configured(cfg: CfgNode, name: str) -> TwoModalityDataset:
+    """The data set of a name with the config's options, not read yet; errors as of :func:`registered`."""
+    cls = registered(name)
+    return cls(**cls.options(cfg.MGOT))
 
 
 def visible_people(name: str, root: str, keys: Any) -> list[Item]:
@@ -176,30 +121,40 @@ def visible_people(name: str, root: str, keys: Any) -> list[Item]:
     Args:
         name: in the host's registry.
         root: the folder of the data sets.
-        keys: the config's node MGOT.TEST.
+        keys: the config's node MGOT.
 
     Returns:
         Items whose identities, numbered from 0 where the host names them otherwise, count within that set. The host
         lists files as the disk gives them; the order here is always the same.
 
     Raises:
-        UserError: no such data set is registered, its files are not there, or it mixes modalities unmarked.
+        UserError: no such data set is registered, its files are not there, it mixes modalities unmarked, or it does not
+            say who is seen.
     """
     if name in _UNMARKED:
         raise UserError(f"MGOT.DATA.STRANGERS: '{name}' mixes both modalities unmarked: choose LLCM or Market1501, say")
-    try:
-        cls = DATASET_REGISTRY.get(name)
-    except KeyError:
+    if name in DATASETS:
+        return _own_visible_people(DATASETS[name], root, keys)
+    hosts = _in_host(name)
+    if hosts is None:
         raise UserError(
             f"MGOT.DATA.STRANGERS: no data set named '{name}' is registered: choose LLCM or Market1501, say"
-        ) from None
-    if issubclass(cls, TwoModalityDataset):
-        return sorted(cls(root=root, **cls.options(keys)).visible)
+        )
     try:
-        listed = sorted(cls(root=root).train)
+        listed = sorted(hosts(root=root).train)
     except (RuntimeError, AssertionError, OSError) as error:
         raise UserError(
             f"MGOT.DATA.STRANGERS: {name} cannot be read under {root} ({error}): set FASTREID_DATASETS to its folder"
         ) from error
     numbers = {person: number for number, person in enumerate(sorted({entry[1] for entry in listed}))}
     return [Item(path, numbers[person], 0, VISIBLE) for path, person, _ in listed]
+
+
+def _own_visible_people(cls: type[TwoModalityDataset], root: str, keys: Any) -> list[Item]:
+    visible = sorted(cls(**cls.options(keys)).read(root).visible)
+    if not all_known(identities(visible)):
+        raise UserError(
+            f"MGOT.DATA.STRANGERS: {cls.name} does not say who its visible training images show: choose a data set that"
+            " does, such as LLCM"
+        )
+    return visible

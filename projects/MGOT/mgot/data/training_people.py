@@ -6,16 +6,17 @@ import logging
 
 from fastreid.config import CfgNode
 
-from mgot.data.items import Item
+from mgot.data.items import Item, identities
 from mgot.data.overlap import incomplete_overlap
-from mgot.data.registered import TwoModalityDataset, visible_people
+from mgot.data.registered import HostDataset, visible_people
 from mgot.data.replaced import replace_identities
 from mgot.errors import UserError
+from mgot.truth import all_known
 
 logger = logging.getLogger("mgot")
 
 
-def training_people(cfg: CfgNode, data: TwoModalityDataset, root: str) -> tuple[list[Item], list[Item]]:
+def training_people(cfg: CfgNode, data: HostDataset, root: str) -> tuple[list[Item], list[Item]]:
     """Visible and infrared training items by MGOT.DATA, OVERLAP first and REPLACED among who is then left.
 
     Args:
@@ -24,14 +25,31 @@ def training_people(cfg: CfgNode, data: TwoModalityDataset, root: str) -> tuple[
         root: the folder of the data sets, for the strangers.
 
     Raises:
-        UserError: a modality would be left without an image, or the strangers are missing, the training set's own
-            people, or too few.
+        UserError: a modality would be left without an image, the strangers are missing, the training set's own people,
+            or too few, or a key asks who is seen and the training set does not know.
     """
+    _require_identities(cfg, data)
     visible, infrared = _overlapping(cfg, data)
     return _with_strangers(cfg, data, visible, root), infrared
 
 
-def _overlapping(cfg: CfgNode, data: TwoModalityDataset) -> tuple[list[Item], list[Item]]:
+def _require_identities(cfg: CfgNode, data: HostDataset) -> None:
+    """Refuse keys that need the identities of the training images where some are unknown."""
+    asks = {
+        "MGOT.MODE": cfg.MGOT.MODE == "supervised",
+        "MGOT.MATCHER.NAME": cfg.MGOT.MATCHER.NAME == "oracle",
+        "MGOT.DATA.OVERLAP": cfg.MGOT.DATA.OVERLAP < 1,
+        "MGOT.DATA.REPLACED": cfg.MGOT.DATA.REPLACED > 0,
+    }
+    asking = [key for key, asked in asks.items() if asked]
+    if asking and not all_known(identities([*data.visible, *data.infrared])):
+        raise UserError(
+            f"{asking[0]} asks who is seen, and {data.dataset.name} does not say so of every training image: leave the"
+            " key at its default"
+        )
+
+
+def _overlapping(cfg: CfgNode, data: HostDataset) -> tuple[list[Item], list[Item]]:
     """Training items of both modalities by MGOT.DATA.OVERLAP, with a line on what was left out."""
     keys = cfg.MGOT.DATA
     if keys.OVERLAP == 1:
@@ -45,14 +63,14 @@ def _overlapping(cfg: CfgNode, data: TwoModalityDataset) -> tuple[list[Item], li
     return kept
 
 
-def _with_strangers(cfg: CfgNode, data: TwoModalityDataset, visible: list[Item], root: str) -> list[Item]:
+def _with_strangers(cfg: CfgNode, data: HostDataset, visible: list[Item], root: str) -> list[Item]:
     """Visible training items by MGOT.DATA.REPLACED, with a line on who came in."""
     keys = cfg.MGOT.DATA
     if keys.REPLACED == 0:
         return visible
     if cfg.DATASETS.NAMES[0] == keys.STRANGERS:
         raise UserError(f"MGOT.DATA.STRANGERS: '{keys.STRANGERS}' is the training set itself: choose another")
-    strangers = visible_people(keys.STRANGERS, root, cfg.MGOT.TEST)
+    strangers = visible_people(keys.STRANGERS, root, cfg.MGOT)
     first = 1 + max(item.identity for items in data.lists[:4] for item in items)
     items = replace_identities(visible, strangers, keys.REPLACED, keys.OVERLAP_SEED, first)
     came, remain = {item.identity for item in items if item.identity >= first}, {item.identity for item in visible}

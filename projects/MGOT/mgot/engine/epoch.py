@@ -42,7 +42,7 @@ from mgot.principles import (
     matching_statistics,
     prediction_entropies,
 )
-from mgot.truth import Truth
+from mgot.truth import Truth, all_known
 
 logger = logging.getLogger("mgot")
 
@@ -60,7 +60,7 @@ class EpochState:
             where no matcher looks at them.
         matching: of these prototypes; None until the matcher ran.
         belief: in each match; None until the matcher ran.
-        identity_v, identity_r: (K,) majority identities, for diagnosis and oracles only.
+        identity_v, identity_r: (K,) majority identities, -1 where unknown; for diagnosis and oracles only.
         kept: names of the modalities that gave no cluster and kept the labels of the epoch before.
         seconds: time of each step.
         seen: the prototypes as the matcher saw them, without their members; None until it ran.
@@ -223,7 +223,8 @@ def describe_epoch(
 
     ``visible/...`` and ``infrared/...`` hold the clusterings, ``sharpness/x_y`` and ``fairness/x_y`` the entropies of
     modality x against memory y (v, r, c), ``matching/...`` load and fitness, ``transport/...`` how well the plan was
-    solved, where there is one; ``truth/...`` needs ground truth.
+    solved, where there is one; ``truth/...`` the ground truth, left out for a modality with an image of which nobody
+    knows the identity.
     """
     matching = state.matching
     assert matching is not None
@@ -253,7 +254,9 @@ def describe_epoch(
         ("visible", state.labels.visible, identities_v),
         ("infrared", state.labels.infrared, identities_r),
     ):
-        scalars.update({f"truth/{name}_{key}": value for key, value in clustering_quality(y, truth).items()})
-    scalars["truth/matching_accuracy"] = matching_accuracy(matching, state.identity_v, state.identity_r)
+        quality = clustering_quality(y, truth) if all_known(truth) else {}
+        scalars.update({f"truth/{name}_{key}": value for key, value in quality.items()})
+    if all_known(identities_v) and all_known(identities_r):
+        scalars["truth/matching_accuracy"] = matching_accuracy(matching, state.identity_v, state.identity_r)
     scalars.update({f"seconds/{key}": value for key, value in state.seconds.items()})
     return scalars

@@ -13,7 +13,7 @@ from fastreid.utils import comm
 from mgot.analysis.diagnostics.images import rank_some
 from mgot.data.items import cameras, identities
 from mgot.data.loaders import data_root
-from mgot.data.registered import TwoModalityDataset
+from mgot.data.registered import HostDataset
 from mgot.evaluation.rerank import Reranking
 from mgot.evaluation.scoring import score_protocols, score_reranked
 
@@ -24,11 +24,14 @@ class CrossModalityEvaluator(ReidEvaluator):
     Args:
         cfg: the config, kept by the host's class.
         data: the data set; its pool, query + gallery, is what the loader must hand out, in that order.
+
+    Raises:
+        UserError: the data set's protocols cannot be had.
     """
 
-    def __init__(self, cfg: CfgNode, data: TwoModalityDataset) -> None:
+    def __init__(self, cfg: CfgNode, data: HostDataset) -> None:
         super().__init__(cfg, num_query=len(data.query))
-        self._data = data
+        self._data, self._protocols = data, data.protocols()
 
     def _compile_dependencies(self) -> None:
         """Nothing: the host would build Cython in site-packages here, and end the process where it cannot."""
@@ -46,7 +49,7 @@ class CrossModalityEvaluator(ReidEvaluator):
             return {}
         pool = [*self._data.query, *self._data.gallery]
         features = torch.cat([prediction["feats"] for prediction in predictions])
-        protocols, ids, cams = self._data.protocols(), identities(pool), cameras(pool)
+        protocols, ids, cams = self._protocols, identities(pool), cameras(pool)
         rows = score_protocols(protocols, ids, cams, features=features)
         keys = self.cfg.TEST.RERANK
         if keys.ENABLED:

@@ -11,6 +11,7 @@ from typing import Any
 from fastreid.config import CfgNode
 from fastreid.utils import comm
 
+from mgot.data.registered import configured
 from mgot.engine.resume.checkpoint import AtomicCheckpointer, checkpoint_files
 from mgot.engine.resume.fork import writes_intra
 from mgot.engine.resume.output import check_space, claim_folder, clear_folder, remove_temporaries
@@ -60,7 +61,7 @@ def evaluate(cfg: CfgNode) -> None:
     """Score MODEL.WEIGHTS and write a results file that replaces no training's.
 
     Raises:
-        UserError: no weights are named, or they were trained on another split of RegDB or on the validation people.
+        UserError: no weights are named, or they were trained on another split or on the validation people.
     """
     if not cfg.MODEL.WEIGHTS:
         raise UserError("--eval-only needs a checkpoint: add MODEL.WEIGHTS <OUTPUT_DIR>/model_final.pth")
@@ -83,12 +84,15 @@ def evaluate(cfg: CfgNode) -> None:
 
 
 def _refuse_other_split(cfg: CfgNode, checkpoint: dict[str, Any]) -> None:
-    """The test people of one RegDB split are training people of others (docs/protocols.md, RegDB)."""
-    trained = checkpoint.get("about", {}).get("split")
-    asked = cfg.MGOT.TEST.REGDB_TRIAL
-    if "RegDB" in cfg.DATASETS.TESTS and trained not in (None, asked) and not cfg.MGOT.TEST.OTHER_TRIAL:
+    """The test people of one split are training people of others (docs/protocols.md, RegDB)."""
+    about = checkpoint.get("about", {})
+    name, trained = about.get("dataset"), about.get("split")
+    if trained is None or name not in cfg.DATASETS.TESTS or cfg.MGOT.TEST.OTHER_TRIAL:
+        return
+    asked = configured(cfg, name)
+    if asked.split != trained:
         raise UserError(
-            f"{cfg.MODEL.WEIGHTS} was trained on split {trained} of RegDB: set MGOT.TEST.REGDB_TRIAL {trained},"
+            f"{cfg.MODEL.WEIGHTS} was trained on split {trained} of {name}: set {asked.split_key} {trained},"
             " or MGOT.TEST.OTHER_TRIAL True to score it all the same"
         )
 

@@ -21,6 +21,7 @@ from fastreid.utils.env import seed_all_rng
 from fastreid.utils.logger import setup_logger
 
 from mgot.config import add_mgot_config
+from mgot.data.registered import add_dataset_keys
 from mgot.engine.builders import add_part_keys
 from mgot.engine.keys import changes, flat, saved_keys
 from mgot.engine.resume.checkpoint import by_progress, load_tensors
@@ -33,10 +34,11 @@ logger = logging.getLogger("mgot")
 
 
 def default_config() -> CfgNode:
-    """The host's defaults with MGOT's keys, those of clusterers, matchers and losses from outside included."""
+    """fast-reid's defaults with MGOT's keys, those of data sets and of parts from outside included."""
     cfg = get_cfg()
     add_mgot_config(cfg)
     add_part_keys(cfg)
+    add_dataset_keys(cfg)
     return cfg
 
 

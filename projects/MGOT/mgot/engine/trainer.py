@@ -32,6 +32,7 @@ from mgot.data.loaders import (
     build_train_loader,
     cache_options,
 )
+from mgot.data.registered import configured
 from mgot.engine.builders import (
     build_believer,
     build_clusterer,
@@ -238,12 +239,13 @@ class MGOTTrainer(ResumableTrainer):
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_dir: str | None = None) -> Any:
         data = build_dataset(cfg, dataset_name)
+        evaluator = CrossModalityEvaluator(cfg, data)
         # Memory is for the training images; a file on disk serves every scoring of every run.
         cache = cache_options(cfg) if cfg.DATALOADER.CACHE == "disk" else OFF
         images = ImageSet([*data.query, *data.gallery], cfg.INPUT.SIZE_TEST, cache=cache)
         workers = cfg.DATALOADER.NUM_WORKERS
         loader = build_ordered_loader(images, cfg.TEST.IMS_PER_BATCH, workers, device=cfg.MODEL.DEVICE)
-        return loader, CrossModalityEvaluator(cfg, data)
+        return loader, evaluator
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
@@ -277,8 +279,9 @@ def describe_training_set(cfg: CfgNode) -> dict[str, Any]:
     about: dict[str, Any] = {"dataset": cfg.DATASETS.NAMES[0]}
     if cfg.MGOT.DATA.VALIDATION:
         about["people"] = people_scored(cfg)
-    if cfg.DATASETS.NAMES[0] == "RegDB":
-        about["split"] = cfg.MGOT.TEST.REGDB_TRIAL
+    split = configured(cfg, cfg.DATASETS.NAMES[0]).split
+    if split is not None:
+        about["split"] = split
     if ground_truth_used(cfg):
         about["ground_truth"] = ground_truth_used(cfg)
     return about

@@ -3,13 +3,15 @@
 Any project that has features of the test images can use it::
 
     from mgot.data.items import cameras, identities
-    from mgot.data.sysu import protocols, read_sysu
+    from mgot.data.sets.sysu import SYSUMM01
     from mgot.evaluation import score_protocols
 
-    lists = read_sysu("datasets")                               # datasets/SYSU-MM01, as downloaded
+    data = SYSUMM01()
+    lists = data.read("datasets")                               # datasets/SYSU-MM01, as downloaded
     pool = lists.pool                                           # infrared queries, then visible gallery images
     features = extract([item.path for item in pool])            # (N, D), yours
-    for row in score_protocols(protocols("datasets", lists), identities(pool), cameras(pool), features=features):
+    protocols = data.protocols("datasets", lists)
+    for row in score_protocols(protocols, identities(pool), cameras(pool), features=features):
         print(row["protocol"], row["draws"], row["rank1"], row["rank1_std"], row["mAP"], row["mINP"])
 
 or one search at a time, from distances of your own::
@@ -23,17 +25,20 @@ or one search at a time, from distances of your own::
 from mgot.evaluation.draws import OfficialDraws, read_official_draws
 from mgot.evaluation.one_search import RANKS, SearchScores, score_search
 from mgot.evaluation.protocols import (
+    DIRECTIONS,
     DROP_RULES,
     Protocol,
     Trial,
-    llcm_protocols,
-    regdb_protocols,
-    sysu_protocols,
+    blocks,
+    both_ways,
+    grouped,
+    seeded_gallery,
 )
 from mgot.evaluation.rerank import Reranking, reranked_distances
 from mgot.evaluation.scoring import FIGURES, score_protocol, score_protocols, score_reranked
 
 __all__ = [
+    "DIRECTIONS",
     "DROP_RULES",
     "FIGURES",
     "RANKS",
@@ -42,13 +47,14 @@ __all__ = [
     "Reranking",
     "SearchScores",
     "Trial",
-    "llcm_protocols",
+    "blocks",
+    "both_ways",
+    "grouped",
     "read_official_draws",
-    "regdb_protocols",
     "reranked_distances",
     "score_protocol",
     "score_protocols",
     "score_reranked",
     "score_search",
-    "sysu_protocols",
+    "seeded_gallery",
 ]

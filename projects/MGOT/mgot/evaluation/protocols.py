@@ -1,7 +1,8 @@
-"""How each data set is scored: which images are queries, which galleries they search, what does not count.
+"""How a data set is scored: which images are queries, which galleries they search, what does not count.
 
-A protocol holds indices into a *pool*, the test images whose features are extracted once. The builders below know
-nothing of files: they take the pool's identities and cameras, in the order camera, identity, file name.
+A protocol holds indices into a *pool*, the test images whose features are extracted once. Each data set's own are in
+its file below :mod:`mgot.data.sets`, put together from what is here. Nothing here knows of files: it takes the pool's
+identities and cameras, in the order camera, identity, file name.
 
 Order of a gallery, which decides between equal distances: camera list order, then identity, then the draw's order
 (docs/protocols.md, SYSU-MM01, ties). The same order serves the other data sets.
@@ -12,21 +13,20 @@ Letters: N pool size, N_q queries, N_g gallery images of a trial.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from mgot.errors import UserError
-from mgot.evaluation.draws import OfficialDraws
 
-SYSU_GALLERY_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
-SYSU_QUERY_CAMERAS = (3, 6)
-SHOT_NAMES = {1: "single", 10: "multi"}
+_BLOCK = 1024  # queries that are held against a gallery at once
 DIRECTIONS = ("visible-to-infrared", "infrared-to-visible")
 
 DropRule = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+Groups = dict[tuple[int, int], np.ndarray]
+"""(camera, identity) -> pool indices."""
 
 
 class Trial(NamedTuple):
@@ -81,127 +81,78 @@ DROP_RULES: dict[str, DropRule] = {
 }
 """Rules take query identities, query cameras, gallery identities and gallery cameras, broadcastable against each other,
 and say what a query does not see. "sysu-same-place": cameras 2 and 3 of SYSU-MM01 stand in one room, so a query of
-camera 3 sees no image of camera 2, whatever its identity. "same-identity-and-camera": LLCM's. "none": RegDB's."""
+camera 3 sees no image of camera 2, whatever its identity. "same-identity-and-camera": LLCM's. "none": RegDB's. A rule
+of your own is one more entry."""
 
 
-def sysu_protocols(
-    identities: np.ndarray,
-    cameras: np.ndarray,
-    *,
-    modes: Sequence[str] = ("all", "indoor"),
-    shots: Sequence[int] = (1, 10),
-    official: OfficialDraws | None = None,
-    trials: int = 10,
-) -> list[Protocol]:
-    """SYSU-MM01's protocols, named "sysu-<mode>-<single|multi>".
-
-    Queries: all images of cameras 3 and 6. Gallery of a trial: ``shots`` images (all, where there are fewer) of each
-    identity in each of the mode's cameras.
-
-    Args:
-        identities: (N,) of the pool.
-        cameras: (N,) of the pool, 1..6; the images of one camera and identity stand in the order of their file names.
-        modes: of "all" (cameras 1, 2, 4, 5) and "indoor" (cameras 1, 2).
-        shots: images of each identity and camera; 1 and 10 are the official ones.
-        official: the official draws; None for the released codes' ones: ``random.seed(trial)``, then, identity by
-            identity and camera by camera, ``random.choice`` of the sorted files [field]; for more than one shot
-            ``random.sample`` in its place [ours].
-        trials: T >= 1, trials 0..T-1; the official draws know ten.
-
-    Raises:
-        UserError: an unknown mode, no positive number of shots or trials, or draws of another copy.
-    """
-    _check_counts(shots=min(shots, default=0), trials=trials)
-    groups = _groups(identities, cameras, np.arange(len(identities)))
-    query = np.flatnonzero(np.isin(cameras, SYSU_QUERY_CAMERAS))
-    draws = "seeded" if official is None else "official"
-    protocols = []
-    for mode in modes:
-        if mode not in SYSU_GALLERY_CAMERAS:
-            raise UserError(f"SYSU-MM01 has no mode {mode!r}: choose from {', '.join(SYSU_GALLERY_CAMERAS)}")
-        own = {key: group for key, group in groups.items() if key[0] in SYSU_GALLERY_CAMERAS[mode]}
-        for n in shots:
-            name = f"sysu-{mode}-{SHOT_NAMES.get(n, f'{n}-shot')}"
-            galleries = [
-                _seeded_gallery(own, t, n) if official is None else _official_gallery(own, official, t, n)
-                for t in range(trials)
-            ]
-            searches = tuple(Trial(query, gallery) for gallery in galleries)
-            protocols.append(Protocol(name, searches, "sysu-same-place", True, draws))
-    return protocols
+def blocks(n_infrared: int, n_visible: int) -> dict[str, np.ndarray]:
+    """ "infrared" and "visible" -> their indices into a pool in which the infrared images stand first."""
+    return {"infrared": np.arange(n_infrared), "visible": np.arange(n_infrared, n_infrared + n_visible)}
 
 
-def regdb_protocols(
-    n_thermal: int, n_visible: int, *, split: int, directions: Sequence[str] = DIRECTIONS
-) -> list[Protocol]:
-    """RegDB's protocols, "regdb-visible-to-thermal" and "regdb-thermal-to-visible": all images search all, once.
-
-    Args:
-        n_thermal: thermal test images, which stand first in the pool.
-        n_visible: visible test images, which follow.
-        split: 1..10, named in the rows.
-        directions: of :data:`DIRECTIONS`; RegDB's own word for infrared is thermal.
-    """
-    blocks = {"infrared": np.arange(n_thermal), "visible": np.arange(n_thermal, n_thermal + n_visible)}
-    protocols = []
-    for direction in directions:
-        source, target = _ends(direction)
-        search = Trial(blocks[source], blocks[target])
-        name = f"regdb-{direction.replace('infrared', 'thermal')}"
-        protocols.append(Protocol(name, (search,), "none", False, f"split {split}"))
-    return protocols
-
-
-def llcm_protocols(
-    identities: np.ndarray,
-    cameras: np.ndarray,
-    n_infrared: int,
+def both_ways(
+    name: str,
+    queries: Mapping[str, np.ndarray],
+    galleries: Mapping[str, Sequence[np.ndarray]],
     *,
     directions: Sequence[str] = DIRECTIONS,
-    trials: int = 10,
+    drop: str = "none",
+    unique_identities: bool = False,
+    draws: str,
 ) -> list[Protocol]:
-    """LLCM's protocols, named "llcm-<direction>": seeded single-shot galleries, one image an identity and camera.
+    """A protocol for each direction, named "<name>-<direction>": queries of one modality, galleries of the other.
 
     Args:
-        identities: (N,) of the pool.
-        cameras: (N,) of the pool.
-        n_infrared: how many infrared images stand first in the pool; visible ones follow.
+        name: of the data set, as rows begin.
+        queries: "visible" and "infrared" -> (N_q,) indices into the pool.
+        galleries: "visible" and "infrared" -> (N_g,) indices into the pool for each trial.
         directions: of :data:`DIRECTIONS`.
-        trials: T >= 1; trial t draws as the released code does with ``random.seed(t)`` [field].
+        drop, unique_identities, draws: as of :class:`Protocol`.
+
+    Raises:
+        UserError: there is no such direction.
     """
-    _check_counts(shots=1, trials=trials)
-    blocks = {"infrared": np.arange(n_infrared), "visible": np.arange(n_infrared, len(identities))}
     protocols = []
     for direction in directions:
-        source, target = _ends(direction)
-        groups = _groups(identities, cameras, blocks[target])
-        searches = tuple(Trial(blocks[source], _seeded_gallery(groups, t, 1)) for t in range(trials))
-        protocols.append(Protocol(f"llcm-{direction}", searches, "same-identity-and-camera", True, "seeded"))
+        source, target = ends(direction)
+        searches = tuple(Trial(queries[source], gallery) for gallery in galleries[target])
+        protocols.append(Protocol(f"{name}-{direction}", searches, drop, unique_identities, draws))
     return protocols
 
 
 def valid_queries(trial: Trial, drop: str, identities: np.ndarray, cameras: np.ndarray) -> np.ndarray:
     """(N_q,) bool: the query sees an image of its identity. Labels of the pool, (N,) each."""
-    query, gallery = trial
-    same = identities[query, None] == identities[gallery]
-    hidden = DROP_RULES[drop](identities[query, None], cameras[query, None], identities[gallery], cameras[gallery])
-    return (same & ~hidden).any(axis=1)
+    rule, gallery = DROP_RULES[drop], trial.gallery
+
+    def sees(query: np.ndarray) -> np.ndarray:
+        same = identities[query, None] == identities[gallery]
+        hidden = rule(identities[query, None], cameras[query, None], identities[gallery], cameras[gallery])
+        return (same & ~hidden).any(axis=1)
+
+    starts = range(_BLOCK, len(trial.query), _BLOCK)
+    return np.concatenate([sees(block) for block in np.split(trial.query, starts)])
 
 
-def _check_counts(**counts: int) -> None:
+def require_positive(**counts: int) -> None:
+    """Raise UserError where one of the named numbers is below 1."""
     for name, count in counts.items():
         if count < 1:
             raise UserError(f"{name} must be at least 1, not {count}")
 
 
-def _ends(direction: str) -> tuple[str, str]:
+def ends(direction: str) -> tuple[str, str]:
+    """The modality that a direction of :data:`DIRECTIONS` searches by, and the one it searches in.
+
+    Raises:
+        UserError: there is no such direction.
+    """
     if direction not in DIRECTIONS:
         raise UserError(f"there is no direction {direction!r}: choose from {', '.join(DIRECTIONS)}")
     source, _, target = direction.partition("-to-")
     return source, target
 
 
-def _groups(identities: np.ndarray, cameras: np.ndarray, part: np.ndarray) -> dict[tuple[int, int], np.ndarray]:
+def grouped(identities: np.ndarray, cameras: np.ndarray, part: np.ndarray) -> Groups:
     """(camera, identity) -> pool indices out of ``part``, in its order; the keys in the order camera, identity."""
     order = part[np.lexsort((identities[part], cameras[part]))]
     pairs = np.stack((cameras[order], identities[order]), axis=1)
@@ -210,16 +161,12 @@ def _groups(identities: np.ndarray, cameras: np.ndarray, part: np.ndarray) -> di
     return {(int(cameras[group[0]]), int(identities[group[0]])): group for group in groups}
 
 
-def _official_gallery(
-    groups: dict[tuple[int, int], np.ndarray], official: OfficialDraws, trial: int, shots: int
-) -> np.ndarray:
-    return _joined(
-        group[official.drawn(camera, identity, len(group), trial, shots)]
-        for (camera, identity), group in groups.items()
-    )
+def seeded_gallery(groups: Groups, trial: int, shots: int) -> np.ndarray:
+    """Pool indices of ``shots`` images (all, where there are fewer) of each group, as the released codes draw [field].
 
-
-def _seeded_gallery(groups: dict[tuple[int, int], np.ndarray], trial: int, shots: int) -> np.ndarray:
+    ``random.seed(trial)``, then, identity by identity and camera by camera, ``random.choice`` of the sorted files; for
+    more than one shot ``random.sample`` in its place [ours].
+    """
     generator = random.Random(trial)
     drawn = {}
     for camera, identity in sorted(groups, key=lambda key: (key[1], key[0])):
@@ -228,9 +175,10 @@ def _seeded_gallery(groups: dict[tuple[int, int], np.ndarray], trial: int, shots
             drawn[camera, identity] = [generator.choice(places)]
         else:
             drawn[camera, identity] = generator.sample(places, min(shots, len(places)))
-    return _joined(group[drawn[key]] for key, group in groups.items())
+    return joined(group[drawn[key]] for key, group in groups.items())
 
 
-def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
+def joined(parts: Iterable[np.ndarray]) -> np.ndarray:
+    """The parts one after the other, (N,) int64; of none, none."""
     listed = list(parts)
     return np.concatenate(listed) if listed else np.empty(0, dtype=np.int64)

@@ -17,7 +17,7 @@ from mgot.matching.base import (
     register_matcher,
 )
 from mgot.transport import probability
-from mgot.truth import Truth
+from mgot.truth import Truth, require_known
 
 
 @register_matcher("oracle")
@@ -30,12 +30,17 @@ class Oracle(Supplied, OracleMatcher):
 
     Args:
         supply: which side's clusters carry the labels of the other's.
+
+    Raises:
+        UserError: an identity is not known.
     """
 
     def __call__(self, prototypes: Prototypes, truth: Truth) -> Matching:
         similarity = prototypes.similarity
         if not similarity.size:
             return nothing_matched(prototypes, self.supply)
+        for identities in truth:
+            require_known(identities, "MGOT.MATCHER.NAME 'oracle'")
         same = truth.visible[:, None] == truth.infrared[None, :]
         scores = np.where(same, probability(similarity), 0.0)
         v2r = np.where(same.any(axis=1), np.where(same, similarity, -np.inf).argmax(axis=1), UNMATCHED)

@@ -47,7 +47,7 @@ class EpochRecord(NamedTuple):
         sample_v, sample_r: (n_v,), (n_r,) sampled images, the same ones in every epoch.
         features_v, features_r: (n_v, D), (n_r, D) their features.
         distances: (3, 2, DISTANCE_BINS) numbers of sampled pairs by 1 - cosine, between DISTANCE_EDGES: of PAIRS, and
-            of one identity (0) or two (1).
+            of one identity (0) or two (1); pairs of unknown identity are not counted.
     """
 
     epoch: np.ndarray
@@ -142,14 +142,18 @@ def sample(total: int, dimension: int) -> np.ndarray:
 
 
 def distance_counts(f_v: Tensor, f_r: Tensor, ids_v: np.ndarray, ids_r: np.ndarray) -> np.ndarray:
-    """(3, 2, DISTANCE_BINS) int64 counts of pairs of PAIRS, each pair of two images once; see :class:`EpochRecord`."""
+    """(3, 2, DISTANCE_BINS) int64 counts of pairs of PAIRS, each pair of two images once; see :class:`EpochRecord`.
+
+    A pair with an image of unknown, negative, identity counts nowhere.
+    """
     counts = np.zeros((len(PAIRS), 2, DISTANCE_BINS), dtype=np.int64)
     for row, (f_a, f_b, ids_a, ids_b) in enumerate(
         ((f_v, f_v, ids_v, ids_v), (f_r, f_r, ids_r, ids_r), (f_v, f_r, ids_v, ids_r))
     ):
         bins = ((1.0 - f_a @ f_b.T) * (DISTANCE_BINS / 2.0)).long().clamp_(0, DISTANCE_BINS - 1).numpy()
         bins += DISTANCE_BINS * (ids_a[:, None] != ids_b[None, :])
-        once = bins[np.triu_indices(len(bins), k=1)] if f_a is f_b else bins.ravel()
+        known = (ids_a >= 0)[:, None] & (ids_b >= 0)[None, :]
+        once = bins[np.triu(known, k=1) if f_a is f_b else known]
         counts[row] = np.bincount(once, minlength=2 * DISTANCE_BINS).reshape(2, DISTANCE_BINS)
     return counts
 

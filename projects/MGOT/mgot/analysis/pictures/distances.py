@@ -20,8 +20,13 @@ def overlap(counts: np.ndarray) -> float:
 
 
 @styled
-def draw_distances(records: Sequence[EpochRecord], *, width: float = 7.0) -> Figure:
-    """A row for each record, a column for each kind of pairs: shares of pairs by 1 - cosine, by identity."""
+def draw_distances(records: Sequence[EpochRecord], *, width: float = 7.0) -> Figure | None:
+    """A row for each record, a column for each kind of pairs: shares of pairs by 1 - cosine, by identity.
+
+    None where no identity is known.
+    """
+    if not any(record.distances.any() for record in records):
+        return None
     figure, axes = new_figure(len(records), len(PAIRS), (width, 1.9 * len(records) + 0.3), share=True)
     for row, record in zip(axes, records, strict=True):
         for axis, name, counts in zip(row, PAIRS, record.distances, strict=True):
@@ -35,12 +40,14 @@ def draw_distances(records: Sequence[EpochRecord], *, width: float = 7.0) -> Fig
                     axis.stairs(share, DISTANCE_EDGES, color=colour, linestyle=line, linewidth=1.2, label=label)
             plain(axis)
             axis.set_title(f"epoch {int(record.epoch)}: {TITLES[name]}")
-            axis.text(0.97, 0.9, f"overlap {overlap(counts):.0%}", transform=axis.transAxes, ha="right")
+            told = f"overlap {overlap(counts):.0%}" if counts.any() else "no ground truth"
+            axis.text(0.97, 0.9, told, transform=axis.transAxes, ha="right")
         row[0].set_ylabel("share of pairs")
     for axis in axes[-1]:
         axis.set_xlabel("1 - cosine")
     axes[0][0].set_xlim(0, _largest(records))
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    handles = max((axis.get_legend_handles_labels() for axis in axes[0]), key=lambda pair: len(pair[0]))
+    figure.legend(*handles, loc="outside lower center", ncols=2)
     return figure
 
 

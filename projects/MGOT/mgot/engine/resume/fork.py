@@ -12,6 +12,7 @@ from typing import Any
 
 from fastreid.config import CfgNode
 
+from mgot.data.registered import registered
 from mgot.engine.builders import cross_start_epoch
 from mgot.engine.keys import among, changes, saved_keys, told_of_a_donor
 from mgot.engine.resume.checkpoint import AtomicCheckpointer, load_tensors, progress_of
@@ -109,11 +110,12 @@ def _check_origin(cfg: CfgNode, donor: Mapping[str, Any], about: Mapping[str, An
         raise UserError(
             f"its run had SEED {seed}, this one has SEED {cfg.SEED}: set SEED {seed}, or -1 to take it over"
         )
+    keys = " and ".join(filter(None, ("DATASETS.NAMES", registered(cfg.DATASETS.NAMES[0]).split_key)))
     for key in ("dataset", "split"):
         if about.get(key) != own.get(key):
             raise UserError(
                 f"it was trained on {key} {about.get(key)}, and this run is on {key} {own.get(key)}: name a checkpoint"
-                " of the same data, or set DATASETS.NAMES and MGOT.TEST.REGDB_TRIAL as its run had them"
+                f" of the same data, or set {keys} to what its run had"
             )
     if "clusters" in about.get("ground_truth", "") and "clusters" not in own.get("ground_truth", ""):
         raise UserError(

@@ -17,10 +17,15 @@ Visible-Infrared Person Re-identification. CVPR 2023.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
-from mgot.data.counts import Expected, count
+import numpy as np
+
+from mgot.data.counts import Expected
+from mgot.data.dataset import TwoModalityDataset, register_dataset
 from mgot.data.items import (
     INFRARED,
     VISIBLE,
@@ -34,7 +39,7 @@ from mgot.data.items import (
     read_labelled_paths,
 )
 from mgot.errors import UserError
-from mgot.evaluation.protocols import DIRECTIONS, Protocol, llcm_protocols
+from mgot.evaluation.protocols import DIRECTIONS, Protocol, blocks, both_ways, grouped, require_positive, seeded_gallery
 
 FOLDER = "LLCM"
 SOURCE = "request it from its authors, github.com/ZYK100/LLCM"
@@ -42,19 +47,48 @@ VISIBLE_CAMERAS, INFRARED_CAMERAS = (1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 4, 5, 6,
 UNKNOWN_CAMERA = 0
 _CAMERA = re.compile(r"_c(\d+)_")
 
-REQUIRED_FILES = {"idx/train_vis.txt": SOURCE, "idx/train_nir.txt": SOURCE, "idx/test_id.txt": SOURCE}
-EXPECTED = Expected(
-    {
-        "visible training images": 16_946,
-        "infrared training images": 13_975,
-        "training identities": 713,
-        "infrared test images": 7_166,
-        "visible test images": 8_680,
-        "test identities": 351,
-    },
-    {},
-)
-counts = count
+
+@register_dataset("LLCM")
+@dataclass(frozen=True)
+class LLCM(TwoModalityDataset):
+    """LLCM.
+
+    Attributes:
+        directions, trials: as of :func:`llcm_protocols`.
+    """
+
+    folder = FOLDER
+    source = SOURCE
+    required: ClassVar[Mapping[str, str]] = {
+        "idx/train_vis.txt": SOURCE,
+        "idx/train_nir.txt": SOURCE,
+        "idx/test_id.txt": SOURCE,
+    }
+    expected = Expected(
+        {
+            "visible training images": 16_946,
+            "infrared training images": 13_975,
+            "training identities": 713,
+            "infrared test images": 7_166,
+            "visible test images": 8_680,
+            "test identities": 351,
+        }
+    )
+    directions: Sequence[str] = DIRECTIONS
+    trials: int = 10
+
+    @classmethod
+    def options(cls, keys: Any) -> dict[str, Any]:
+        return {"directions": keys.TEST.DIRECTIONS, "trials": keys.TEST.TRIALS}
+
+    def read(self, root: str | Path) -> Lists:
+        """See :func:`read_llcm`."""
+        return read_llcm(root)
+
+    def protocols(self, root: str | Path, lists: Lists) -> list[Protocol]:
+        """See :func:`llcm_protocols`."""
+        ids, cams = identities(lists.pool), cameras(lists.pool)
+        return llcm_protocols(ids, cams, len(lists.query), directions=self.directions, trials=self.trials)
 
 
 def read_llcm(root: str | Path) -> Lists:
@@ -97,7 +131,28 @@ def _camera(path: Path) -> int:
     return int(found.group(1)) if found else UNKNOWN_CAMERA
 
 
-def protocols(lists: Lists, *, directions: Sequence[str] = DIRECTIONS, trials: int = 10) -> list[Protocol]:
-    """The protocols over the pool ``lists.pool``; keys as in :func:`llcm_protocols`."""
-    pool = lists.pool
-    return llcm_protocols(identities(pool), cameras(pool), len(lists.query), directions=directions, trials=trials)
+def llcm_protocols(
+    identities: np.ndarray,
+    cameras: np.ndarray,
+    n_infrared: int,
+    *,
+    directions: Sequence[str] = DIRECTIONS,
+    trials: int = 10,
+) -> list[Protocol]:
+    """LLCM's protocols, named "llcm-<direction>": seeded single-shot galleries, one image an identity and camera.
+
+    Args:
+        identities: (N,) of the pool.
+        cameras: (N,) of the pool.
+        n_infrared: how many infrared images stand first in the pool; visible ones follow.
+        directions: of :data:`DIRECTIONS`.
+        trials: T >= 1; trial t draws as the released code does with ``random.seed(t)`` [field].
+    """
+    require_positive(trials=trials)
+    images = blocks(n_infrared, len(identities) - n_infrared)
+    groups = {modality: grouped(identities, cameras, block) for modality, block in images.items()}
+    galleries = {modality: [seeded_gallery(own, t, 1) for t in range(trials)] for modality, own in groups.items()}
+    rule = "same-identity-and-camera"
+    return both_ways(
+        "llcm", images, galleries, directions=directions, drop=rule, unique_identities=True, draws="seeded"
+    )

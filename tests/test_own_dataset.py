@@ -1,0 +1,216 @@
+"""A data set of one's own is one file: the example of docs/extending.md is read, checked, trained and scored."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mgot.data.dataset import DATASETS, TwoModalityDataset, register_dataset
+from mgot.data.registered import DATASET_REGISTRY, HostDataset, registered
+from mgot.data.sets.regdb import RegDB
+from mgot.engine.run import evaluate, train
+from mgot.engine.setup import default_config, load_config
+from mgot.engine.trainer import describe_training_set
+from mgot.errors import UserError
+from tests.trees import coloured_images, regdb_tree
+
+REPO = Path(__file__).resolve().parent.parent
+DEMO = str(REPO / "projects/MGOT/configs/demo.yml")
+NAMES = ("DATASETS.NAMES", "('Pairs',)", "DATASETS.TESTS", "('Pairs',)")
+NAMES = ["pairs-visible-to-infrared", "pairs-infrared-to-visible"]
+Options = Callable[..., list[str]]
+
+
+def example() -> str:
+    """The file that docs/extending.md asks the reader to save."""
+    text = (REPO / "docs/extending.md").read_text(encoding="utf-8")
+    (code,) = [
+        block
+        for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        if "@register_dataset" in block
+    ]
+    return code
+
+
+def write_pairs(root: Path) -> None:
+    """Sixteen people, eight images of each in both modalities."""
+    for modality in ("visible", "infrared"):
+        place = root / "Pairs" / modality
+        place.mkdir(parents=True)
+        for person in range(16):
+            for n, image in enumerate(coloured_images(person, modality, 8)):
+                image.save(place / f"{person}_{n}.png")
+
+
+@pytest.fixture(name="forget", autouse=True)
+def fixture_forget() -> Iterator[None]:
+    """What a test registers is known to that test alone."""
+    ours, hosts = dict(DATASETS), dict(DATASET_REGISTRY._obj_map)
+    yield
+    for registry, before in ((DATASETS, ours), (DATASET_REGISTRY._obj_map, hosts)):
+        registry.clear()
+        registry.update(before)
+
+
+@pytest.fixture(name="pairs")
+def fixture_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[TwoModalityDataset]:
+    """The example, imported from a file elsewhere, and images for it."""
+    (tmp_path / "pairs.py").write_text(example(), encoding="utf-8")
+    write_pairs(tmp_path)
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    spec = importlib.util.spec_from_file_location("pairs", tmp_path / "pairs.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return DATASETS["Pairs"]
+
+
+def test_it_is_read(pairs: type[TwoModalityDataset], tmp_path: Path) -> None:
+    lists = pairs().read(tmp_path)
+    assert [len(items) for items in lists[:4]] == [64] * 4
+    assert {item.identity for item in lists.visible + lists.infrared} == set(range(0, 16, 2))
+    assert [protocol.name for protocol in pairs().protocols(tmp_path, lists)] == NAMES
+    hosts = DATASET_REGISTRY.get("Pairs")(root=str(tmp_path))
+    assert isinstance(hosts, HostDataset)
+    assert (hosts.train, hosts.dataset_name) == (lists.visible + lists.infrared, "pairs")
+    with pytest.raises(UserError, match=r"Pairs is no folder: .*ask who took the pictures"):
+        pairs().read(tmp_path / "nowhere")
+
+
+def test_it_is_checked(pairs: type[TwoModalityDataset], tmp_path: Path, capsys: Any) -> None:
+    check = runpy.run_path(str(REPO / "tools/check_dataset.py"))["main"]
+    assert check(["Pairs", "--root", str(tmp_path), "--workers", "1"]) == 0
+    assert "256 images opened\nPairs: in order\n" in capsys.readouterr().out
+    (tmp_path / "Pairs/visible/3_1.png").write_bytes(b"")
+    assert check(["Pairs", "--root", str(tmp_path), "--workers", "1"]) == 1
+    assert "visible/3_1.png is empty" in capsys.readouterr().out
+
+
+def test_it_is_trained_and_scored(pairs: type[TwoModalityDataset], tiny_options: Options, tmp_path: Path) -> None:
+    os.environ["FASTREID_DATASETS"] = str(
+        tmp_path
+    )  # after tiny_options, which set another; put back by its monkeypatch
+    options = tiny_options(*NAMES)
+    cfg = load_config(DEMO, options)
+    folder = Path(cfg.OUTPUT_DIR)
+    folder.mkdir(parents=True)
+    train(cfg, resume=False)
+    rows = json.loads((folder / "results.json").read_text())["rows"]
+    final = [row for row in rows if row["stage"] == "final"]
+    assert [row["protocol"] for row in final] == NAMES
+    assert torch.load(folder / "model_final.pth", weights_only=True)["about"] == {"dataset": "Pairs"}
+    logged = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+    assert any("truth/matching_accuracy" in line for line in logged)
+    evaluate(load_config(DEMO, [*options, "MODEL.WEIGHTS", str(folder / "model_final.pth")]))
+    again = json.loads((folder / "evaluation/results.json").read_text())["rows"]
+    assert [row["mAP"] for row in again] == [row["mAP"] for row in final]
+
+
+@pytest.mark.slow
+def test_a_file_in_the_folder_of_data_sets_is_known_to_every_tool(tmp_path: Path) -> None:
+    """In a copy of the project, with one file more and no line changed; by the commands themselves."""
+    for part in ("configs", "tools", "projects"):
+        shutil.copytree(REPO / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "projects/MGOT/mgot/data/sets/pairs.py").write_text(example(), encoding="utf-8")
+    write_pairs(tmp_path / "data")
+    keys = [*NAMES, "MODEL.BACKBONE.PRETRAIN", "False", "INPUT.SIZE_TRAIN", "[64,32]", "INPUT.SIZE_TEST", "[64,32]",
+            "SOLVER.MAX_EPOCH", "2", "MGOT.CROSS_START_EPOCH", "1", "MGOT.ITERS_PER_EPOCH", "2", "SOLVER.IMS_PER_BATCH",
+            "32", "MGOT.CLUSTER.K1", "8", "MGOT.CLUSTER.K2", "3", "SEED", "0", "OUTPUT_DIR", "run"]  # fmt: skip
+    train_net = ["tools/train_net.py", "--config-file", "projects/MGOT/configs/demo.yml"]
+    weights = ["MODEL.WEIGHTS", "run/model_final.pth"]
+    for command, told in (
+        (["tools/check_dataset.py", "Pairs"], "Pairs: in order"),
+        ([*train_net, *keys], "results in run/results.json"),
+        ([*train_net, "--eval-only", *keys, *weights], "results in run/evaluation/results.json"),
+        (["tools/report.py", "run"], "report: run/report.html"),
+    ):
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path / "projects/MGOT"), "FASTREID_DATASETS": "data"}
+        done = subprocess.run(
+            [sys.executable, *command], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert told in done.stdout
+    rows = json.loads((tmp_path / "run/evaluation/results.json").read_text())["rows"]
+    assert [row["protocol"] for row in rows] == NAMES
+
+
+def test_names_are_taken_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a data set named 'RegDB' is registered already: choose another name"):
+        register_dataset("RegDB")(RegDB)
+    with pytest.raises(UserError, match="fast-reid has a data set named 'Market1501' already: choose another name"):
+        register_dataset("Market1501")(RegDB)
+    assert "Market1501" not in DATASETS
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("Nobody", "no data set named 'Nobody' is registered: choose from Folder, LLCM, RegDB, SYSUMM01"),
+        ("Market1501", "'Market1501' is one of the host's, without modalities: choose from Folder, LLCM"),
+    ],
+)
+def test_names_that_are_none_of_ours(name: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        registered(name)
+
+
+@pytest.fixture(name="halves")
+def fixture_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[TwoModalityDataset]:
+    """A data set with splits and a key of its own, over RegDB's reader."""
+
+    @register_dataset("Halves")
+    @dataclass(frozen=True)
+    class Halves(RegDB):
+        split_key = "MGOT.DATA.HALF"
+        own_keys = {"HALF": 2, "OVERLAP": 0.0}  # noqa: RUF012
+
+        @classmethod
+        def options(cls, keys: Any) -> dict[str, Any]:
+            return {"split": keys.DATA.HALF}
+
+    regdb_tree(tmp_path)
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    return Halves
+
+
+def test_own_keys_join_the_config(halves: type[TwoModalityDataset]) -> None:
+    assert default_config().MGOT.DATA.HALF == 2
+    assert default_config().MGOT.DATA.OVERLAP == 1.0  # a key that is there already is shared
+    cfg = load_config(DEMO, ["DATASETS.NAMES", "('Halves',)", "MGOT.DATA.HALF", "7"])
+    assert describe_training_set(cfg) == {"dataset": "Halves", "split": 7}
+    with pytest.raises(UserError, match=r"unknown config key 'MGOT\.DATA\.HALFF'; did you mean 'MGOT\.DATA\.HALF'"):
+        load_config(DEMO, ["MGOT.DATA.HALFF", "7"])
+
+
+def test_a_checkpoint_of_another_split_is_refused_by_the_own_key(
+    halves: type[TwoModalityDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.pth"
+    layer = torch.nn.Linear(1, 1)
+    torch.save({"model": layer.state_dict(), "about": {"dataset": "Halves", "split": 7}}, path)
+    monkeypatch.setattr("mgot.engine.trainer.MGOTTrainer.build_model", lambda cfg: layer)
+    for scored, refused in (("Halves", True), ("RegDB", False)):
+        scorings: list[str] = []
+        monkeypatch.setattr(
+            "mgot.engine.trainer.MGOTTrainer.test", lambda cfg, model, told=scorings: told.append("") or {}
+        )
+        keys = ["DATASETS.TESTS", f"('{scored}',)", "MODEL.WEIGHTS", str(path), "OUTPUT_DIR", str(tmp_path)]
+        if refused:
+            with pytest.raises(UserError, match=r"trained on split 7 of Halves: set MGOT\.DATA\.HALF 7, or MGOT\.TEST"):
+                evaluate(load_config(DEMO, keys))
+        else:  # the numbers of one data set's splits say nothing of another's
+            evaluate(load_config(DEMO, keys))
+        assert bool(scorings) != refused
