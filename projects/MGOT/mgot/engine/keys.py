@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-# Read by the cross-modality stage alone [ours]; the end of a group's name stands for all its keys.
+# Read by the cross-modality stage only [ours]; the end of a group's name stands for all its keys.
 CROSS_STAGE = (
     "MGOT.MATCHER.",
     "MGOT.LOSS.W_CCL",
@@ -41,7 +41,7 @@ def among(key: str, names: Iterable[str]) -> bool:
 
 
 def same_intra_stage(key: str) -> bool:
-    """Whether two runs that differ in this key alone have the same intra-modality stage, bit for bit."""
+    """Whether two runs that differ only in this key have the same intra-modality stage, bit for bit."""
     return among(key, (*CROSS_STAGE, *KEEPING)) and not among(key, INTRA_STAGE_TOO)
 
 

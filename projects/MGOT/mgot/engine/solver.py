@@ -90,6 +90,13 @@ def begin_stage(
         schedulers[name].load_state_dict(fresh.state_dict())
 
 
+def build_rate_hook(cfg: CfgNode, optimizer: torch.optim.Optimizer, schedulers: Mapping[str, Any]) -> LRScheduler:
+    """fast-reid's hook of the learning rate, which logs the rate of what is new, not the backbone's."""
+    hook = LRScheduler(optimizer, schedulers)
+    log_rate_of(hook, optimizer, stages(cfg)[0].cfg.SOLVER.BASE_LR)
+    return hook
+
+
 def log_rate_of(hook: LRScheduler, optimizer: torch.optim.Optimizer, base_lr: float) -> None:
     """Let the host's hook log the rate of the group that began at ``base_lr``; where none did, its own choice stays.
 
@@ -110,7 +117,7 @@ class StageHook(HookBase):
         optimizer: as built for the first stage, with that stage's schedule on it.
     """
 
-    labels_epoch = True  # a run that goes on within the epoch has the stage's state from its checkpoint
+    in_checkpoint = True
 
     def __init__(self, stages: Sequence[Stage], optimizer: torch.optim.Optimizer) -> None:
         self._stages = stages
