@@ -110,6 +110,8 @@ def test_hooks_say_all_that_they_do_and_name_all_things(tiny_options: Options, m
         for phase in steady
         if does(place.hook, phase) and phase not in place.flows and place.name not in ONLY_CLOCKS
     }
+    labelling = {place.name for place in places if "before_epoch" in place.flows}
+    assert labelling == {place.name for place in places if getattr(place.hook, "in_checkpoint", False)}
     assert silent == {("SummaryHook", "before_epoch"), ("EpochWriter", "after_step")}  # a clock, and nothing
 
 

@@ -16,9 +16,10 @@ from mgot.data.synthetic.layout import write_sysu
 from mgot.data.synthetic.presets import preset
 from mgot.data.synthetic.settings import Settings
 from mgot.data.sysu import official_draws, protocols, read_sysu
+from mgot.engine.about import describe_run, describe_training_set
 from mgot.engine.run import evaluate, train
 from mgot.engine.setup import load_config
-from mgot.engine.trainer import MGOTTrainer, describe_run, describe_training_set
+from mgot.engine.trainer import MGOTTrainer
 from mgot.errors import UserError
 from mgot.evaluation import score_protocols
 from tests.trees import SYSU_COUNTS, SYSU_SPLITS, llcm_tree, random_draws, regdb_tree, save_draws, sysu_tree

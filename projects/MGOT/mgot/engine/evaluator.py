@@ -77,8 +77,7 @@ def score_model(cfg: CfgNode, model: nn.Module) -> Scores:
     rankings: list[dict[str, Any]] = []
     for name in cfg.DATASETS.TESTS:
         data = build_dataset(cfg, name)
-        loader = build_test_loader(cfg, data)
-        evaluator = CrossModalityEvaluator(cfg, data)
+        evaluator, loader = CrossModalityEvaluator(cfg, data), build_test_loader(cfg, data)
         results = inference_on_dataset(model, loader, evaluator, flip_test=cfg.TEST.FLIP.ENABLED)
         rows.extend(results.get("rows", []))
         rankings.extend(results.get("rankings", []))

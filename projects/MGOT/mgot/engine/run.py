@@ -11,11 +11,12 @@ from typing import Any
 from fastreid.config import CfgNode
 from fastreid.utils import comm
 
+from mgot.engine.about import describe_run
 from mgot.engine.evaluator import score_model
 from mgot.engine.resume.checkpoint import AtomicCheckpointer, checkpoint_files
 from mgot.engine.resume.fork import writes_intra
 from mgot.engine.resume.output import check_space, claim_folder, clear_folder, remove_temporaries
-from mgot.engine.trainer import MGOTTrainer, describe_run, without_pretraining
+from mgot.engine.trainer import MGOTTrainer, without_pretraining
 from mgot.errors import UserError
 from mgot.evaluation.results import ResultsFile, format_rows
 

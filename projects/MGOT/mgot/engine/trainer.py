@@ -22,7 +22,8 @@ from torch import nn
 
 from mgot import distributed  # noqa: F401  readies fast-reid for several processes
 from mgot.data.loaders import CrossModalityLoader, build_train_loader
-from mgot.engine.builders import cross_start_epoch, ground_truth_used
+from mgot.engine.about import describe_run, describe_training_set
+from mgot.engine.builders import cross_start_epoch
 from mgot.engine.epoch import RunState
 from mgot.engine.evaluator import ScoringHook, score_model
 from mgot.engine.guards import EpochGuardHook, StepGuard
@@ -296,36 +297,3 @@ def without_pretraining(cfg: CfgNode) -> CfgNode:
     cfg.MODEL.BACKBONE.PRETRAIN = False
     cfg.freeze()
     return cfg
-
-
-def describe_training_set(cfg: CfgNode) -> dict[str, Any]:
-    """What a checkpoint says of its training: the data set, whom it leaves to score, and the ground truth it took."""
-    about: dict[str, Any] = {"dataset": cfg.DATASETS.NAMES[0]}
-    if cfg.MGOT.DATA.VALIDATION:
-        about["people"] = people_scored(cfg)
-    if cfg.DATASETS.NAMES[0] == "RegDB":
-        about["split"] = cfg.MGOT.TEST.REGDB_TRIAL
-    if ground_truth_used(cfg):
-        about["ground_truth"] = ground_truth_used(cfg)
-    return about
-
-
-def people_scored(cfg: CfgNode) -> str:
-    """Who is scored: "test", or "validation" where MGOT.DATA.VALIDATION is on."""
-    return "validation" if cfg.MGOT.DATA.VALIDATION else "test"
-
-
-def describe_run(cfg: CfgNode) -> dict[str, Any]:
-    """What holds for every row of a run's results; and where it began, if that was at another run's intra stage."""
-    donor = cfg.MGOT.CROSS_STAGE.FROM
-    return {
-        **({"intra_from": str(Path(donor).resolve())} if donor else {}),
-        "flip": bool(cfg.TEST.FLIP.ENABLED),
-        "mode": cfg.MGOT.MODE,
-        "matcher": cfg.MGOT.MATCHER.NAME,
-        "people": people_scored(cfg),
-        "ground_truth": ground_truth_used(cfg),
-        "seed": cfg.SEED,
-        "config": "config.yaml",
-        "checkpoint": cfg.MODEL.WEIGHTS or "model_final.pth",
-    }
