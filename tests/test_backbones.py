@@ -178,7 +178,12 @@ def test_two_epochs_scores_and_checkpoint(
     terms = {"loss_vcl", "loss_icl", "loss_ccl", "loss_mcl", "loss_cpal", "loss_adv"}
     assert any(terms <= set(line) for line in lines)
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
-    assert [row["stage"] for row in rows if row["protocol"] == "sysu-all-single"] == ["initial", "intra", "final"]
+    assert [row["stage"] for row in rows if row["protocol"] == "sysu-all-single"] == [
+        "initial",
+        "intra",
+        "fittest",
+        "final",
+    ]
     first = next(trainer.network.backbone.parameters())
     assert first.grad is not None and float(first.grad.abs().sum()) > 0
     adversary = trainer.network.discriminator

@@ -67,7 +67,7 @@ def test_the_hook_logs_and_warns(caplog: pytest.LogCaptureFixture) -> None:
     state = SimpleNamespace(epoch=3, f_v=torch.eye(4), f_r=torch.ones(4, 4) / 2, phi_v=torch.eye(4), phi_r=torch.eye(4))
     storage = SimpleNamespace(put_scalars=lambda smoothing_hint, **scalars: logged.update(scalars))
     hook = EpochGuardHook(min_spread=0.01, max_ratio=5.0)
-    hook.trainer = SimpleNamespace(epoch_state=state, storage=storage)
+    hook.trainer = SimpleNamespace(state=SimpleNamespace(epoch=state), storage=storage)
     hook.before_epoch()
     assert logged["visible/spread"] == pytest.approx(0.75) and logged["infrared/spread"] == pytest.approx(0)
     assert "epoch 3: the infrared features collapse" in caplog.text

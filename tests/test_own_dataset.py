@@ -30,7 +30,7 @@ from tests.trees import coloured_images, regdb_tree
 REPO = Path(__file__).resolve().parent.parent
 DEMO = str(REPO / "projects/MGOT/configs/demo.yml")
 NAMES = ("DATASETS.NAMES", "('Pairs',)", "DATASETS.TESTS", "('Pairs',)")
-NAMES = ["pairs-visible-to-infrared", "pairs-infrared-to-visible"]
+SEARCHES = ["pairs-visible-to-infrared", "pairs-infrared-to-visible"]
 Options = Callable[..., list[str]]
 
 
@@ -82,7 +82,7 @@ def test_it_is_read(pairs: type[TwoModalityDataset], tmp_path: Path) -> None:
     lists = pairs().read(tmp_path)
     assert [len(items) for items in lists[:4]] == [64] * 4
     assert {item.identity for item in lists.visible + lists.infrared} == set(range(0, 16, 2))
-    assert [protocol.name for protocol in pairs().protocols(tmp_path, lists)] == NAMES
+    assert [protocol.name for protocol in pairs().protocols(tmp_path, lists)] == SEARCHES
     hosts = DATASET_REGISTRY.get("Pairs")(root=str(tmp_path))
     assert isinstance(hosts, HostDataset)
     assert (hosts.train, hosts.dataset_name) == (lists.visible + lists.infrared, "pairs")
@@ -110,7 +110,7 @@ def test_it_is_trained_and_scored(pairs: type[TwoModalityDataset], tiny_options:
     train(cfg, resume=False)
     rows = json.loads((folder / "results.json").read_text())["rows"]
     final = [row for row in rows if row["stage"] == "final"]
-    assert [row["protocol"] for row in final] == NAMES
+    assert [row["protocol"] for row in final] == SEARCHES
     assert torch.load(folder / "model_final.pth", weights_only=True)["about"] == {"dataset": "Pairs"}
     logged = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
     assert any("truth/matching_accuracy" in line for line in logged)
@@ -144,7 +144,7 @@ def test_a_file_in_the_folder_of_data_sets_is_known_to_every_tool(tmp_path: Path
         assert done.returncode == 0, done.stderr
         assert told in done.stdout
     rows = json.loads((tmp_path / "run/evaluation/results.json").read_text())["rows"]
-    assert [row["protocol"] for row in rows] == NAMES
+    assert [row["protocol"] for row in rows] == SEARCHES
 
 
 def test_names_are_taken_once(tmp_path: Path) -> None:

@@ -1,11 +1,10 @@
-"""The inner trainer: its steps against a plain loop, and its losses at their own iterations."""
+"""The training step against a plain loop, and its losses at their own iterations."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from mgot.engine.guards import StepGuard
 from mgot.engine.solver import build_fused_optimizer
-from mgot.engine.step import StepTrainer
+from mgot.engine.step import TrainingStep
 from mgot.errors import UserError
 from tests.test_modeling import small_config
 
@@ -39,12 +38,11 @@ def batches() -> list[Tensor]:
     return [torch.randn(4, 3, generator=generator) for _ in range(4)]
 
 
-def trainer(model: nn.Module, data: list[Tensor]) -> StepTrainer:
+def training_step(model: nn.Module, data: list[Tensor], limit: int = 0) -> TrainingStep:
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
-    hosts: Any = SimpleNamespace(
-        model=model, optimizer=optimizer, param_wrapper=None, data_loader=data, _data_loader_iter=iter(data)
-    )
-    return StepTrainer(hosts, scaled=False, guard=StepGuard(hosts.model, limit=0))
+    step = TrainingStep(model, optimizer, data, scaled=False, guard=StepGuard(model, limit))
+    step.batches = iter(data)
+    return step
 
 
 def plain_losses(model: nn.Module, data: list[Tensor]) -> Iterator[dict[str, float]]:
@@ -62,10 +60,10 @@ def test_losses_are_those_of_a_plain_loop_each_at_its_own_iteration() -> None:
     torch.manual_seed(0)
     model = TwoTerms()
     expected = list(plain_losses(copy.deepcopy(model), batches()))
-    step = trainer(model, batches())
+    step = training_step(model, batches())
     with EventStorage(10) as storage:
-        for step.iter in range(10, 14):
-            step.run_step()
+        for iteration in range(10, 14):
+            step(iteration)
         assert storage.histories() == {}
         storage.iter = 13
         step.write_losses(storage)
@@ -81,36 +79,35 @@ def test_losses_are_those_of_a_plain_loop_each_at_its_own_iteration() -> None:
 def test_a_step_without_a_finite_loss_is_skipped_and_its_losses_are_not_kept() -> None:
     data = batches()
     data[1][0, 0] = float("nan")
-    step = trainer(TwoTerms(), data)
-    step.guard = StepGuard(step.model, limit=1)
+    step = training_step(TwoTerms(), data, limit=1)
     before = [p.detach().clone() for p in step.model.parameters()]
     with EventStorage() as storage:
-        for step.iter in range(3):
-            step.run_step()
+        for iteration in range(3):
+            step(iteration)
             assert all(torch.isfinite(p).all() for p in step.model.parameters())
         step.write_losses(storage)
         assert [iteration for _, iteration in storage.history("total_loss").values()] == [0, 2]
         assert storage.latest()["skipped_steps"][0] == 1
     assert not any(torch.equal(a, b) for a, b in zip(before, step.model.parameters(), strict=True))
-    step = trainer(TwoTerms(), data[1:])
+    step = training_step(TwoTerms(), data[1:])
     with pytest.raises(UserError, match=r"iteration 0: loss_a .*MGOT\.GUARD\.MAX_SKIPPED_STEPS"):
-        step.run_step()
+        step(0)
 
 
-def test_the_fused_optimiser_steps_as_the_hosts() -> None:
+def test_the_fused_optimiser_steps_as_fast_reids() -> None:
     cfg = small_config("SOLVER.BIAS_LR_FACTOR", 2.0, "SOLVER.WEIGHT_DECAY_NORM", 0.001)
     models = [copy.deepcopy(norm_net()) for _ in range(2)]
-    hosts, _ = build_optimizer(cfg, models[0], contiguous=False)
+    theirs, _ = build_optimizer(cfg, models[0], contiguous=False)
     ours, _ = build_fused_optimizer(cfg, models[1])
-    assert len(ours.param_groups) < len(hosts.param_groups)
+    assert len(ours.param_groups) < len(theirs.param_groups)
     assert all(group["fused"] for group in ours.param_groups)
-    for model, optimizer in zip(models, (hosts, ours), strict=True):
+    for model, optimizer in zip(models, (theirs, ours), strict=True):
         for batch in batches():
             optimizer.zero_grad()
             model(batch).square().mean().backward()
             optimizer.step()
-    for theirs, mine in zip(models[0].parameters(), models[1].parameters(), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+    for expected, found in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 class WithBackbone(nn.Module):

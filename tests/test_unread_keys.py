@@ -29,7 +29,7 @@ HOST_FILES = (
     "modeling/heads/build.py",
     "modeling/backbones/**/*.py",
 )
-HOST_FUNCTIONS = ("default_setup", "__init__", "auto_scale_hyperparams", "build_hooks")
+HOST_FUNCTIONS = ("default_setup", "__init__", "auto_scale_hyperparams")
 # Functions that are given a part of the config alone: parameter and part.
 GIVEN = {
     "options": {"keys": "MGOT"},
@@ -51,6 +51,7 @@ KNOWN = {
     "TEST.METRIC": "refused unless cosine",
     "TEST.ROC.ENABLED": "refused unless False",
     "TEST.AQE.*": "ENABLED is refused unless False",
+    "TEST.PRECISE_BN.*": "ENABLED is refused unless False",
     "DATASETS.COMBINEALL": "refused unless False",
 }
 

@@ -1,4 +1,4 @@
-"""One process of a tiny training, started by torchrun or alone; writes down what test_distributed compares.
+"""One process of a tiny training, started by torchrun or by itself; writes down what test_distributed compares.
 
 usage: two_processes.py FOLDER DYING_EPOCH KEY VALUE ...   (DYING_EPOCH -1: nobody dies)
 """
@@ -28,7 +28,7 @@ DEMO = str(Path(__file__).resolve().parent.parent / "projects/MGOT/configs/demo.
 
 
 def rank() -> int:
-    """Number of this process; 0 where it is alone."""
+    """Number of this process; 0 where it is the only one."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
@@ -43,7 +43,7 @@ class Recorder(MemoryUpdateHook):
         if self.trainer.epoch == self.dying_epoch and rank() == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         super().after_step()
-        bank = self.trainer.heads.bank
+        bank = self.trainer.state.bank
         memories = {"visible": bank.visible, "infrared": bank.infrared, "cross": bank.cross}
         self.memories.append({name: one.prototypes.clone() for name, one in memories.items() if one is not None})
 

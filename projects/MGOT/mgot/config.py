@@ -243,7 +243,8 @@ def _add_data_keys(cfg: CN) -> None:
 def _add_test_keys(cfg: CN) -> None:
     cfg.MGOT.TEST = CN()
     # When to score: "initial" (before training), "intra" (after that stage), "fittest" (the epoch of the cross stage
-    # whose matches look best without labels, kept in fittest.pth [ours]), and always "final".
+    # whose matches look best without labels, kept in fittest.pth, at the price of one labelling and one scoring more
+    # [ours]), and always "final".
     cfg.MGOT.TEST.STAGES = ["initial", "intra", "fittest", "final"]
     # SYSU-MM01: gallery cameras, "all" and "indoor"; images of each identity and camera, 1 = single-, 10 = multi-shot.
     cfg.MGOT.TEST.SYSU_MODES = ["all", "indoor"]

@@ -33,6 +33,7 @@ from mgot.matching import (
     seen,
 )
 from mgot.memory import MemoryBank, PrototypeMemory, cluster_means
+from mgot.modeling.heads import MGOTHead, StepFeatures
 from mgot.principles import (
     cluster_statistics,
     clustering_quality,
@@ -87,6 +88,43 @@ class EpochState:
         """The state as processes other than the first need it: nothing of the size of the data set but the labels."""
         empty = [features.new_empty(0, features.shape[1]) for features in (self.f_v, self.f_r)]  # a slice sends it all
         return dataclasses.replace(self, f_v=empty[0], f_r=empty[1], spectral_v=None)
+
+
+class RunState:
+    """What the hooks of a run hand on to one another, beside the weights: one object, ``trainer.state``.
+
+    The network's forward pass reads the memories and leaves the step's features, so these two lie in its head.
+
+    Args:
+        heads: of the network that trains.
+
+    Attributes:
+        epoch: labels, prototypes and matches in force; None before the first epoch.
+        epoch_before: those of the epoch before.
+    """
+
+    def __init__(self, heads: MGOTHead) -> None:
+        self._heads = heads
+        self.epoch: EpochState | None = None
+        self.epoch_before: EpochState | None = None
+
+    @property
+    def bank(self) -> MemoryBank | None:
+        """The memories with the labels that lead into them; None before the first epoch."""
+        return self._heads.bank
+
+    @bank.setter
+    def bank(self, bank: MemoryBank | None) -> None:
+        self._heads.bank = bank
+
+    @property
+    def step(self) -> StepFeatures | None:
+        """Features and labels of the step just taken; None where it was skipped, or once they are taken up."""
+        return self._heads.step
+
+    @step.setter
+    def step(self, step: StepFeatures | None) -> None:
+        self._heads.step = step
 
 
 def label_epoch(

@@ -96,16 +96,16 @@ class EpochGuardHook(HookBase):
         max_ratio: of the numbers of clusters of the two modalities.
     """
 
-    labels_epoch = True
+    in_checkpoint = True
 
     def __init__(self, *, min_spread: float, max_ratio: float) -> None:
         self._min_spread, self._max_ratio = min_spread, max_ratio
 
     def before_epoch(self) -> None:
-        if not comm.is_main_process():  # the features are there alone
+        if not comm.is_main_process():  # only there are the features
             return
         trainer = self.trainer
-        state: EpochState = trainer.epoch_state
+        state: EpochState = trainer.state.epoch
         spreads = {"visible": feature_spread(state.f_v), "infrared": feature_spread(state.f_r)}
         scalars = {f"{name}/spread": spread for name, spread in spreads.items()}
         trainer.storage.put_scalars(**scalars, smoothing_hint=False)
@@ -133,6 +133,6 @@ def epoch_warnings(spreads: dict[str, float], k_v: int, k_r: int, min_spread: fl
         if k > max_ratio * other:
             lines.append(
                 f"{k} {name} clusters against {other} (over MGOT.GUARD.MAX_CLUSTER_RATIO {max_ratio:g}): many share a"
-                " match; MGOT.CLUSTER.EPS may suit one modality alone"
+                " match; MGOT.CLUSTER.EPS may suit only one modality"
             )
     return lines

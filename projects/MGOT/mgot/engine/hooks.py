@@ -1,36 +1,43 @@
-"""Hooks of the host's trainer: they say when; :mod:`mgot.engine.epoch` and the core say how."""
+"""The hooks that make an epoch: they say when; :mod:`mgot.engine.epoch` and the core say how.
+
+Their order, and what each needs and gives, is in :meth:`mgot.engine.trainer.MGOTTrainer.build_hooks`. They hand
+things on by ``trainer.state``, a :class:`mgot.engine.epoch.RunState`.
+"""
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from fastreid.config import CfgNode
 from fastreid.engine.hooks import PeriodicWriter
 from fastreid.engine.train_loop import HookBase
-from fastreid.utils import comm
 from torch import Tensor
 from tqdm import tqdm
 
-from mgot.analysis.diagnostics.images import add_rankings
 from mgot.clustering import Clusterer, OracleClusterer
 from mgot.data.image_set import ImageSet
 from mgot.data.items import identities
 from mgot.data.loaders import build_ordered_loader, my_run
 from mgot.data.transforms import draw_laws, under_laws_each
 from mgot.distributed import average_buffers, gather_rows, on_main
-from mgot.engine.builders import Believer
-from mgot.engine.epoch import EpochState, build_bank, describe_epoch, label_epoch, match_epoch
+from mgot.engine.builders import (
+    Believer,
+    build_believer,
+    build_clusterer,
+    build_matcher,
+    cross_start_epoch,
+    cross_weight,
+)
+from mgot.engine.epoch import EpochState, RunState, build_bank, describe_epoch, label_epoch, match_epoch
 from mgot.engine.resume.output import trim_metrics
-from mgot.evaluation.results import ResultsFile, format_rows
-from mgot.matching import Matcher, OracleMatcher
+from mgot.matching import Matcher, Matching, OracleMatcher
 from mgot.modeling.extraction import extract
-
-logger = logging.getLogger("mgot")
 
 
 class ClusteringHook(HookBase):
@@ -43,7 +50,7 @@ class ClusteringHook(HookBase):
         spectral_too: extract the visible images under random laws of colour too, for the matcher.
     """
 
-    labels_epoch = True
+    in_checkpoint = True
 
     def __init__(
         self,
@@ -56,41 +63,60 @@ class ClusteringHook(HookBase):
         self._clusterer, self._spectral_too = clusterer, spectral_too
         self._batch_size, self._num_workers = batch_size, num_workers
 
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> ClusteringHook:
+        """The hook that MGOT.MODE, MGOT.CLUSTER and MGOT.MATCHER.VIEW describe."""
+        return cls(
+            build_clusterer(cfg),
+            cfg.TEST.IMS_PER_BATCH,
+            cfg.DATALOADER.NUM_WORKERS,
+            spectral_too=cfg.MGOT.MATCHER.VIEW != "colour",
+        )
+
     def before_epoch(self) -> None:
+        state: RunState = self.trainer.state
+        state.epoch_before, state.epoch = state.epoch, self.label(self.trainer.epoch)
+
+    def label(self, epoch: int) -> EpochState:
+        """Clusters and prototypes by the weights as they are, as that epoch begins with them.
+
+        The labels in force stand in for a modality without cluster. Every process must call this; those other than the
+        first get no features.
+        """
         trainer = self.trainer
         start = time.perf_counter()
         images, n_visible = trainer.data_loader.dataset, trainer.data_loader.n_visible
         loader = build_ordered_loader(images, self._batch_size, self._num_workers, device=trainer.device)
-        features = gather_rows(extract(trainer.network, loader, desc=f"epoch {trainer.epoch}: extract"))
-        spectral = self._spectral(images, n_visible) if self._spectral_too else None
+        features = gather_rows(extract(trainer.network, loader, desc=f"epoch {epoch}: extract"))
+        spectral = self._spectral(epoch, images, n_visible) if self._spectral_too else None
         seconds = time.perf_counter() - start
         truth = identities(images.items)
         state = on_main(
             lambda: label_epoch(
-                trainer.epoch,
+                epoch,
                 features[:n_visible],
                 features[n_visible:],
                 truth[:n_visible],
                 truth[n_visible:],
-                trainer.epoch_state,
+                trainer.state.epoch,
                 self._clusterer,
             ),
             send=EpochState.without_features,
         )
         state.seconds["extract"], state.spectral_v = seconds, spectral
-        trainer.previous_state, trainer.epoch_state = trainer.epoch_state, state
+        return state
 
-    def _spectral(self, images: ImageSet, n_visible: int) -> Tensor:
+    def _spectral(self, epoch: int, images: ImageSet, n_visible: int) -> Tensor:
         """(N_v, D) features of the visible images, each under a law of colour that the seed and the epoch fix."""
         trainer = self.trainer
         loader = build_ordered_loader(
             images, self._batch_size, self._num_workers, device=trainer.device, first=n_visible
         )
-        generator = torch.Generator().manual_seed(trainer.cfg.SEED + 1009 * (trainer.epoch + 1))
+        generator = torch.Generator().manual_seed(trainer.cfg.SEED + 1009 * (epoch + 1))
         laws = draw_laws(n_visible, generator)
         run = my_run(n_visible)
         views = under_laws_each(loader, laws.run(run.start, run.stop), trainer.device)
-        return gather_rows(extract(trainer.network, views, desc=f"epoch {trainer.epoch}: extract"))
+        return gather_rows(extract(trainer.network, views, desc=f"epoch {epoch}: extract"))
 
 
 class MatchingHook(HookBase):
@@ -105,10 +131,9 @@ class MatchingHook(HookBase):
         momentum: m of the memories.
         temperature: tau, for the diagnostics.
         view: what the matcher sees, MGOT.MATCHER.VIEW.
-        paired: draw the same cross labels for both modalities in the cross stage.
     """
 
-    labels_epoch = True
+    in_checkpoint = True
 
     def __init__(
         self,
@@ -118,31 +143,52 @@ class MatchingHook(HookBase):
         weigh: Callable[[int, float], float | None],
         momentum: float,
         temperature: float,
-        paired: bool,
         view: str = "colour",
     ) -> None:
         self._matcher, self._believer, self._weigh, self._view = matcher, believer, weigh, view
-        self._momentum, self._temperature, self._paired = momentum, temperature, paired
+        self._momentum, self._temperature = momentum, temperature
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> MatchingHook:
+        """The hook that MGOT.MATCHER, MGOT.BELIEF and MGOT.CROSS_STAGE describe."""
+        stage, loss = cfg.MGOT.CROSS_STAGE, cfg.MGOT.LOSS
+        return cls(
+            build_matcher(cfg),
+            build_believer(cfg),
+            weigh=partial(
+                cross_weight,
+                start=cross_start_epoch(cfg),
+                growth=stage.GROWTH,
+                belief_goal=stage.BELIEF_GOAL,
+                ramp_epochs=stage.RAMP_EPOCHS,
+                ramp_from=stage.RAMP_FROM,
+            ),
+            momentum=loss.MOMENTUM,
+            temperature=loss.TEMPERATURE,
+            view=cfg.MGOT.MATCHER.VIEW,
+        )
+
+    def match(self, state: EpochState) -> Matching:
+        """Match the clusters of a state, in place: the matching, the belief in it, and the time that it took."""
+        matched = on_main(lambda: match_epoch(state, self._matcher, self._believer, self._view))
+        vars(state).update(matched._asdict())
+        return matched.matching
 
     def before_epoch(self) -> None:
         trainer = self.trainer
-        state: EpochState = trainer.epoch_state
-        matched = on_main(lambda: match_epoch(state, self._matcher, self._believer, self._view))
-        vars(state).update(matched._asdict())
+        state: EpochState = trainer.state.epoch
+        self.match(state)
         assert state.belief is not None
         weight = self._weigh(trainer.epoch, state.belief.mean())
-        trainer.heads.bank = build_bank(state, momentum=self._momentum, cross_weight=weight, device=trainer.device)
-        assert state.matching is not None
-        pairing = weight is not None and self._paired
-        paired = (state.matching.v2r, state.matching.r2v) if pairing else (None, None)
-        trainer.start_batches(state.labels, *paired)
+        trainer.state.bank = build_bank(state, momentum=self._momentum, cross_weight=weight, device=trainer.device)
+        trainer.start_batches()
         truth, n_visible = identities(trainer.data_loader.dataset.items), trainer.data_loader.n_visible
         scalars = on_main(
             lambda: describe_epoch(
-                state, trainer.previous_state, truth[:n_visible], truth[n_visible:], self._temperature
+                state, trainer.state.epoch_before, truth[:n_visible], truth[n_visible:], self._temperature
             )
         )
-        trainer.storage.iter = trainer.iter  # between epochs the host's storage still stands at the last step
+        trainer.storage.iter = trainer.iter  # between epochs fast-reid's storage still stands at the last step
         trainer.storage.put_scalars(**scalars, smoothing_hint=False)
 
 
@@ -150,10 +196,11 @@ class MemoryUpdateHook(HookBase):
     """After each step: move the memories by the features of all ranks, outside autograd (docs/method.md section 4)."""
 
     def after_step(self) -> None:
-        heads = self.trainer.heads
-        step, heads.step = heads.step, None
+        state: RunState = self.trainer.state
+        step, state.step = state.step, None
         if step is not None:
-            heads.bank.update(*step)
+            assert state.bank is not None
+            state.bank.update(*step)
 
 
 class GatherHook(HookBase):
@@ -161,78 +208,26 @@ class GatherHook(HookBase):
 
     def after_epoch(self) -> None:
         average_buffers(self.trainer.network)
-        self.trainer._trainer.write_losses(self.trainer.storage)
-
-
-class StageResultsHook(HookBase):
-    """Scores the model before training, after the intra-modality stage, at each period and at the end.
-
-    A run that begins at another run's intra-modality stage takes over the rows of the first two.
-
-    Args:
-        results: where the rows go.
-        cross_start: first epoch of the cross-modality stage.
-        period: TEST.EVAL_PERIOD; 0 scores at the stages' ends alone.
-        stages: of "initial", "intra" and "final", those to score.
-    """
-
-    def __init__(self, results: ResultsFile, *, cross_start: int, period: int, stages: Sequence[str]) -> None:
-        self._results = results
-        self._cross_start, self._period, self._stages = cross_start, period, stages
-        self._stage_began = time.perf_counter()
-
-    def before_train(self) -> None:
-        donor = self.trainer.donor
-        if donor is not None:
-            shared = [stage for stage in self._stages if stage in ("initial", "intra")]
-            self._results.take_over(donor.parent / "results.json", shared, write=comm.is_main_process())
-        elif self.trainer.start_iter == 0:
-            self._results.clear()
-            self._score("initial")
-        self._stage_began = time.perf_counter()
-
-    def after_epoch(self) -> None:
-        done = self.trainer.epoch + 1
-        if done >= self.trainer.max_epoch:
-            self._score("final")
-        elif done == self._cross_start:
-            self._score("intra")
-        elif self._period > 0 and done % self._period == 0:
-            rows = self.trainer.score()
-            table = format_rows(rows, self._results.content["ground_truth"])
-            logger.info(f"epoch {self.trainer.epoch:3d} scored\n{table}")
-
-    def _score(self, stage: str) -> None:
-        if stage not in self._stages:
-            return
-        rows = self.trainer.score()
-        now = time.perf_counter()
-        if comm.is_main_process():
-            self._results.add(stage, rows, now - self._stage_began)
-        if self.trainer.rankings:
-            add_rankings(self._results.path.parent, stage, self.trainer.rankings)
-        self._stage_began = now
-        logger.info(format_rows([{"stage": stage, **row} for row in rows], self._results.content["ground_truth"]))
+        self.trainer.write_losses()
 
 
 class EpochWriter(PeriodicWriter):
-    """Writes metrics.json and TensorBoard at each epoch's end alone.
+    """Writes metrics.json and TensorBoard at each epoch's end only.
 
-    The host's writers drop whatever is put at an iteration that they have written before, and the host's hook writes
-    within epochs too: the scores of an epoch whose last step was written would be lost.
+    fast-reid's writers drop whatever is put at an iteration that they have written before, and its hook writes within
+    epochs too: the scores of an epoch whose last step was written would be lost.
 
     Args:
         folder: OUTPUT_DIR.
-        build: makes the writers, which open their files.
     """
 
-    def __init__(self, folder: Path, build: Callable[[], list[Any]]) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__([])
-        self._folder, self._build = folder, build
+        self._folder = folder
 
     def before_train(self) -> None:
         trim_metrics(self._folder / "metrics.json", self.trainer.start_epoch * self.trainer.iters_per_epoch)
-        self._writers = self._build()
+        self._writers = self.trainer.build_writers()
 
     def after_step(self) -> None:
         """Nothing: see the class."""

@@ -9,7 +9,7 @@ import yaml
 
 from mgot.losses import LOSSES, loss_keys
 
-# Read by the cross-modality stage alone [ours], beside the keys of its losses; the end of a group's name stands for all
+# Read by the cross-modality stage only [ours], beside the keys of its losses; the end of a group's name stands for all
 # its keys.
 CROSS_STAGE = (
     "MGOT.MATCHER.",
@@ -40,7 +40,7 @@ def among(key: str, names: Iterable[str]) -> bool:
 
 
 def same_intra_stage(key: str) -> bool:
-    """Whether two runs that differ in this key alone have the same intra-modality stage, bit for bit."""
+    """Whether two runs that differ only in this key have the same intra-modality stage, bit for bit."""
     of_losses = (f"MGOT.LOSS.{own}" for name in LOSSES if LOSSES[name].stage == "cross" for own in loss_keys(name))
     return among(key, (*CROSS_STAGE, *KEEPING, *of_losses)) and not among(key, INTRA_STAGE_TOO)
 

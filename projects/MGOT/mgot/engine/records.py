@@ -39,7 +39,7 @@ class RecordHook(HookBase):
         cross_start: first epoch of the cross-modality stage.
     """
 
-    labels_epoch = True
+    in_checkpoint = True
 
     def __init__(self, run: Path, *, cross_start: int) -> None:
         self._run, self._cross_start = run, cross_start
@@ -58,7 +58,7 @@ class RecordHook(HookBase):
             return
         start = time.perf_counter()
         trainer = self.trainer
-        state: EpochState = trainer.epoch_state
+        state: EpochState = trainer.state.epoch
         assert state.matching is not None and state.seen is not None
         truth, n_visible = identities(trainer.data_loader.dataset.items), trainer.data_loader.n_visible
         record = record_epoch(

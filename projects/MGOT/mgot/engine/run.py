@@ -12,10 +12,12 @@ from fastreid.config import CfgNode
 from fastreid.utils import comm
 
 from mgot.data.registered import configured
+from mgot.engine.about import describe_run
+from mgot.engine.evaluator import score_model
 from mgot.engine.resume.checkpoint import AtomicCheckpointer, checkpoint_files
 from mgot.engine.resume.fork import writes_intra
 from mgot.engine.resume.output import check_space, claim_folder, clear_folder, remove_temporaries
-from mgot.engine.trainer import MGOTTrainer, describe_run, without_pretraining
+from mgot.engine.trainer import MGOTTrainer, without_pretraining
 from mgot.errors import UserError
 from mgot.evaluation.results import ResultsFile, format_rows
 
@@ -70,7 +72,7 @@ def evaluate(cfg: CfgNode) -> None:
     checkpoint = AtomicCheckpointer(model).load(cfg.MODEL.WEIGHTS)
     _refuse_other_split(cfg, checkpoint)
     _refuse_trained_people(cfg, checkpoint)
-    rows = MGOTTrainer.test(cfg, model).get("rows", [])
+    rows = score_model(cfg, model).rows
     if comm.is_main_process():
         folder = Path(cfg.OUTPUT_DIR)
         if (folder / "results.json").exists():

@@ -1,4 +1,4 @@
-"""Each stage's optimiser and schedule: the host's own, begun afresh where the cross-modality stage begins.
+"""Each stage's optimiser and schedule: fast-reid's own, begun afresh where the cross-modality stage begins.
 
 docs/method.md section 9 [field]: PGM makes a new Adam and a new step decay for its second stage.
 """
@@ -54,7 +54,7 @@ def stages(cfg: CfgNode) -> list[Stage]:
             )
     first = cfg.clone()
     first.defrost()
-    # The host takes warm-up and delay off the length, and divides by what is left.
+    # fast-reid takes warm-up and delay off the length, and divides by what is left.
     first.SOLVER.MAX_EPOCH = max(begin, warm_up + 1, cfg.SOLVER.DELAY_EPOCHS + 1)
     second = _cross_config(cfg, end - begin)
     second.SOLVER.WARMUP_ITERS, second.SOLVER.DELAY_EPOCHS = 0, 0
@@ -80,7 +80,7 @@ def begin_stage(
     Args:
         cfg: of the stage.
         optimizer: loses its moments.
-        schedulers: the host's, by name; those that the host makes for ``cfg`` begin anew, others are left.
+        schedulers: fast-reid's, by name; those that it makes for ``cfg`` begin anew, others are left.
         rates: learning rate of each parameter group at the stage's start.
     """
     optimizer.state.clear()
@@ -90,10 +90,17 @@ def begin_stage(
         schedulers[name].load_state_dict(fresh.state_dict())
 
 
-def log_rate_of(hook: LRScheduler, optimizer: torch.optim.Optimizer, base_lr: float) -> None:
-    """Let the host's hook log the rate of the group that began at ``base_lr``; where none did, its own choice stays.
+def build_rate_hook(cfg: CfgNode, optimizer: torch.optim.Optimizer, schedulers: Mapping[str, Any]) -> LRScheduler:
+    """fast-reid's hook of the learning rate, which logs the rate of what is new, not the backbone's."""
+    hook = LRScheduler(optimizer, schedulers)
+    log_rate_of(hook, optimizer, stages(cfg)[0].cfg.SOLVER.BASE_LR)
+    return hook
 
-    The host logs its largest group's (engine/hooks.py:246), which is the backbone's with a factor of its own.
+
+def log_rate_of(hook: LRScheduler, optimizer: torch.optim.Optimizer, base_lr: float) -> None:
+    """Let fast-reid's hook log the rate of the group that began at ``base_lr``; where none did, its own choice stays.
+
+    fast-reid logs its largest group's (engine/hooks.py:246), which is the backbone's with a factor of its own.
     """
     rates = [group["initial_lr"] for group in optimizer.param_groups]
     if base_lr in rates:
@@ -110,7 +117,7 @@ class StageHook(HookBase):
         optimizer: as built for the first stage, with that stage's schedule on it.
     """
 
-    labels_epoch = True  # a run that goes on within the epoch has the stage's state from its checkpoint
+    in_checkpoint = True
 
     def __init__(self, stages: Sequence[Stage], optimizer: torch.optim.Optimizer) -> None:
         self._stages = stages
@@ -127,23 +134,23 @@ class StageHook(HookBase):
 
 
 def build_fused_optimizer(cfg: CfgNode, model: nn.Module) -> tuple[torch.optim.Optimizer, Any]:
-    """The optimiser of the host's SOLVER keys, and the parameter groups that the host made.
+    """The optimiser of fast-reid's SOLVER keys, and the parameter groups that fast-reid made.
 
-    The backbone learns at MGOT.DEN.BACKBONE_LR_FACTOR times the rate that the host gives it [OTLA: 0.1].
+    The backbone learns at MGOT.DEN.BACKBONE_LR_FACTOR times the rate that fast-reid gives it [OTLA: 0.1].
 
-    The host gives each parameter a group of its own, and an optimiser walks its groups one by one; groups alike but
+    fast-reid gives each parameter a group of its own, and an optimiser walks its groups one by one; groups alike but
     for the parameters become one, and where PyTorch has a fused kernel for the optimiser it is used.
     """
-    # The host's contiguous parameters (fastreid/utils/params.py) share their gradients with the optimiser's
+    # fast-reid's contiguous parameters (fastreid/utils/params.py) share their gradients with the optimiser's
     # buffers; since torch 2.0 zero_grad() drops those buffers and the model would silently stop learning.
-    hosts, params = build_optimizer(cfg, model, contiguous=False)
-    slow_down_backbone(hosts.param_groups, model, cfg.MGOT.DEN.BACKBONE_LR_FACTOR)
-    accepted = inspect.signature(type(hosts).__init__).parameters
-    options = {name: value for name, value in hosts.defaults.items() if name in accepted}
-    # The fused kernel unscales float16's gradients itself, after the host's clipping would have looked at them.
+    plain, params = build_optimizer(cfg, model, contiguous=False)
+    slow_down_backbone(plain.param_groups, model, cfg.MGOT.DEN.BACKBONE_LR_FACTOR)
+    accepted = inspect.signature(type(plain).__init__).parameters
+    options = {name: value for name, value in plain.defaults.items() if name in accepted}
+    # The fused kernel unscales float16's gradients itself, after fast-reid's clipping would have looked at them.
     fused = {"fused": True, "foreach": None} if "fused" in accepted and not cfg.SOLVER.CLIP_GRADIENTS.ENABLED else {}
-    groups = merge_groups([{**group, **fused} for group in hosts.param_groups])
-    return type(hosts)(groups, **{**options, **fused}), params
+    groups = merge_groups([{**group, **fused} for group in plain.param_groups])
+    return type(plain)(groups, **{**options, **fused}), params
 
 
 def slow_down_backbone(groups: list[dict[str, Any]], model: nn.Module, factor: float) -> None:

@@ -1,47 +1,52 @@
-"""One training step, and its losses kept on the device until the epoch's end."""
+"""One training step: forward, backward, optimiser; its losses are kept on the device until the epoch's end."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from fastreid.engine.train_loop import SimpleTrainer
 from fastreid.utils import comm
 from fastreid.utils.events import EventStorage
-from torch import Tensor
+from torch import Tensor, nn
 
 from mgot.engine.guards import StepGuard
 
 
-class StepTrainer(SimpleTrainer):
-    """The host's inner trainer without its waits: losses stay on the device until :meth:`write_losses`.
+class TrainingStep:
+    """Takes one step of training; ``step(iteration)``. Its losses stay on the device until :meth:`write_losses`.
 
-    The host's own reads every term of every step, and the device stands still meanwhile.
+    It stands where fast-reid's trainer has its SimpleTrainer, which reads every term of every step while the device
+    stands still.
 
     Args:
-        hosts: the inner trainer that the host built; its model, loader and optimiser are taken over.
+        model: batches to losses by name.
+        optimizer: of the model.
+        data_loader: whose iterator the trainer puts into :attr:`batches` at each epoch's start.
         scaled: scale the gradients, which float16 needs and other formats do not.
         guard: asked before each backward pass; the losses of a step that it skips are not kept.
+
+    Attributes:
+        batches: what the steps to come are taken on.
     """
 
-    def __init__(self, hosts: SimpleTrainer, *, scaled: bool, guard: StepGuard) -> None:
-        self.guard = guard
-        self.model, self.optimizer, self.param_wrapper = hosts.model, hosts.optimizer, hosts.param_wrapper
-        self.data_loader, self._data_loader_iter = hosts.data_loader, hosts._data_loader_iter
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, data_loader: Any, *, scaled: bool, guard: StepGuard
+    ) -> None:
+        self.model, self.optimizer, self.data_loader, self.guard = model, optimizer, data_loader, guard
+        self.batches: Iterator[Any] = iter(())
         self.grad_scaler = torch.amp.GradScaler(enabled=scaled)
         self._losses: list[tuple[int, list[str], Tensor, float]] = []
-        self._hooks: list[Any] = []
-        self.iter = 0
 
-    def run_step(self) -> None:
+    def __call__(self, iteration: int) -> None:
         """Forward, backward, optimiser; the memories move afterwards, in a hook."""
         start = time.perf_counter()
-        batch = next(self._data_loader_iter)
+        batch = next(self.batches)
         waited = time.perf_counter() - start
         self.guard.remember()
         losses: dict[str, Tensor] = self.model(batch)
-        if not self.guard.admits(self.iter, losses):
+        if not self.guard.admits(iteration, losses):
             return
         total = torch.stack(list(losses.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
@@ -49,10 +54,10 @@ class StepTrainer(SimpleTrainer):
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
         terms = torch.stack([total, *losses.values()]).detach()
-        self._losses.append((self.iter, ["total_loss", *losses], terms, waited))
+        self._losses.append((iteration, ["total_loss", *losses], terms, waited))
 
     def write_losses(self, storage: EventStorage) -> None:
-        """Put the losses of the steps since the last call into the host's storage, each at its own iteration.
+        """Put the losses of the steps since the last call into fast-reid's storage, each at its own iteration.
 
         Over several processes they are means; ``data_time`` is the slowest's.
         """

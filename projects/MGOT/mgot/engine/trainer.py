@@ -1,107 +1,238 @@
-"""The host's default trainer with MGOT's loader, hooks and evaluation."""
+"""The trainer: one class, whose loop and whose order of hooks are an epoch of MGOT (docs/method.md section 1)."""
 
 from __future__ import annotations
 
+import errno
 import logging
-import time
-from collections import OrderedDict
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from fastreid.config import CfgNode
-from fastreid.engine.hooks import EvalHook, LRScheduler, PeriodicCheckpointer, PeriodicWriter
-from fastreid.evaluation import inference_on_dataset
+from fastreid.engine import DefaultTrainer
+from fastreid.engine.hooks import IterationTimer, LayerFreeze
 from fastreid.modeling.meta_arch import build_model
 from fastreid.solver import build_lr_scheduler
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
-from fastreid.utils.events import JSONWriter, TensorboardXWriter
+from fastreid.utils.events import EventStorage, JSONWriter, TensorboardXWriter
 from torch import nn
 
-from mgot import distributed  # noqa: F401  readies the host for several processes
-from mgot.data.image_set import OFF, ImageSet
-from mgot.data.loaders import (
-    CrossModalityLoader,
-    EpochLabels,
-    build_dataset,
-    build_ordered_loader,
-    build_train_loader,
-    cache_options,
-)
-from mgot.data.registered import configured
-from mgot.engine.builders import (
-    build_believer,
-    build_clusterer,
-    build_matcher,
-    cross_start_epoch,
-    cross_weight,
-    ground_truth_used,
-)
-from mgot.engine.epoch import EpochState
-from mgot.engine.evaluator import CrossModalityEvaluator
+from mgot import distributed  # noqa: F401  readies fast-reid for several processes
+from mgot.data.loaders import CrossModalityLoader, build_train_loader
+from mgot.engine.about import describe_run, describe_training_set
+from mgot.engine.builders import cross_start_epoch
+from mgot.engine.epoch import RunState
+from mgot.engine.evaluator import ScoringHook, score_model
 from mgot.engine.guards import EpochGuardHook, StepGuard
-from mgot.engine.hooks import (
-    ClusteringHook,
-    EpochWriter,
-    GatherHook,
-    MatchingHook,
-    MemoryUpdateHook,
-    ProgressHook,
-    StageResultsHook,
-)
+from mgot.engine.hooks import ClusteringHook, EpochWriter, GatherHook, MatchingHook, MemoryUpdateHook, ProgressHook
+from mgot.engine.order import in_order, runs
 from mgot.engine.records import RecordHook, SummaryHook
+from mgot.engine.resume.beginning import Beginning, find_beginning
 from mgot.engine.resume.checkpoint import AtomicCheckpointer
 from mgot.engine.resume.fittest import FittestHook
 from mgot.engine.resume.fork import writes_intra
-from mgot.engine.resume.resumable import CheckpointHook, ResumableTrainer
-from mgot.engine.solver import StageHook, build_fused_optimizer, log_rate_of, stages
-from mgot.engine.step import StepTrainer
+from mgot.engine.resume.saving import CheckpointHook, save_if_sound
+from mgot.engine.resume.signals import StopRequest
+from mgot.engine.resume.snapshot import pack_run, random_states, restore_process, unpack_bank, unpack_scalars
+from mgot.engine.solver import StageHook, build_fused_optimizer, build_rate_hook, stages
+from mgot.engine.step import TrainingStep
+from mgot.errors import Interrupted, UserError
 from mgot.evaluation.results import ResultsFile
-from mgot.modeling import DEN, MGOTHead
+from mgot.matching import Matching
+from mgot.modeling import DEN
 
-logger = logging.getLogger("mgot")
 
-
-class MGOTTrainer(ResumableTrainer):
+class MGOTTrainer(DefaultTrainer):
     """Trains DEN by MGOT's loop.
+
+    fast-reid's trainer brings the construction and calls the hooks; the loop is here. :meth:`build_hooks` has the hooks
+    in order.
 
     Args:
         cfg: checked.
         weights_follow: a checkpoint will bring all weights, so that MODEL.BACKBONE.PRETRAIN is not looked at.
 
     Attributes:
-        epoch_state: labels, prototypes and matches in force, None before the first epoch.
-        previous_state: those of the epoch before.
-        rankings: what some queries found at the last scoring, one a protocol; empty without MGOT.DIAGNOSTICS.
+        state: what the hooks hand on to one another.
+        beginning: where the run begins.
     """
 
-    rankings: Sequence[dict[str, Any]] = ()
-    previous_state: EpochState | None = None
-    _trainer: Any
+    checkpointer: AtomicCheckpointer
 
     def __init__(self, cfg: CfgNode, *, weights_follow: bool = False) -> None:
-        if weights_follow:  # the host's constructor asks for the model by the config alone
+        if weights_follow:  # fast-reid's constructor asks for the model by nothing but the config
             self.build_model = lambda cfg: type(self).build_model(without_pretraining(cfg))  # type: ignore[method-assign]
         super().__init__(cfg)
-        self._trainer = StepTrainer(
-            self._trainer,
+        self.iters_per_epoch = cfg.MGOT.ITERS_PER_EPOCH  # fast-reid has that of the whole data set
+        self.max_iter = self.max_epoch * self.iters_per_epoch
+        self.state, self.beginning = RunState(self.network.heads), Beginning()
+        self.training_step = TrainingStep(
+            self.model,
+            self.optimizer,
+            self.data_loader,
             scaled=self.network.precision == torch.float16,
             guard=StepGuard(self.network, cfg.MGOT.GUARD.MAX_SKIPPED_STEPS),
         )
-        hosts = self.checkpointer
+        self._trainer = self.training_step  # where fast-reid looks for model, loader, optimiser and scaler
+        made = self.checkpointer
         self.checkpointer = AtomicCheckpointer(
             self.model,
             cfg.OUTPUT_DIR,
             about=describe_training_set(cfg),
             keep=cfg.MGOT.CHECKPOINT.KEEP,
-            save_to_disk=hosts.save_to_disk,
-            **hosts.checkpointables,
+            save_to_disk=made.save_to_disk,
+            **made.checkpointables,
             **({"grad_scaler": self.grad_scaler} if self.grad_scaler.is_enabled() else {}),
         )
+
+    def build_hooks(self) -> list[Any]:
+        """The hooks in the order in which each phase calls them, with what each needs -> gives there.
+
+        The phases and the things handed on are those of :mod:`mgot.engine.order`, which refuses another order.
+        """
+        cfg, keys, out = self.cfg, self.cfg.MGOT, Path(self.cfg.OUTPUT_DIR)
+        start, asked = cross_start_epoch(cfg), keys.TEST.STAGES
+        results = ResultsFile(out / "results.json", describe_run(cfg))
+        rate, stage = build_rate_hook(cfg, self.optimizer, self.scheduler), StageHook(stages(cfg), self.optimizer)
+        freeze = LayerFreeze(self.model, cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS)
+        clusters, matches = ClusteringHook.from_config(cfg), MatchingHook.from_config(cfg)
+
+        def match_again(epoch: int) -> Matching:
+            return matches.match(clusters.label(epoch))
+
+        guard = EpochGuardHook(min_spread=keys.GUARD.MIN_SPREAD, max_ratio=keys.GUARD.MAX_CLUSTER_RATIO)
+        record, line = RecordHook(out, cross_start=start), SummaryHook(cfg.SOLVER.IMS_PER_BATCH, cross_start=start)
+        fittest = FittestHook(out, results, cross_start=start, match_again=match_again) if "fittest" in asked else None
+        scores = ScoringHook(results, cross_start=start, period=cfg.TEST.EVAL_PERIOD, stages=asked)
+        writer = EpochWriter(out) if comm.is_main_process() else None
+        saver = CheckpointHook(cfg.SOLVER.CHECKPOINT_PERIOD, intra=start if writes_intra(cfg) else 0)
+        return in_order(
+            runs(IterationTimer()),
+            runs(rate, after_step="optimiser -> optimiser", after_epoch="optimiser -> optimiser"),
+            runs(freeze if cfg.MODEL.FREEZE_LAYERS else None, before_step="weights -> weights"),
+            runs(stage, before_epoch="optimiser -> optimiser"),
+            runs(clusters, before_epoch="weights -> labels"),
+            runs(matches, before_epoch="labels -> matches, memories, batches"),
+            runs(guard, before_epoch="labels -> warnings"),
+            runs(MemoryUpdateHook(), after_step="step, memories -> memories"),
+            runs(GatherHook(), after_epoch="weights, losses -> weights, means"),
+            runs(record if keys.DIAGNOSTICS else None, before_epoch="labels, matches -> record"),
+            runs(ProgressHook()),
+            runs(line, after_epoch="means -> line"),
+            runs(fittest, before_epoch="weights, matches -> fittest", after_epoch="weights, labels, line -> scores"),
+            runs(scores, before_train="weights -> scores", after_epoch="weights, line -> scores"),
+            runs(writer, after_epoch="means, scores -> metrics"),
+            runs(saver, after_epoch="weights, optimiser, labels, matches, memories, metrics -> checkpoint"),
+        )
+
+    def train(self) -> None:
+        """Train to the last epoch.
+
+        SIGTERM or SIGINT ends the run after its step, or after the epoch's scores, with a checkpoint from which
+        ``--resume`` goes on bit for bit; one that comes while an epoch is being labelled, after its first step.
+
+        Raises:
+            Interrupted: a signal came.
+            UserError: a mistake that shows only now, or a full disk.
+        """
+        self.iter = self.start_iter = self.start_epoch * self.iters_per_epoch + self.beginning.step
+        with EventStorage(self.start_iter) as self.storage, StopRequest() as stop, _full_disk_told():
+            try:
+                self.before_train()
+                for epoch in range(self.start_epoch, self.max_epoch):
+                    self.epoch = epoch
+                    self._train_epoch(stop)
+            finally:
+                self.after_train()
+
+    def _train_epoch(self, stop: StopRequest) -> None:
+        done = self.beginning.step if self.epoch == self.start_epoch else 0
+        self._begin_epoch(within=done > 0)
+        for step in range(done + 1, self.iters_per_epoch + 1):
+            self.before_step()
+            self.run_step()
+            self.after_step()
+            self.iter += 1
+            if step < self.iters_per_epoch and stop.agreed(step):
+                self._stop_within(step, stop.number)
+        self.after_epoch()
+        if self.epoch + 1 < self.max_epoch and stop.agreed(0):
+            saved = self.save_checkpoint(f"model_{self.epoch:04d}", self.epoch)
+            self._stop(f"the end of epoch {self.epoch}", saved, stop.number)
+
+    def _begin_epoch(self, within: bool) -> None:
+        """What is computed at an epoch's start; a checkpoint from within the epoch brings what its hooks gave."""
+        self.storage.epoch = self.epoch
+        for hook in self._hooks:
+            if not (within and getattr(hook, "in_checkpoint", False)):
+                hook.before_epoch()
+        if within:
+            content = self.beginning.content
+            self.state.bank = unpack_bank(content["memories"], self.device)
+            self.start_batches(skip=self.beginning.step)
+            unpack_scalars(self.storage, content["scalars"])
+            restore_process(content["random"])
+
+    def start_batches(self, *, skip: int = 0) -> None:
+        """Draw this epoch's batches by labels and matches, but for the first ``skip``, which were trained on already.
+
+        Everything random in an epoch follows from nothing but the seed and the epoch's number, so that a resumed run
+        repeats what an unbroken one would have done.
+        """
+        epoch, bank = self.state.epoch, self.state.bank
+        assert epoch is not None and bank is not None
+        seed_all_rng(self.cfg.SEED + 1009 * (self.epoch + 1) + comm.get_rank())
+        matches = (bank.v2r, bank.r2v) if self.cfg.MGOT.PAIRED_SAMPLING else (None, None)
+        v2r, r2v = (None if table is None else table.numpy() for table in matches)
+        self.data_loader.set_epoch(self.epoch, epoch.labels, v2r, r2v, skip=skip)
+        self.training_step.batches = iter(self.data_loader)
+
+    def run_step(self) -> None:
+        """Forward, backward, optimiser."""
+        self.training_step(self.iter)
+
+    def write_losses(self) -> None:
+        """The losses of the steps so far leave the device."""
+        self.training_step.write_losses(self.storage)
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """As :func:`mgot.engine.resume.beginning.find_beginning` has it."""
+        n_visible, n = self.data_loader.n_visible, len(self.data_loader.dataset)
+        self.beginning = find_beginning(self.cfg, self.checkpointer, (n_visible, n - n_visible), resume=resume)
+        self.start_epoch, self.state.epoch = self.beginning.epoch, self.beginning.labels
+
+    def save_checkpoint(self, name: str, epoch: int, step: int = 0) -> bool:
+        """Save all that a run stands on; every process must call this.
+
+        Args:
+            name: of the file.
+            epoch: the last finished one.
+            step: steps done of the next.
+
+        Returns:
+            Whether it was written; True on processes that write none.
+
+        Raises:
+            UserError: the weights are not finite.
+        """
+        random = comm.gather(random_states())
+        if not comm.is_main_process():
+            return True
+        content = pack_run(self.state, self.storage, (epoch + 1) * self.iters_per_epoch)
+        content.update(epoch=epoch, step=step, random=random, config=self.cfg.dump())
+        return save_if_sound(self.checkpointer, name, content)
+
+    def _stop_within(self, step: int, number: int) -> None:
+        self.write_losses()
+        saved = self.save_checkpoint(f"model_{self.epoch:04d}_{step:05d}", self.epoch - 1, step)
+        self._stop(f"epoch {self.epoch} up to step {step}", saved, number)
+
+    def _stop(self, where: str, saved: bool, number: int) -> None:
+        last = f"{where} is saved" if saved else "the earlier checkpoints stay"
+        raise Interrupted(number, f"{last} in {self.cfg.OUTPUT_DIR}; --resume goes on from there")
 
     @property
     def network(self) -> DEN:
@@ -111,14 +242,14 @@ class MGOTTrainer(ResumableTrainer):
         return network
 
     @property
-    def heads(self) -> MGOTHead:
-        """The head that holds the memories."""
-        return self.network.heads
-
-    @property
     def device(self) -> torch.device:
         """Where the model trains."""
         return self.network.device
+
+    @property
+    def donor(self) -> Path | None:
+        """The checkpoint of another run that this one begins from."""
+        return self.beginning.donor
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
@@ -138,131 +269,25 @@ class MGOTTrainer(ResumableTrainer):
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Any, iters_per_epoch: int) -> Any:
         return build_lr_scheduler(stages(cfg)[0].cfg, optimizer, cfg.MGOT.ITERS_PER_EPOCH)
 
-    def build_hooks(self) -> list[Any]:
-        """The host's hooks, with MGOT's between the scheduler and the checkpointer."""
-        cfg = self.cfg
-        # The host counts iterations from the size of the data set; MGOT's epochs have a length of their own.
-        self.iters_per_epoch = cfg.MGOT.ITERS_PER_EPOCH
-        self.max_iter = self.max_epoch * self.iters_per_epoch
-        replaced = EvalHook | PeriodicWriter | PeriodicCheckpointer
-        hosts = [hook for hook in super().build_hooks() if not isinstance(hook, replaced)]
-        for hook in hosts:
-            if isinstance(hook, LRScheduler):
-                log_rate_of(hook, self.optimizer, stages(cfg)[0].cfg.SOLVER.BASE_LR)
-        loss, cross_start = cfg.MGOT.LOSS, cross_start_epoch(cfg)
-        results = ResultsFile(Path(cfg.OUTPUT_DIR) / "results.json", describe_run(cfg))
-        ours = [
-            StageHook(stages(cfg), self.optimizer),
-            ClusteringHook(
-                build_clusterer(cfg),
-                cfg.TEST.IMS_PER_BATCH,
-                cfg.DATALOADER.NUM_WORKERS,
-                spectral_too=cfg.MGOT.MATCHER.VIEW != "colour",
-            ),
-            MatchingHook(
-                build_matcher(cfg),
-                build_believer(cfg),
-                weigh=partial(
-                    cross_weight,
-                    start=cross_start,
-                    growth=cfg.MGOT.CROSS_STAGE.GROWTH,
-                    belief_goal=cfg.MGOT.CROSS_STAGE.BELIEF_GOAL,
-                    ramp_epochs=cfg.MGOT.CROSS_STAGE.RAMP_EPOCHS,
-                    ramp_from=cfg.MGOT.CROSS_STAGE.RAMP_FROM,
-                ),
-                momentum=loss.MOMENTUM,
-                temperature=loss.TEMPERATURE,
-                paired=cfg.MGOT.PAIRED_SAMPLING,
-                view=cfg.MGOT.MATCHER.VIEW,
-            ),
-            EpochGuardHook(min_spread=cfg.MGOT.GUARD.MIN_SPREAD, max_ratio=cfg.MGOT.GUARD.MAX_CLUSTER_RATIO),
-            MemoryUpdateHook(),
-            GatherHook(),
-            *([RecordHook(Path(cfg.OUTPUT_DIR), cross_start=cross_start)] if cfg.MGOT.DIAGNOSTICS else []),
-            ProgressHook(),
-            SummaryHook(cfg.SOLVER.IMS_PER_BATCH, cross_start=cross_start),
-            *(
-                [FittestHook(Path(cfg.OUTPUT_DIR), results, cross_start=cross_start)]
-                if "fittest" in cfg.MGOT.TEST.STAGES
-                else []
-            ),
-            StageResultsHook(
-                results, cross_start=cross_start, period=cfg.TEST.EVAL_PERIOD, stages=cfg.MGOT.TEST.STAGES
-            ),
-        ]
-        writers = [EpochWriter(Path(cfg.OUTPUT_DIR), self.open_writers)] if comm.is_main_process() else []
-        saver = CheckpointHook(cfg.SOLVER.CHECKPOINT_PERIOD, intra=cross_start if writes_intra(cfg) else 0)
-        return hosts[:2] + ours + hosts[2:] + writers + [saver]
-
     def build_writers(self) -> list[Any]:
-        """None: the host asks when it builds its hooks, before it is known which lines of metrics.json stay."""
-        return []
-
-    def open_writers(self) -> list[Any]:
         """metrics.json and TensorBoard, losses as medians over the epoch; the terminal gets MGOT's line per epoch."""
         out, window = Path(self.cfg.OUTPUT_DIR), self.iters_per_epoch
         return [JSONWriter(str(out / "metrics.json"), window), TensorboardXWriter(str(out), window)]
 
-    def finish_log(self) -> None:
-        """The losses of the steps so far leave the device."""
-        self._trainer.write_losses(self.storage)
-
-    def start_batches(
-        self,
-        labels: EpochLabels,
-        v2r: np.ndarray | None = None,
-        r2v: np.ndarray | None = None,
-        *,
-        skip: int = 0,
-    ) -> None:
-        """Draw this epoch's batches from these labels, but for the first ``skip``, which were trained on already.
-
-        Everything random in an epoch follows from the seed and the epoch's number alone, so that a resumed run repeats
-        what an unbroken one would have done.
-        """
-        seed_all_rng(self.cfg.SEED + 1009 * (self.epoch + 1) + comm.get_rank())
-        self.data_loader.set_epoch(self.epoch, labels, v2r, r2v, skip=skip)
-        self._trainer._data_loader_iter = iter(self.data_loader)
-
-    def score(self) -> list[dict[str, Any]]:
-        """Score the model on all protocols, log the figures, and return a row per protocol."""
-        start = time.perf_counter()
-        results = self.test(self.cfg, self.network)
-        self.storage.put_scalar("seconds/score", time.perf_counter() - start, smoothing_hint=False)
-        rows = results.pop("rows") if "rows" in results else []
-        self.rankings = results.pop("rankings") if "rankings" in results else []
-        for row in rows:
-            figures = {f"{row['protocol']}/{key}": row[key] for key in ("rank1", "mAP", "mINP")}
-            self.storage.put_scalars(**figures, smoothing_hint=False)
-        return rows
-
-    @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_dir: str | None = None) -> Any:
-        data = build_dataset(cfg, dataset_name)
-        evaluator = CrossModalityEvaluator(cfg, data)
-        # Memory is for the training images; a file on disk serves every scoring of every run.
-        cache = cache_options(cfg) if cfg.DATALOADER.CACHE == "disk" else OFF
-        images = ImageSet([*data.query, *data.gallery], cfg.INPUT.SIZE_TEST, cache=cache)
-        workers = cfg.DATALOADER.NUM_WORKERS
-        loader = build_ordered_loader(images, cfg.TEST.IMS_PER_BATCH, workers, device=cfg.MODEL.DEVICE)
-        return loader, evaluator
-
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
-        """Score a model on the config's test sets.
+        """As fast-reid's: :func:`mgot.engine.evaluator.score_model`."""
+        return score_model(cfg, model)._asdict()
 
-        Returns:
-            ``{"rows": [row per protocol], "rankings": [...]}`` on the main process, {} on the others; the rankings as
-            the evaluator gives them.
-        """
-        rows: list[dict[str, Any]] = []
-        rankings: list[dict[str, Any]] = []
-        for name in cfg.DATASETS.TESTS:
-            loader, evaluator = cls.build_evaluator(cfg, name)
-            results = inference_on_dataset(model, loader, evaluator, flip_test=cfg.TEST.FLIP.ENABLED)
-            rows.extend(results.get("rows", []))
-            rankings.extend(results.get("rankings", []))
-        return OrderedDict(rows=rows, rankings=rankings) if comm.is_main_process() else OrderedDict()
+
+@contextmanager
+def _full_disk_told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(f"{error}: the disk is full; make room and go on with --resume") from None
 
 
 def without_pretraining(cfg: CfgNode) -> CfgNode:
@@ -272,37 +297,3 @@ def without_pretraining(cfg: CfgNode) -> CfgNode:
     cfg.MODEL.BACKBONE.PRETRAIN = False
     cfg.freeze()
     return cfg
-
-
-def describe_training_set(cfg: CfgNode) -> dict[str, Any]:
-    """What a checkpoint says of its training: the data set, whom it leaves to score, and the ground truth it took."""
-    about: dict[str, Any] = {"dataset": cfg.DATASETS.NAMES[0]}
-    if cfg.MGOT.DATA.VALIDATION:
-        about["people"] = people_scored(cfg)
-    split = configured(cfg, cfg.DATASETS.NAMES[0]).split
-    if split is not None:
-        about["split"] = split
-    if ground_truth_used(cfg):
-        about["ground_truth"] = ground_truth_used(cfg)
-    return about
-
-
-def people_scored(cfg: CfgNode) -> str:
-    """Who is scored: "test", or "validation" where MGOT.DATA.VALIDATION is on."""
-    return "validation" if cfg.MGOT.DATA.VALIDATION else "test"
-
-
-def describe_run(cfg: CfgNode) -> dict[str, Any]:
-    """What holds for every row of a run's results; and where it began, if that was at another run's intra stage."""
-    donor = cfg.MGOT.CROSS_STAGE.FROM
-    return {
-        **({"intra_from": str(Path(donor).resolve())} if donor else {}),
-        "flip": bool(cfg.TEST.FLIP.ENABLED),
-        "mode": cfg.MGOT.MODE,
-        "matcher": cfg.MGOT.MATCHER.NAME,
-        "people": people_scored(cfg),
-        "ground_truth": ground_truth_used(cfg),
-        "seed": cfg.SEED,
-        "config": "config.yaml",
-        "checkpoint": cfg.MODEL.WEIGHTS or "model_final.pth",
-    }

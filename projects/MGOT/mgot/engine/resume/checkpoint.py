@@ -1,4 +1,4 @@
-"""The host's checkpointer, made safe: written whole or not at all, read without running anybody's code."""
+"""fast-reid's checkpointer, made safe: written whole or not at all, read without running anybody's code."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class AtomicCheckpointer(Checkpointer):
         write_atomically(Path(self.save_dir) / "last_checkpoint", last_filename_basename)
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> Any:
-        """As the host's, for a model of the same architecture.
+        """As fast-reid's, for a model of the same architecture.
 
         Where the adversary of the file is of another architecture, the model's is left as it is: scoring needs none.
 

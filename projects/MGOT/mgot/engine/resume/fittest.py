@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 
 from mgot.distributed import on_main
-from mgot.engine.epoch import EpochState
+from mgot.engine.evaluator import score_model
 from mgot.engine.resume.checkpoint import load_tensors
 from mgot.errors import UserError
 from mgot.evaluation.results import ResultsFile, format_rows
 from mgot.files import replacing
+from mgot.matching import Matching
 from mgot.principles import fitness
 
 logger = logging.getLogger("mgot")
@@ -27,20 +29,25 @@ FITTEST = "fittest.pth"
 class FittestHook(HookBase):
     """Keeps the weights of the fittest epoch in ``fittest.pth``, and scores them beside the last epoch's. [ours]
 
-    An epoch's matching shows how fit the weights are that the epoch before left. Those of the cross-modality stage
-    take part, but for the last epoch's, which no later matching looks at: they are scored as "final" anyway. A full
-    disk costs the file, with a warning, and not the run.
+    The matching at an epoch's start shows how fit the weights are that the epoch before left. For those of the last
+    epoch nothing would, so after it the images are labelled and matched once more. All epochs of the cross-modality
+    stage take part. A full disk costs the file, with a warning, and not the run.
 
     Args:
         folder: OUTPUT_DIR.
         results: gets the rows of the stage "fittest".
         cross_start: first epoch of the cross-modality stage.
+        match_again: labels and matches the training images by the weights as they are, as the epoch of that number
+            would begin with them; called in every process.
     """
 
-    labels_epoch = True
+    in_checkpoint = True
 
-    def __init__(self, folder: Path, results: ResultsFile, *, cross_start: int) -> None:
+    def __init__(
+        self, folder: Path, results: ResultsFile, *, cross_start: int, match_again: Callable[[int], Matching]
+    ) -> None:
         self._path, self._results, self._cross_start = folder / FITTEST, results, cross_start
+        self._match_again = match_again
         self._best = float("-inf")
 
     def before_train(self) -> None:
@@ -52,32 +59,50 @@ class FittestHook(HookBase):
 
     def before_epoch(self) -> None:
         trainer = self.trainer
-        state: EpochState = trainer.epoch_state
-        if trainer.epoch <= self._cross_start or not comm.is_main_process():
-            return
-        assert state.matching is not None
-        measured = fitness(state.matching)
-        trainer.storage.put_scalar("matching/fitness", measured, smoothing_hint=False)
-        if measured <= self._best:
-            return
-        self._best = measured
-        model, about = trainer.network.state_dict(), trainer.checkpointer.about
-        content = {"model": model, "about": about, "epoch": trainer.epoch - 1, "fitness": measured}
+        if trainer.epoch > self._cross_start and comm.is_main_process():
+            self._compare(trainer.epoch - 1, trainer.state.epoch.matching, "matching/fitness")
+
+    def after_epoch(self) -> None:
+        trainer = self.trainer
+        if trainer.epoch + 1 == trainer.max_epoch > self._cross_start:
+            self._look_at_the_end()
+            if on_main(self._path.is_file):
+                self._score()
+
+    def _look_at_the_end(self) -> None:
+        """Label and match once more, so that the last epoch's weights take part."""
+        trainer, start = self.trainer, time.perf_counter()
+        matching = self._match_again(trainer.epoch + 1)
+        seconds = time.perf_counter() - start
+        trainer.storage.put_scalar("seconds/fittest", seconds, smoothing_hint=False)
+        if comm.is_main_process():
+            measured = self._compare(trainer.epoch, matching, "matching/final_fitness")
+            logger.info(f"epoch {trainer.epoch} left a fitness of {measured:.3f}, labelled anew in {seconds:.0f} s")
+
+    def _compare(self, epoch: int, matching: Matching, name: str) -> float:
+        """Log under a name how fit the weights look that an epoch left, and keep them if none looked fitter before."""
+        trainer, measured = self.trainer, fitness(matching)
+        trainer.storage.put_scalar(name, measured, smoothing_hint=False)
+        if measured > self._best:
+            self._best = measured
+            model, about = trainer.network.state_dict(), trainer.checkpointer.about
+            self._keep({"model": model, "about": about, "epoch": epoch, "fitness": measured})
+        return measured
+
+    def _keep(self, content: dict[str, Any]) -> None:
         try:
             with replacing(self._path) as stream:
                 torch.save(content, stream)
         except OSError as error:
             logger.warning(f"{self._path} could not be written ({error}): the run goes on")
 
-    def after_epoch(self) -> None:
-        trainer = self.trainer
-        if trainer.epoch + 1 < trainer.max_epoch or not on_main(self._path.is_file):
-            return
-        start = time.perf_counter()
+    def _score(self) -> None:
+        """Score the weights that are kept; the network has its own again afterwards."""
+        trainer, start = self.trainer, time.perf_counter()
         kept = on_main(lambda: self._kept(self._path))
         last = {name: value.clone() for name, value in trainer.network.state_dict().items()}
         trainer.network.load_state_dict(kept["model"])
-        rows = trainer.test(trainer.cfg, trainer.network).get("rows", [])
+        rows = score_model(trainer.cfg, trainer.network).rows
         trainer.network.load_state_dict(last)
         if comm.is_main_process():
             rows = [{**row, "epoch": kept["epoch"], "fitness": kept["fitness"]} for row in rows]

@@ -1,6 +1,6 @@
 """A cross-modality stage of its own on the intra-modality stage that another run has trained.
 
-[ours]: runs that differ in the cross stage alone need one intra stage between them. The other run is the donor.
+[ours]: runs that differ only in the cross stage need one intra stage between them. The other run is the donor.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ _ADAM_COPIES = 3  # the weights and two moments of each
 
 
 def traces_of_a_run(folder: Path) -> list[Path]:
-    """The files by which a folder is known to hold a training; config.yaml and logs alone are no such sign."""
+    """The files by which a folder is known to hold a training; config.yaml and logs are no such sign."""
     return [folder / name for name in _LEFT_BY_A_RUN if (folder / name).exists()] + checkpoint_files(folder)
 
 

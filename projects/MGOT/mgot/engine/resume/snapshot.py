@@ -6,23 +6,38 @@ run goes on from the middle of an epoch as if it had never stopped.
 
 from __future__ import annotations
 
+import logging
 import platform
 import random
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 import torch
+from fastreid.utils import comm
 from fastreid.utils.events import EventStorage
 from torch import Tensor
 
 from mgot.data.loaders import EpochLabels
-from mgot.engine.epoch import EpochState
+from mgot.engine.epoch import EpochState, RunState
 from mgot.matching import Matching
 from mgot.memory import MemoryBank, PrototypeMemory
 
+logger = logging.getLogger("mgot")
+
 _TABLES = ("v2r", "r2v", "c_v", "c_r", "members_v", "members_r", "belief_v", "belief_r")
 _MEMORIES = ("visible", "infrared", "cross")
+
+
+def pack_run(state: RunState, storage: EventStorage, since: int) -> dict[str, Any]:
+    """Labels, memories, what was logged from iteration ``since`` on, and versions, as a checkpoint carries them."""
+    return {
+        "labels": pack_epoch(state.epoch),
+        "memories": pack_bank(state.bank),
+        "scalars": pack_scalars(storage, since),
+        "versions": versions(),
+    }
 
 
 def versions() -> dict[str, str]:
@@ -38,7 +53,7 @@ def versions() -> dict[str, str]:
 
 def random_states() -> dict[str, Any]:
     """States of the generators of Python, NumPy and PyTorch in this process."""
-    state: Any = np.random.get_state()  # noqa: NPY002 - the one that the host seeds
+    state: Any = np.random.get_state()  # noqa: NPY002 - the one that fast-reid seeds
     name, key, position, has_gauss, gauss = state
     return {
         "python": random.getstate(),
@@ -46,6 +61,14 @@ def random_states() -> dict[str, Any]:
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
+
+
+def restore_process(states: Sequence[dict[str, Any]]) -> None:
+    """Put the generators of this process where a checkpoint has them; with another number of processes, a warning."""
+    if len(states) == comm.get_world_size():
+        restore_random_states(states[comm.get_rank()])
+    else:
+        logger.warning(f"the run had {len(states)} processes: its random numbers cannot be taken up exactly")
 
 
 def restore_random_states(states: dict[str, Any]) -> None:
