@@ -14,7 +14,7 @@ import mgot.engine.trainer as trainer_module
 from mgot.clustering import cluster
 from mgot.engine import epoch as epoch_module
 from mgot.engine import guards, step
-from mgot.engine.epoch import EpochState, RunState
+from mgot.engine.epoch import EpochState, Matched, RunState
 from mgot.engine.order import (
     HANDED_ON,
     PHASES,
@@ -36,6 +36,7 @@ from mgot.modeling.extraction import extract
 REPO = Path(__file__).resolve().parent.parent
 DEMO = str(REPO / "projects/MGOT/configs/demo.yml")
 Options = Callable[..., list[str]]
+MATCHED = Matched._fields
 ONLY_CLOCKS = {"IterationTimer", "ProgressHook"}
 
 
@@ -142,12 +143,12 @@ class Watched:
         self.__dict__.update(real=state, note=note)
 
     def __getattr__(self, name: str) -> Any:
-        self.note("read", "matches" if name in ("matching", "belief") else "labels")
+        self.note("read", "matches" if name in MATCHED else "labels")
         return getattr(self.real, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "seconds":
-            self.note("wrote", "matches" if name in ("matching", "belief") else "labels")
+            self.note("wrote", "matches" if name in MATCHED else "labels")
         setattr(self.real, name, value)
 
 

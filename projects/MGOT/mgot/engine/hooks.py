@@ -169,9 +169,10 @@ class MatchingHook(HookBase):
         )
 
     def match(self, state: EpochState) -> Matching:
-        """Match the clusters of a state, in place: the matching, the belief in it, and the time that it took."""
+        """Match the clusters of a state, in place: :class:`mgot.engine.epoch.Matched`."""
         matched = on_main(lambda: match_epoch(state, self._matcher, self._believer, self._view))
-        vars(state).update(matched._asdict())
+        for name, value in matched._asdict().items():
+            setattr(state, name, value)
         return matched.matching
 
     def before_epoch(self) -> None:
