@@ -25,12 +25,13 @@ LAYERS = (
     {"data"},
     {"analysis.diagnostics"},
     {"engine"},
-    {"retrieval", "analysis"},
+    {"retrieval", "analysis", "command"},
 )
 CORE = {"compiled", "transport", "neighbours", "losses", "memory", "clustering", "matching", "principles"}
 CORE_LIBRARIES = {"torch", "numpy", "scipy", "sklearn", "ot", "faiss", "numba"}
 # What stands on the host; everything else serves a user who has none.
 HOST_BOUND = {
+    "command",
     "config",
     "data.host_input",
     "data.loaders",
@@ -110,6 +111,7 @@ def read(name: str) -> str:
 
 
 NAMED = [name for name in MODULES if name]
+SCRIPTS = sorted([*ROOT.glob("tools/*.py"), *ROOT.glob("projects/MGOT/*.py")])
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -124,7 +126,7 @@ def test_imports_are_absolute_and_never_of_the_package_root(name: str) -> None:
     assert "" not in ours(source)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tools").glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_tools_take_no_name_from_the_package_root(path: Path) -> None:
     """A tool may ``import mgot``, which registers it with the host; its names come from submodules."""
     assert names_from_root(path.read_text(encoding="utf-8")) == set()
