@@ -21,7 +21,8 @@ or one search at a time, from distances of your own::
 """
 
 from mgot.evaluation.draws import OfficialDraws, read_official_draws
-from mgot.evaluation.one_search import RANKS, SearchScores, score_search
+from mgot.evaluation.expand import Expansion, expanded_features
+from mgot.evaluation.one_search import RANKS, SearchScores, score_queries, score_search
 from mgot.evaluation.protocols import (
     DROP_RULES,
     Protocol,
@@ -31,23 +32,31 @@ from mgot.evaluation.protocols import (
     sysu_protocols,
 )
 from mgot.evaluation.rerank import Reranking, reranked_distances
-from mgot.evaluation.scoring import FIGURES, score_protocol, score_protocols, score_reranked
+from mgot.evaluation.roc import Curve, roc_curve, roc_figures
+from mgot.evaluation.scoring import FIGURES, score_expanded, score_protocol, score_protocols, score_reranked
 
 __all__ = [
     "DROP_RULES",
     "FIGURES",
     "RANKS",
+    "Curve",
+    "Expansion",
     "OfficialDraws",
     "Protocol",
     "Reranking",
     "SearchScores",
     "Trial",
+    "expanded_features",
     "llcm_protocols",
     "read_official_draws",
     "regdb_protocols",
     "reranked_distances",
+    "roc_curve",
+    "roc_figures",
+    "score_expanded",
     "score_protocol",
     "score_protocols",
+    "score_queries",
     "score_reranked",
     "score_search",
     "sysu_protocols",
