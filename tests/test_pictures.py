@@ -11,7 +11,7 @@ import pytest
 
 from mgot.analysis.diagnostics.record import EpochRecord
 from mgot.analysis.diagnostics.run import read_run
-from mgot.analysis.pictures.album import first_and
+from mgot.analysis.pictures.album import first_and, read_rankings
 from mgot.analysis.pictures.curves import draw_curves
 from mgot.analysis.pictures.degraded import measure_load
 from mgot.analysis.pictures.distances import overlap
@@ -116,11 +116,13 @@ def test_the_command_draws_everything(tmp_path: Path, capsys: pytest.CaptureFixt
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     run = write_run(tmp_path / "run")
-    (run / "diagnostics/rankings.json").write_text(json.dumps({"final": [{"queries": [QUERY]}]}))
+    ranking = {"protocol": "toy", "queries": [QUERY], "worst": [{**QUERY, "ap": 12.5}]}
+    curve = {"fpr": [0.0, 0.5, 1.0], "tpr": [0.0, 0.7, 1.0]}
+    (run / "diagnostics/rankings.json").write_text(json.dumps({"final": [{**ranking, "roc": curve}]}))
     assert tool.main([str(run)]) == 0
     files = [Path(line) for line in capsys.readouterr().out.splitlines()]
-    names = {"plan", "degraded", "features", "sizes", "distances", "rankings", "curves"}
-    assert {path.stem for path in files} == names and len(files) == 14
+    names = {"plan", "degraded", "features", "sizes", "distances", "rankings", "worst", "roc", "curves"}
+    assert {path.stem for path in files} == names and len(files) == 18
     assert all(path.read_bytes().startswith(b"\x89PNG" if path.suffix == ".png" else b"<?xml") for path in files)
     assert tool.main([str(run), "--epoch", "7"]) == 2
     assert "has records of epochs 0, 1, 2" in capsys.readouterr().err
@@ -136,6 +138,18 @@ def test_the_first_epoch_stands_beside_another_one(tmp_path: Path) -> None:
 def test_the_same_picture_is_the_same_file() -> None:
     files = [encode(draw_plans([a_record()]), "svg") for _ in range(2)]
     assert files[0] == files[1]
+
+
+def test_rankings_of_an_earlier_version_and_damaged_ones(tmp_path: Path) -> None:
+    (tmp_path / "diagnostics").mkdir()
+    path = tmp_path / "diagnostics/rankings.json"
+    assert read_rankings(tmp_path) == {}
+    path.write_text(json.dumps({"initial": [{"queries": []}], "final": [{"queries": [QUERY]}]}))
+    assert list(read_rankings(tmp_path)) == ["initial", "final"] and "worst" not in read_rankings(tmp_path)["final"]
+    for damaged in ("cut", "[]", '{"final": []}', '{"final": [{}]}'):
+        path.write_text(damaged)
+        with pytest.raises(UserError, match=r"rankings\.json cannot be read"):
+            read_rankings(tmp_path)
 
 
 def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
@@ -160,6 +174,8 @@ def test_rankings_are_marked_by_sign_and_distance(tmp_path: Path) -> None:
     figure = draw_rankings([QUERY], tmp_path)
     assert figure is not None
     assert [axis.get_title() for axis in figure.axes] == ["query", "✓ 0.25", "✗ 0.50"]
+    figure = draw_rankings([{**QUERY, "ap": 12.5}], tmp_path)
+    assert figure is not None and figure.axes[0].get_title() == "AP 12.5 %"
     assert draw_rankings([], tmp_path) is None
 
 

@@ -136,7 +136,8 @@ def fill_images(run: Path) -> None:
         {"path": f"visible/{n}.jpg", "identity": n, "camera": 1, "distance": 0.25 * n, "right": n == 1} for n in (1, 2)
     ]
     query = {"path": "infrared/0.jpg", "identity": 1, "camera": 3, "found": found}
-    lists = {"final": [{"protocol": "toy", "queries": [query]}]}
+    worst = {"queries": [query], "worst": [{**query, "ap": 12.5}]}
+    lists = {"initial": [{"protocol": "toy", **worst}], "final": [{"protocol": "toy", **worst}]}
     (run / "diagnostics/rankings.json").write_text(json.dumps(lists))
 
 
@@ -152,6 +153,8 @@ def test_the_page_needs_nothing_else_and_escapes_what_it_shows(tmp_path: Path) -
     assert page.count('class="picture plan"') == 2
     assert "✓</span> 0.250" in page and "✗</span> 0.500" in page
     assert "missing</span>" not in page and "Healthy" in page
+    titles = re.findall(r"<summary>(.*toy.*)</summary>", page)
+    assert titles == ["final, toy", "final, toy, worst first", "initial, toy"] and page.count("AP 12.5 %") == 1
 
 
 @pytest.mark.slow

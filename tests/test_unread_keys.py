@@ -49,8 +49,6 @@ KNOWN = {
     },
     "DATALOADER.SET_WEIGHT": "of a sampler over several training sets, which MGOT refuses",
     "TEST.METRIC": "refused unless cosine",
-    "TEST.ROC.ENABLED": "refused unless False",
-    "TEST.AQE.*": "ENABLED is refused unless False",
     "TEST.PRECISE_BN.*": "ENABLED is refused unless False",
     "DATASETS.COMBINEALL": "refused unless False",
 }
@@ -144,8 +142,6 @@ def test_every_key_is_read_or_known_not_to_be() -> None:
     ("key", "value"),
     [
         ("TEST.METRIC", "euclidean"),
-        ("TEST.ROC.ENABLED", "True"),
-        ("TEST.AQE.ENABLED", "True"),
         ("DATASETS.COMBINEALL", "True"),
     ],
 )

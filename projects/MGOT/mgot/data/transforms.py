@@ -81,7 +81,7 @@ def erase(x: Tensor, prob: float, value: Sequence[float], generator: torch.Gener
     top = (torch.rand(b, 1, generator=generator, device=device) * (h - height + 1)).floor()
     left = (torch.rand(b, 1, generator=generator, device=device) * (w - width + 1)).floor()
     chosen = (torch.rand(b, 1, generator=generator, device=device) < prob) & fits.any(dim=1, keepdim=True)
-    fill = torch.tensor(value, device=device, dtype=x.dtype).view(3, 1, 1)
+    fill = _constants(value, x).view(3, 1, 1)
     if device.type == "cpu":  # a rectangle is a small part of an image: no pass over all pixels
         for n in torch.nonzero(chosen.flatten()).flatten().tolist():
             t, s = int(top[n]), int(left[n])
@@ -94,6 +94,11 @@ def erase(x: Tensor, prob: float, value: Sequence[float], generator: torch.Gener
     return torch.where(mask, fill, x, out=x)
 
 
+def _constants(values: Sequence[float], x: Tensor) -> Tensor:
+    """(n,) numbers on x's device; each is written there, since a list that is sent makes the CPU wait for the GPU."""
+    return torch.stack([torch.full((), value, device=x.device, dtype=x.dtype) for value in values])
+
+
 def channel_view(x: Tensor, gray_prob: float, generator: torch.Generator, spectral_prob: float = 0.0) -> Tensor:
     """A visible image as one channel: luma with probability ``gray_prob``, else a random one, in all three.
 
@@ -103,7 +108,7 @@ def channel_view(x: Tensor, gray_prob: float, generator: torch.Generator, spectr
     channel = torch.randint(0, 3, (b,), generator=generator, device=x.device)
     weight = F.one_hot(channel, 3).to(x.dtype)
     gray = torch.rand(b, 1, generator=generator, device=x.device) < gray_prob
-    weight = torch.where(gray, torch.tensor(_LUMA, device=x.device, dtype=x.dtype), weight)
+    weight = torch.where(gray, _constants(_LUMA, x), weight)
     view = torch.einsum("bc,bchw->bhw", weight, x)[:, None].expand(b, c, h, w)
     if spectral_prob == 0:
         return view
@@ -147,7 +152,7 @@ def under_laws(x: Tensor, laws: Laws) -> Tensor:
     c = (x / 127.5 - 1.0).flatten(2)
     weights = laws.linear[:, :, None] + laws.square @ c
     y = (weights * c).sum(dim=1)
-    luma = torch.einsum("c,bcn->bn", torch.tensor(_LUMA, device=x.device, dtype=x.dtype), x.flatten(2))
+    luma = torch.einsum("c,bcn->bn", _constants(_LUMA, x), x.flatten(2))
     spread, mean = torch.std_mean(y, dim=1, keepdim=True, correction=0)
     luma_spread, luma_mean = torch.std_mean(luma, dim=1, keepdim=True, correction=0)
     y = (y - mean) * (luma_spread / (spread + 1e-6)) + luma_mean

@@ -8,21 +8,24 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from fastreid.config import CfgNode
 from fastreid.engine.train_loop import HookBase
 from fastreid.evaluation import ReidEvaluator, inference_on_dataset
 from fastreid.utils import comm
-from torch import nn
+from torch import Tensor, nn
 
 from mgot.analysis.diagnostics.images import add_rankings, rank_some
 from mgot.data.image_set import OFF, ImageSet
 from mgot.data.items import cameras, identities
 from mgot.data.loaders import build_dataset, build_ordered_loader, cache_options, data_root
 from mgot.data.registered import HostDataset
+from mgot.evaluation.expand import Expansion
+from mgot.evaluation.protocols import Protocol
 from mgot.evaluation.rerank import Reranking
 from mgot.evaluation.results import ResultsFile, format_rows
-from mgot.evaluation.scoring import score_protocols, score_reranked
+from mgot.evaluation.scoring import score_expanded, score_protocols, score_reranked
 
 logger = logging.getLogger("mgot")
 
@@ -48,8 +51,9 @@ class CrossModalityEvaluator(ReidEvaluator):
     def evaluate(self) -> dict[str, Any]:
         """``{"rows": [row per protocol], "rankings": [...]}`` on the main process, {} on the others.
 
-        Rows are those of ``score_protocols``; with TEST.RERANK.ENABLED the re-ranked ones follow, under names of their
-        own. Rankings are what some queries found by the first protocol; none without MGOT.DIAGNOSTICS.
+        Rows are those of ``score_protocols``; what looks at all queries at once follows, under names of its own: with
+        TEST.AQE.ENABLED the expanded ones, with TEST.RERANK.ENABLED the re-ranked ones, with both also both. Rankings
+        are what some queries found by the first protocol; none without MGOT.DIAGNOSTICS.
         """
         predictions = self._predictions
         if comm.get_world_size() > 1:
@@ -58,13 +62,24 @@ class CrossModalityEvaluator(ReidEvaluator):
             return {}
         pool = [*self._data.query, *self._data.gallery]
         features = torch.cat([prediction["feats"] for prediction in predictions])
-        protocols, ids, cams = self._protocols, identities(pool), cameras(pool)
-        rows = score_protocols(protocols, ids, cams, features=features)
-        keys = self.cfg.TEST.RERANK
-        if keys.ENABLED:
-            rows += score_reranked(protocols, ids, cams, features, Reranking(keys.K1, keys.K2, keys.LAMBDA))
-        rankings = [rank_some(protocols[0], pool, features.numpy(), data_root())] if self.cfg.MGOT.DIAGNOSTICS else []
-        return {"rows": [{**row, "flip": bool(self.cfg.TEST.FLIP.ENABLED)} for row in rows], "rankings": rankings}
+        protocols, test = self._protocols, self.cfg.TEST
+        rows = self._rows(protocols, identities(pool), cameras(pool), features)
+        kept = protocols[:1] if self.cfg.MGOT.DIAGNOSTICS else []
+        rankings = [rank_some(each, pool, features.numpy(), data_root(), roc=test.ROC.ENABLED) for each in kept]
+        return {"rows": [{**row, "flip": bool(test.FLIP.ENABLED)} for row in rows], "rankings": rankings}
+
+    def _rows(
+        self, protocols: Sequence[Protocol], ids: np.ndarray, cams: np.ndarray, features: Tensor
+    ) -> list[dict[str, Any]]:
+        test = self.cfg.TEST
+        searches, roc = (protocols, ids, cams), bool(test.ROC.ENABLED)
+        aqe = Expansion(test.AQE.QE_TIME, test.AQE.QE_K, test.AQE.ALPHA) if test.AQE.ENABLED else None
+        rerank = Reranking(test.RERANK.K1, test.RERANK.K2, test.RERANK.LAMBDA) if test.RERANK.ENABLED else None
+        rows = score_protocols(*searches, features=features, roc=roc)
+        rows += score_expanded(*searches, features, aqe, roc=roc) if aqe else []
+        rows += score_reranked(*searches, features, rerank, roc=roc) if rerank else []
+        rows += score_expanded(*searches, features, aqe, rerank=rerank, roc=roc) if aqe and rerank else []
+        return rows
 
 
 class Scores(NamedTuple):

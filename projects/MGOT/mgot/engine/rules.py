@@ -33,8 +33,6 @@ Rule = tuple[str, Any, bool, str]
 # Keys of the host that nothing reads here, with the one value that is no promise, and why.
 _IDLE = {
     "TEST.METRIC": ("cosine", "which MGOT scores by"),
-    "TEST.ROC.ENABLED": (False, "since MGOT's protocols draw no curve"),
-    "TEST.AQE.ENABLED": (False, "since MGOT's protocols expand no query"),
     "DATASETS.COMBINEALL": (False, "since it would train on the test identities"),
 }
 _SCHEDULES = ("MultiStepLR", "CosineAnnealingLR")  # the host has arguments for these (solver/build.py:320)
@@ -179,6 +177,9 @@ def _host_solver(cfg: CfgNode) -> list[Rule]:
         ("SOLVER.IMS_PER_BATCH", keys.IMS_PER_BATCH, keys.IMS_PER_BATCH >= 1, "1 or more"),
         ("SOLVER.CHECKPOINT_PERIOD", keys.CHECKPOINT_PERIOD, keys.CHECKPOINT_PERIOD >= 1, "1 or more"),
         ("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH, cfg.TEST.IMS_PER_BATCH >= 1, "1 or more"),
+        ("TEST.AQE.QE_TIME", cfg.TEST.AQE.QE_TIME, cfg.TEST.AQE.QE_TIME >= 1, "1 or more"),
+        ("TEST.AQE.QE_K", cfg.TEST.AQE.QE_K, cfg.TEST.AQE.QE_K >= 1, "1 or more"),
+        ("TEST.AQE.ALPHA", cfg.TEST.AQE.ALPHA, cfg.TEST.AQE.ALPHA >= 0, "0 or more"),
         ("TEST.EVAL_PERIOD", cfg.TEST.EVAL_PERIOD, cfg.TEST.EVAL_PERIOD >= 0, "0 or more"),
         ("TEST.PRECISE_BN.ENABLED", cfg.TEST.PRECISE_BN.ENABLED, not cfg.TEST.PRECISE_BN.ENABLED, "False under MGOT"),
     ]

@@ -23,7 +23,8 @@ or one search at a time, from distances of your own::
 """
 
 from mgot.evaluation.draws import OfficialDraws, read_official_draws
-from mgot.evaluation.one_search import RANKS, SearchScores, score_search
+from mgot.evaluation.expand import Expansion, expanded_features
+from mgot.evaluation.one_search import RANKS, SearchScores, score_queries, score_search
 from mgot.evaluation.protocols import (
     DIRECTIONS,
     DROP_RULES,
@@ -35,13 +36,16 @@ from mgot.evaluation.protocols import (
     seeded_gallery,
 )
 from mgot.evaluation.rerank import Reranking, reranked_distances
-from mgot.evaluation.scoring import FIGURES, score_protocol, score_protocols, score_reranked
+from mgot.evaluation.roc import Curve, roc_curve, roc_figures
+from mgot.evaluation.scoring import FIGURES, score_expanded, score_protocol, score_protocols, score_reranked
 
 __all__ = [
     "DIRECTIONS",
     "DROP_RULES",
     "FIGURES",
     "RANKS",
+    "Curve",
+    "Expansion",
     "OfficialDraws",
     "Protocol",
     "Reranking",
@@ -49,11 +53,16 @@ __all__ = [
     "Trial",
     "blocks",
     "both_ways",
+    "expanded_features",
     "grouped",
     "read_official_draws",
     "reranked_distances",
+    "roc_curve",
+    "roc_figures",
+    "score_expanded",
     "score_protocol",
     "score_protocols",
+    "score_queries",
     "score_reranked",
     "score_search",
     "seeded_gallery",

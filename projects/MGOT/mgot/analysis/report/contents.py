@@ -12,16 +12,18 @@ from matplotlib.figure import Figure
 
 from mgot.analysis.diagnostics.record import FOLDER, EpochRecord, read_record, record_path, recorded_epochs
 from mgot.analysis.diagnostics.run import Run
-from mgot.analysis.pictures.album import read_truth, recorded_sharpness
+from mgot.analysis.pictures.album import read_rankings, read_truth, recorded_sharpness
 from mgot.analysis.pictures.curves import draw_curves
 from mgot.analysis.pictures.degraded import draw_degraded
 from mgot.analysis.pictures.distances import draw_distances
 from mgot.analysis.pictures.feature_map import draw_feature_maps
 from mgot.analysis.pictures.plan import draw_plans, kept_matches
+from mgot.analysis.pictures.roc import draw_roc
 from mgot.analysis.pictures.sizes import draw_sizes
 from mgot.analysis.pictures.style import encode
 from mgot.analysis.report.thumbnails import Thumbnails, data_uri
 from mgot.errors import UserError
+from mgot.evaluation.roc import ROC_FIGURES
 from mgot.progress import progress
 
 PLANS = 40  # epochs in the slider, evenly chosen where there are more
@@ -35,16 +37,18 @@ NAMES = {"rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "rank20": "R
 
 def results_table(run: Run) -> dict[str, Any]:
     """Header and rows of the results, figures in percent with two decimals; no rows where nothing was scored."""
+    scored = run.results.get("rows", [])
+    figures = [*FIGURES, *(name for name in ROC_FIGURES if any(name in row for row in scored))]
     rows = [
         [
             row.get("stage", ""),
             row.get("protocol", ""),
-            *(_percent(row, name) for name in FIGURES),
+            *(_percent(row, name) for name in figures),
             row.get("draws", ""),
         ]
-        for row in run.results.get("rows", [])
+        for row in scored
     ]
-    return {"header": ["stage", "protocol", *(NAMES.get(name, name) for name in FIGURES), "draws"], "rows": rows}
+    return {"header": ["stage", "protocol", *(NAMES.get(name, name) for name in figures), "draws"], "rows": rows}
 
 
 def _percent(row: dict[str, Any], name: str) -> str:
@@ -84,6 +88,11 @@ def pictures(run: Run, records: Sequence[EpochRecord]) -> list[dict[str, str]]:
     pair = [records[i] for i in dict.fromkeys((0, len(records) - 1))] if records else []
     drawn: list[tuple[str, str, Callable[[], Figure | None]]] = [
         ("Curves", "Measures at an epoch's start stand at the epochs done before it.", lambda: draw_curves(run)),
+        (
+            "ROC",
+            "Of the first search, by fast-reid's definition: a positive is a pair of different people.",
+            lambda: draw_roc(read_rankings(run.folder)),
+        ),
     ]
     if pair:
         truth = read_truth(run.folder)
@@ -146,23 +155,29 @@ def _members(name: str, number: int, labels: np.ndarray, paths: Any, thumbnails:
 
 
 def ranking_lists(folder: Path, thumbnails: Thumbnails) -> list[dict[str, Any]]:
-    """Stage, protocol and queries of rankings.json, last stage first, with thumbnails; none where there is no file."""
+    """Lists of rankings.json, last stage first, with thumbnails: title and queries; none where there is no file.
+
+    Of each stage some queries, and of the last one those too that found their person worst.
+    """
     path = folder / FOLDER / "rankings.json"
     if not path.is_file():
         return []
     shown = []
-    for stage, rankings in reversed(read_json(path).items()):
+    for back, (stage, rankings) in enumerate(reversed(read_json(path).items())):
         for ranking in rankings:
-            queries = [
-                {
-                    **query,
-                    "uri": thumbnails(query["path"]),
-                    "found": [_with_image(each, thumbnails) for each in query["found"]],
-                }
-                for query in ranking["queries"]
-            ]
-            shown.append({"stage": stage, "protocol": ranking["protocol"], "queries": queries})
+            title = f"{stage}, {ranking['protocol']}"
+            shown.append({"title": title, "queries": _with_thumbnails(ranking["queries"], thumbnails)})
+            if "worst" in ranking and back == 0:
+                worst = _with_thumbnails(ranking["worst"], thumbnails)
+                shown.append({"title": f"{title}, worst first", "queries": worst})
     return shown
+
+
+def _with_thumbnails(queries: Sequence[dict[str, Any]], thumbnails: Thumbnails) -> list[dict[str, Any]]:
+    return [
+        {**_with_image(query, thumbnails), "found": [_with_image(each, thumbnails) for each in query["found"]]}
+        for query in queries
+    ]
 
 
 def _with_image(entry: dict[str, Any], thumbnails: Thumbnails) -> dict[str, Any]:

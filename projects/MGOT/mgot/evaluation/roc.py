@@ -1,0 +1,82 @@
+"""The ROC curve of a search, by fast-reid's definition.
+
+fast-reid's positives are pairs of *different* people, told by a large distance: the true positive rate is the share of
+them that lie at a distance or farther, the false positive rate the share of pairs of one person that do.
+
+Letters: N_q queries, N_g gallery images, P points of a curve.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from sklearn import metrics
+
+from mgot.errors import UserError
+from mgot.evaluation.protocols import DROP_RULES
+
+RATES = (1e-4, 1e-3, 1e-2)
+ROC_FIGURES = {f"TPR@FPR={rate:.0e}": rate for rate in RATES}
+"""fast-reid's names of what is told of a curve -> false positive rate."""
+
+
+class Curve(NamedTuple):
+    """(P,) false and true positive rates in [0, 1], both rising."""
+
+    fpr: np.ndarray
+    tpr: np.ndarray
+
+
+def roc_curve(
+    distances: np.ndarray,
+    query_ids: np.ndarray,
+    gallery_ids: np.ndarray,
+    query_cameras: np.ndarray,
+    gallery_cameras: np.ndarray,
+    *,
+    drop: str = "none",
+) -> Curve:
+    """The curve over all pairs of a query and a gallery image that it sees, queries without a true match among them.
+
+    Source: fast-reid's evaluation/roc.py, with a protocol's rule of what a query does not see in place of its own.
+
+    Args:
+        distances: (N_q, N_g), smaller is nearer.
+        query_ids, query_cameras: (N_q,) int.
+        gallery_ids, gallery_cameras: (N_g,) int.
+        drop: name in :data:`mgot.evaluation.protocols.DROP_RULES`.
+
+    Raises:
+        UserError: there are no pairs of one person, or none of two.
+    """
+    labels = query_ids[:, None], query_cameras[:, None], gallery_ids, gallery_cameras
+    seen = ~np.broadcast_to(DROP_RULES[drop](*labels), distances.shape)
+    different = (query_ids[:, None] != gallery_ids)[seen]
+    if different.all() or not different.any():
+        raise UserError("TEST.ROC: a curve needs pairs of one person and pairs of two: check the identities")
+    fpr, tpr, _ = metrics.roc_curve(different, distances[seen])
+    return Curve(fpr, tpr)
+
+
+def roc_figures(curve: Curve) -> dict[str, float]:
+    """The true positive rates, in percent, where the curve's false positive rate is nearest to each of RATES.
+
+    As fast-reid, the first of several such points. Where the nearest rate is 0, that would be the curve's corner,
+    whatever the features: the highest of them is taken [ours].
+    """
+    return {name: 100.0 * _tpr_at(curve, rate) for name, rate in ROC_FIGURES.items()}
+
+
+def _tpr_at(curve: Curve, rate: float) -> float:
+    nearest = int(np.argmin(np.abs(curve.fpr - rate)))
+    at_zero = curve.fpr[nearest] == 0
+    return float(curve.tpr[curve.fpr == 0].max() if at_zero else curve.tpr[nearest])
+
+
+def thinned(curve: Curve, points: int = 200) -> Curve:
+    """At most so many points of a curve, spread evenly over the logarithm of the false positive rate; the ends stay."""
+    positive = curve.fpr[curve.fpr > 0]
+    wanted = np.geomspace(positive[0], positive[-1], points - 1)
+    kept = np.unique([0, *(np.searchsorted(curve.fpr, wanted, side="right") - 1)])
+    return Curve(curve.fpr[kept], curve.tpr[kept])
