@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import os
@@ -28,6 +29,7 @@ from mgot.errors import UserError
 from tests.trees import coloured_images, regdb_tree
 
 REPO = Path(__file__).resolve().parent.parent
+PACKAGE = REPO / "projects/MGOT/mgot"
 DEMO = str(REPO / "projects/MGOT/configs/demo.yml")
 NAMES = ("DATASETS.NAMES", "('Pairs',)", "DATASETS.TESTS", "('Pairs',)")
 SEARCHES = ["pairs-visible-to-infrared", "pairs-infrared-to-visible"]
@@ -152,7 +154,7 @@ def test_names_are_taken_once(tmp_path: Path) -> None:
         register_dataset("RegDB")(RegDB)
     with pytest.raises(UserError, match="fast-reid has a data set named 'Market1501' already: choose another name"):
         register_dataset("Market1501")(RegDB)
-    assert "Market1501" not in DATASETS
+    assert "Market1501" not in DATASETS and RegDB.name == "RegDB"
 
 
 @pytest.mark.parametrize(
@@ -214,3 +216,16 @@ def test_a_checkpoint_of_another_split_is_refused_by_the_own_key(
         else:  # the numbers of one data set's splits say nothing of another's
             evaluate(load_config(DEMO, keys))
         assert bool(scorings) != refused
+
+
+def test_no_other_file_names_a_data_set() -> None:
+    """Where a name stands alone in the code, something is done for that data set."""
+    named = {}
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent != PACKAGE / "data/sets":
+            constants = (
+                node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Constant)
+            )
+            found = {node.value for node in constants} & set(DATASETS)
+            named.update({path.name: found} if found else {})
+    assert named == {}
