@@ -6,7 +6,6 @@ import ast
 import importlib.util
 import json
 import os
-import re
 import runpy
 import shutil
 import subprocess
@@ -26,6 +25,7 @@ from mgot.engine.run import evaluate, train
 from mgot.engine.setup import default_config, load_config
 from mgot.engine.trainer import describe_training_set
 from mgot.errors import UserError
+from tests.examples import code
 from tests.trees import coloured_images, regdb_tree
 
 REPO = Path(__file__).resolve().parent.parent
@@ -34,17 +34,6 @@ DEMO = str(REPO / "projects/MGOT/configs/demo.yml")
 NAMES = ("DATASETS.NAMES", "('Pairs',)", "DATASETS.TESTS", "('Pairs',)")
 SEARCHES = ["pairs-visible-to-infrared", "pairs-infrared-to-visible"]
 Options = Callable[..., list[str]]
-
-
-def example() -> str:
-    """The file that docs/extending.md asks the reader to save."""
-    text = (REPO / "docs/extending.md").read_text(encoding="utf-8")
-    (code,) = [
-        block
-        for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-        if "@register_dataset" in block
-    ]
-    return code
 
 
 def write_pairs(root: Path) -> None:
@@ -70,7 +59,7 @@ def fixture_forget() -> Iterator[None]:
 @pytest.fixture(name="pairs")
 def fixture_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[TwoModalityDataset]:
     """The example, imported from a file elsewhere, and images for it."""
-    (tmp_path / "pairs.py").write_text(example(), encoding="utf-8")
+    (tmp_path / "pairs.py").write_text(code("A data set"), encoding="utf-8")
     write_pairs(tmp_path)
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
     spec = importlib.util.spec_from_file_location("pairs", tmp_path / "pairs.py")
@@ -126,7 +115,7 @@ def test_a_file_in_the_folder_of_data_sets_is_known_to_every_tool(tmp_path: Path
     """In a copy of the project, with one file more and no line changed; by the commands themselves."""
     for part in ("configs", "tools", "projects"):
         shutil.copytree(REPO / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "projects/MGOT/mgot/data/sets/pairs.py").write_text(example(), encoding="utf-8")
+    (tmp_path / "projects/MGOT/mgot/data/sets/pairs.py").write_text(code("A data set"), encoding="utf-8")
     write_pairs(tmp_path / "data")
     keys = [*NAMES, "MODEL.BACKBONE.PRETRAIN", "False", "INPUT.SIZE_TRAIN", "[64,32]", "INPUT.SIZE_TEST", "[64,32]",
             "SOLVER.MAX_EPOCH", "2", "MGOT.CROSS_START_EPOCH", "1", "MGOT.ITERS_PER_EPOCH", "2", "SOLVER.IMS_PER_BATCH",

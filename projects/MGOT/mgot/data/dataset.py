@@ -17,6 +17,7 @@ from mgot.data.counts import Expected, count
 from mgot.data.items import Lists
 from mgot.errors import UserError
 from mgot.evaluation.protocols import Protocol
+from mgot.registry import Registry
 
 
 class TwoModalityDataset(ABC):
@@ -99,7 +100,7 @@ class TwoModalityDataset(ABC):
 D = TypeVar("D", bound=type[TwoModalityDataset])
 Listener = Callable[[str, type[TwoModalityDataset]], None]
 
-DATASETS: dict[str, type[TwoModalityDataset]] = {}
+DATASETS: Registry[type[TwoModalityDataset]] = Registry("data set")
 _listeners: list[Listener] = []
 
 
@@ -111,11 +112,14 @@ def register_dataset(name: str) -> Callable[[D], D]:
     """
 
     def register(cls: D) -> D:
-        if name in DATASETS:
-            raise UserError(f"a data set named '{name}' is registered already: choose another name")
-        for tell in _listeners:
-            tell(name, cls)
-        cls.name, DATASETS[name] = name, cls
+        DATASETS.add(name, cls)
+        try:
+            for tell in _listeners:
+                tell(name, cls)
+        except UserError:
+            del DATASETS[name]
+            raise
+        cls.name = name
         return cls
 
     return register
