@@ -100,6 +100,16 @@ def test_distances_are_the_loop_over_pairs() -> None:
     assert np.array_equal(distance_counts(f_v, f_r, ids_v, ids_r), expected)
 
 
+def test_pairs_of_unknown_identity_count_nowhere() -> None:
+    f_v, f_r, unknown = unit(6, 4, 0), unit(5, 4, 1), np.full(5, -1)
+    ids = np.array([0, 0, 1, -1, -1, 2])
+    counts = distance_counts(f_v, f_r, ids, unknown)
+    assert not counts[1:].any()
+    assert counts[0].sum(axis=1).tolist() == [1, 5]
+    known = ids >= 0
+    assert np.array_equal(counts[0], distance_counts(f_v[torch.as_tensor(known)], f_r, ids[known], unknown)[0])
+
+
 def test_rankings_leave_out_what_the_protocol_does_and_are_in_order() -> None:
     pool = [Item(f"root/q{n}.jpg", n % 2, 3, INFRARED) for n in range(4)]
     pool += [Item(f"root/g{n}.jpg", n % 3, 2 if n == 0 else 1, VISIBLE) for n in range(6)]

@@ -345,6 +345,7 @@ def test_one_modality_with_identities(coloured: Any, tiny_options: Options) -> N
     ("key", "value"),
     [
         ("MGOT.MODE", "supervised"),
+        ("MGOT.CLUSTER.NAME", "oracle"),
         ("MGOT.MATCHER.NAME", "oracle"),
         ("MGOT.DATA.OVERLAP", 0.5),
         ("MGOT.DATA.REPLACED", 0.5),

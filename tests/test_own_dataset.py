@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import os
-import re
 import runpy
 import shutil
 import subprocess
@@ -25,24 +25,15 @@ from mgot.engine.run import evaluate, train
 from mgot.engine.setup import default_config, load_config
 from mgot.engine.trainer import describe_training_set
 from mgot.errors import UserError
+from tests.examples import code
 from tests.trees import coloured_images, regdb_tree
 
 REPO = Path(__file__).resolve().parent.parent
+PACKAGE = REPO / "projects/MGOT/mgot"
 DEMO = str(REPO / "projects/MGOT/configs/demo.yml")
 NAMES = ("DATASETS.NAMES", "('Pairs',)", "DATASETS.TESTS", "('Pairs',)")
 SEARCHES = ["pairs-visible-to-infrared", "pairs-infrared-to-visible"]
 Options = Callable[..., list[str]]
-
-
-def example() -> str:
-    """The file that docs/extending.md asks the reader to save."""
-    text = (REPO / "docs/extending.md").read_text(encoding="utf-8")
-    (code,) = [
-        block
-        for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-        if "@register_dataset" in block
-    ]
-    return code
 
 
 def write_pairs(root: Path) -> None:
@@ -68,7 +59,7 @@ def fixture_forget() -> Iterator[None]:
 @pytest.fixture(name="pairs")
 def fixture_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[TwoModalityDataset]:
     """The example, imported from a file elsewhere, and images for it."""
-    (tmp_path / "pairs.py").write_text(example(), encoding="utf-8")
+    (tmp_path / "pairs.py").write_text(code("A data set"), encoding="utf-8")
     write_pairs(tmp_path)
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
     spec = importlib.util.spec_from_file_location("pairs", tmp_path / "pairs.py")
@@ -124,7 +115,7 @@ def test_a_file_in_the_folder_of_data_sets_is_known_to_every_tool(tmp_path: Path
     """In a copy of the project, with one file more and no line changed; by the commands themselves."""
     for part in ("configs", "tools", "projects"):
         shutil.copytree(REPO / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "projects/MGOT/mgot/data/sets/pairs.py").write_text(example(), encoding="utf-8")
+    (tmp_path / "projects/MGOT/mgot/data/sets/pairs.py").write_text(code("A data set"), encoding="utf-8")
     write_pairs(tmp_path / "data")
     keys = [*NAMES, "MODEL.BACKBONE.PRETRAIN", "False", "INPUT.SIZE_TRAIN", "[64,32]", "INPUT.SIZE_TEST", "[64,32]",
             "SOLVER.MAX_EPOCH", "2", "MGOT.CROSS_START_EPOCH", "1", "MGOT.ITERS_PER_EPOCH", "2", "SOLVER.IMS_PER_BATCH",
@@ -152,7 +143,7 @@ def test_names_are_taken_once(tmp_path: Path) -> None:
         register_dataset("RegDB")(RegDB)
     with pytest.raises(UserError, match="fast-reid has a data set named 'Market1501' already: choose another name"):
         register_dataset("Market1501")(RegDB)
-    assert "Market1501" not in DATASETS
+    assert "Market1501" not in DATASETS and RegDB.name == "RegDB"
 
 
 @pytest.mark.parametrize(
@@ -214,3 +205,16 @@ def test_a_checkpoint_of_another_split_is_refused_by_the_own_key(
         else:  # the numbers of one data set's splits say nothing of another's
             evaluate(load_config(DEMO, keys))
         assert bool(scorings) != refused
+
+
+def test_no_other_file_names_a_data_set() -> None:
+    """Where a name stands alone in the code, something is done for that data set."""
+    named = {}
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent != PACKAGE / "data/sets":
+            constants = (
+                node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Constant)
+            )
+            found = {node.value for node in constants} & set(DATASETS)
+            named.update({path.name: found} if found else {})
+    assert named == {}

@@ -17,6 +17,7 @@ from mgot.data.counts import Expected, count
 from mgot.data.items import Lists
 from mgot.errors import UserError
 from mgot.evaluation.protocols import Protocol
+from mgot.registry import Registry
 
 
 class TwoModalityDataset(ABC):
@@ -97,9 +98,9 @@ class TwoModalityDataset(ABC):
 
 
 D = TypeVar("D", bound=type[TwoModalityDataset])
-Listener = Callable[[type[TwoModalityDataset]], None]
+Listener = Callable[[str, type[TwoModalityDataset]], None]
 
-DATASETS: dict[str, type[TwoModalityDataset]] = {}
+DATASETS: Registry[type[TwoModalityDataset]] = Registry("data set")
 _listeners: list[Listener] = []
 
 
@@ -111,22 +112,24 @@ def register_dataset(name: str) -> Callable[[D], D]:
     """
 
     def register(cls: D) -> D:
-        if name in DATASETS:
-            raise UserError(f"a data set named '{name}' is registered already: choose another name")
+        DATASETS.add(name, cls)
+        try:
+            for tell in _listeners:
+                tell(name, cls)
+        except UserError:
+            del DATASETS[name]
+            raise
         cls.name = name
-        for tell in _listeners:
-            tell(cls)
-        DATASETS[name] = cls
         return cls
 
     return register
 
 
 def on_registration(tell: Listener) -> None:
-    """Call ``tell`` with each data set that is registered, and with each that will be.
+    """Call ``tell`` with the name and class of each data set that is registered, and of each that will be.
 
     It is how the host's registry learns of them, though no data set knows the host.
     """
-    for cls in DATASETS.values():
-        tell(cls)
+    for name, cls in DATASETS.items():
+        tell(name, cls)
     _listeners.append(tell)

@@ -69,11 +69,11 @@ class HostDataset(ImageDataset):
         raise UserError("DATASETS.COMBINEALL would train on the test identities: set it to False")
 
 
-def _tell_host(cls: type[TwoModalityDataset]) -> None:
-    if _in_host(cls.name) is not None:
-        raise UserError(f"fast-reid has a data set named '{cls.name}' already: choose another name")
+def _tell_host(name: str, cls: type[TwoModalityDataset]) -> None:
+    if _in_host(name) is not None:
+        raise UserError(f"fast-reid has a data set named '{name}' already: choose another name")
     about = {"definition": cls, "__doc__": cls.__doc__, "__module__": cls.__module__}
-    DATASET_REGISTRY.register(type(cls.name, (HostDataset,), about))
+    DATASET_REGISTRY.register(type(name, (HostDataset,), about))
 
 
 def _in_host(name: str) -> Any:

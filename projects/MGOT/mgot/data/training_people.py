@@ -37,6 +37,7 @@ def _require_identities(cfg: CfgNode, data: HostDataset) -> None:
     """Refuse keys that need the identities of the training images where some are unknown."""
     asks = {
         "MGOT.MODE": cfg.MGOT.MODE == "supervised",
+        "MGOT.CLUSTER.NAME": cfg.MGOT.CLUSTER.NAME == "oracle",
         "MGOT.MATCHER.NAME": cfg.MGOT.MATCHER.NAME == "oracle",
         "MGOT.DATA.OVERLAP": cfg.MGOT.DATA.OVERLAP < 1,
         "MGOT.DATA.REPLACED": cfg.MGOT.DATA.REPLACED > 0,
