@@ -38,7 +38,7 @@ class Generator(torch.Generator):
     said: torch.device
 
     def __new__(cls, device: str | torch.device = "cpu") -> Generator:
-        made = super().__new__(cls, "cpu")
+        made = super().__new__(cls, "cpu")  # type: ignore[call-arg]
         made.said = torch.device(device)
         return made
 
@@ -58,7 +58,7 @@ class FakeCuda(TorchDispatchMode):
         super().__init__()
         self.waits: list[str] = []
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
-        self._values = torch.Generator.__new__(torch.Generator, "cpu").manual_seed(0)
+        self._values = torch.Generator.__new__(torch.Generator, "cpu").manual_seed(0)  # type: ignore[call-arg]
         self._lifted: list[bool] = []
 
     def __enter__(self) -> FakeCuda:
@@ -174,7 +174,7 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int] = (9,
     if not torch.backends.cuda.is_built() or not hasattr(torch._C, "_ensureCUDADeviceGuardSet"):
         pytest.skip("this PyTorch was built without CUDA, whose tensors it cannot feign")
     torch._C._ensureCUDADeviceGuardSet()
-    answers = {
+    answers: dict[str, Any] = {
         "_lazy_init": None, "is_available": True, "device_count": 1, "is_bf16_supported": capability >= (8, 0),
         "get_device_capability": capability, "get_rng_state_all": [], "manual_seed": None, "manual_seed_all": None,
         "current_stream": Stream(), "synchronize": None, "stream": contextlib.nullcontext(),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mgot.data.sets.sysu import sysu_protocols
 from mgot.errors import UserError
 from mgot.evaluation import (
     Expansion,
@@ -13,7 +14,6 @@ from mgot.evaluation import (
     expanded_features,
     score_expanded,
     score_protocols,
-    sysu_protocols,
 )
 from mgot.evaluation.expand import _ROWS
 from tests.test_rerank import features

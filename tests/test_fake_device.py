@@ -70,14 +70,14 @@ class Watched:
         self.waits: list[list[str]] = []
         self.formats: set[torch.dtype] = set()
         self.trainer = MGOTTrainer(cfg)
-        run_step = self.trainer._trainer.run_step
+        run_step = self.trainer.run_step
 
         def watched() -> None:
             before = len(gpu.waits)
             run_step()
             self.waits.append(gpu.waits[before:])
 
-        self.trainer._trainer.run_step = watched
+        self.trainer.run_step = watched  # type: ignore[method-assign]
         self.trainer.network.backbone.register_forward_hook(self._see)
 
     def _see(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -148,14 +148,14 @@ def test_a_run_that_was_stopped_goes_on_on_the_gpu(gpu: FakeCuda, tiny_options: 
     options = tiny_options(*KEYS, "MGOT.ITERS_PER_EPOCH", 3)
     watched = Watched(config(options), gpu)
     watched.trainer.resume_or_load(resume=False)
-    run_step = watched.trainer._trainer.run_step
+    run_step = watched.trainer.run_step
 
     def stopped() -> None:
         run_step()
         if len(watched.waits) == 4:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    watched.trainer._trainer.run_step = stopped
+    watched.trainer.run_step = stopped  # type: ignore[method-assign]
     with pytest.raises(Interrupted):
         watched.trainer.train()
     again = Watched(config(options), gpu)
@@ -225,14 +225,12 @@ def test_several_processes_put_their_rows_in_order_on_the_gpu(
     from PIL import Image
 
     Image.new("RGB", (32, 64)).save(tmp_path / "one.png")
-    items = [[Item(str(tmp_path / "one.png"), n // 2, 1, kind) for n in range(4)] for kind in (VISIBLE, INFRARED)]
+    visible, infrared = (
+        [Item(str(tmp_path / "one.png"), n // 2, 1, kind) for n in range(4)] for kind in (VISIBLE, INFRARED)
+    )
+    steps: Any = _Steps()
     loader = CrossModalityLoader(
-        *items,
-        (64, 32),
-        _Steps(),
-        Augmentation(),
-        device=torch.device("cuda"),
-        world_size=2,  # type: ignore[arg-type]
+        visible, infrared, (64, 32), steps, Augmentation(), device=torch.device("cuda"), world_size=2
     )
     loader.set_epoch(0, EpochLabels(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1])))
     monkeypatch.setattr(gather, "dist", SimpleNamespace(get_world_size=lambda: 2, all_gather=everybody_has_the_same))

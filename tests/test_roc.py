@@ -9,8 +9,10 @@ import pytest
 from sklearn import metrics
 
 from mgot.analysis.pictures.roc import draw_roc
+from mgot.data.sets.llcm import llcm_protocols
+from mgot.data.sets.sysu import sysu_protocols
 from mgot.errors import UserError
-from mgot.evaluation import Curve, llcm_protocols, roc_curve, roc_figures, score_protocol, sysu_protocols
+from mgot.evaluation import Curve, roc_curve, roc_figures, score_protocol
 from mgot.evaluation.results import format_rows
 from mgot.evaluation.roc import RATES, ROC_FIGURES, thinned
 from mgot.evaluation.trials import mean_rows
@@ -28,7 +30,8 @@ def search(seed: int, n_query: int = 40, n_gallery: int = 60, people: int = 6) -
 
 def counted(distances: np.ndarray, labels: Any, drop: str) -> dict[float, tuple[float, float]]:
     """Each distance as a threshold -> the shares of pairs of one person and of two at it or beyond."""
-    same, different = [], []
+    same: list[float] = []
+    different: list[float] = []
     for q, (person, camera) in enumerate(zip(labels[0], labels[2], strict=True)):
         for g, (other, place) in enumerate(zip(labels[1], labels[3], strict=True)):
             if drop == "same-identity-and-camera" and person == other and camera == place:
@@ -128,6 +131,8 @@ def test_a_picture_has_a_curve_for_each_stage_that_told_one() -> None:
     figure = draw_roc({"initial": {"protocol": "toy"}, "intra": told, "final": told})
     assert figure is not None
     (axes,) = figure.axes
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["intra", "final", "chance"]
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["intra", "final", "chance"]
     assert axes.lines[0].get_xydata().tolist() == [[0.0, 0.0], [0.01, 0.4], [1.0, 1.0]]  # type: ignore[union-attr]
     assert draw_roc({"initial": {"protocol": "toy"}}) is None and draw_roc({}) is None

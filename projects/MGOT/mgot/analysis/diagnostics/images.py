@@ -108,7 +108,7 @@ def rank_some(
 
     drawn = np.random.default_rng(_SEED).permutation(len(precision))
     worst = np.argsort(precision, kind="stable")
-    content = {"protocol": protocol.name, "queries": listed(drawn), "worst": listed(worst)}
+    content: dict[str, Any] = {"protocol": protocol.name, "queries": listed(drawn), "worst": listed(worst)}
     if roc:
         curve = thinned(roc_curve(-search.cosines, *search.labels, drop=protocol.drop))
         content["roc"] = {name: np.round(rates, 6).tolist() for name, rates in curve._asdict().items()}
