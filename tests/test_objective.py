@@ -77,25 +77,23 @@ def of_group(**changes: float) -> Objective:
     return Objective(terms_of({**GROUP, **changes}), TAU)
 
 
+def with_gradient(compute: Callable[..., dict[str, Tensor]]) -> tuple[dict[str, Tensor], Tensor]:
+    """Terms of the step, and the gradient of their sum with respect to the features."""
+    f = rows(20, 16, 3).requires_grad_()
+    terms = compute(f[:12], f[12:], torch.arange(12) % 5, torch.arange(8) % 4)
+    torch.stack(list(terms.values())).sum().backward()
+    assert f.grad is not None
+    return terms, f.grad
+
+
 @pytest.mark.parametrize(("cross", "believed"), [(False, False), (True, False), (True, True)])
 def test_the_terms_and_their_gradient_are_the_plain_formulas_to_the_last_bit(cross: bool, believed: bool) -> None:
     memories = bank(cross=cross, believed=believed)
-    found: list[dict[str, Tensor]] = []
-    gradients: list[Tensor] = []
-    for compute in (
-        lambda a, b, c, d: of_group()(view(memories, a, b, c, d, TAU)),
-        lambda a, b, c, d: plain_terms(memories, a, b, c, d),
-    ):
-        f = rows(20, 16, 3).requires_grad_()
-        terms = compute(f[:12], f[12:], torch.arange(12) % 5, torch.arange(8) % 4)
-        torch.stack(list(terms.values())).sum().backward()
-        assert f.grad is not None
-        found.append(terms)
-        gradients.append(f.grad)
-    ours, plain = found
+    ours, our_gradient = with_gradient(lambda *step: of_group()(view(memories, *step, temperature=TAU)))
+    plain, plain_gradient = with_gradient(lambda *step: plain_terms(memories, *step))
     assert list(ours) == list(plain)
     assert all(torch.equal(ours[name], plain[name]) for name in plain)
-    assert torch.equal(*gradients)
+    assert torch.equal(our_gradient, plain_gradient)
 
 
 @pytest.mark.parametrize("name", ["vcl", "icl", "ccl", "mcl", "cpal"])

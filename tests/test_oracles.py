@@ -18,7 +18,7 @@ from mgot.engine.epoch import EpochState, label_epoch, match_epoch
 from mgot.losses import Batch, CrossBatch
 from mgot.matching import MATCHERS, OTPA, Matching, Members, OracleMatcher, Prototypes, believe, matching_of
 from mgot.truth import Truth
-from tests.test_layering import CORE, MODULES, read
+from tests.test_layering import CORE, MODULES, ROOT, read
 
 SECRET = 987_654_000
 """Identities begin here, where neither a label nor a number of clusters lies."""
@@ -160,3 +160,21 @@ def test_no_other_module_of_the_core_names_them() -> None:
     core = [name for name in MODULES if name.split(".")[0] in CORE]
     naming = {name for name in core if any("identit" in each or each == "Truth" for each in identifiers(read(name)))}
     assert naming == NAMES_THEM
+
+
+TAKEN_FOR_OTHERS = """
+from mgot.clustering import Clusterer, TrueClusters
+from mgot.matching import Matcher, Oracle, Prototypes
+clusterer: Clusterer = TrueClusters()
+matcher: Matcher = Oracle()
+identities = Prototypes.identity_v
+"""
+
+
+@pytest.mark.slow
+def test_the_type_checker_takes_no_oracle_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = pytest.importorskip("mypy.api")
+    monkeypatch.chdir(ROOT)
+    told, _, _ = api.run(["--no-pretty", "--no-error-summary", "-c", TAKEN_FOR_OTHERS])
+    errors = [(line.split(":")[1], line.split()[-1]) for line in told.splitlines() if "error:" in line]
+    assert errors == [("4", "[assignment]"), ("5", "[assignment]"), ("6", "[attr-defined]")], told
