@@ -15,27 +15,30 @@ from PIL import Image
 from torch import Tensor
 from torchvision import transforms
 
+from mgot.arguments import whole
 from mgot.data.image_set import CacheOptions
 from mgot.data.items import INFRARED, VISIBLE, Item
 from mgot.data.loaders import CrossModalityLoader, EpochLabels
 from mgot.data.sampler import CrossModalitySampler
 from mgot.data.transforms import Augmentation
-from mgot.errors import UserError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FILE_SIZE = (112, 256)
 PER_IDENTITY = 20
+MOST = 1024  # of any count
 Batch = tuple[np.ndarray, np.ndarray]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line."""
-    parser.add_argument("--size", type=int, nargs=2, default=(288, 144), help="height and width (%(default)s)")
-    parser.add_argument("--classes", type=int, default=8, help="pseudo classes of a batch (%(default)s)")
-    parser.add_argument("--instances", type=int, default=16, help="images of each, of each modality (%(default)s)")
-    parser.add_argument("--steps", type=int, default=2, help="batches of a run (%(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each, the fastest counts (%(default)s)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(%(default)s)")
+    add = parser.add_argument
+    add("--size", type=whole(16, 4096), nargs=2, default=(288, 144), help="height and width (%(default)s)")
+    add("--classes", type=whole(1, MOST), default=8, help="pseudo classes of a batch (%(default)s)")
+    add("--instances", type=whole(1, MOST), default=16, help="images of each class and modality (%(default)s)")
+    add("--steps", type=whole(1, MOST), default=2, help="batches of a run (%(default)s)")
+    add("--repeats", type=whole(1, MOST), default=3, help="runs of each, the fastest counts (%(default)s)")
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    add("--device", choices=devices, default=devices[-1], help="(%(default)s)")
 
 
 def write_images(folder: Path, identities: int) -> list[Item]:
@@ -94,8 +97,6 @@ def timed(batches: Iterator[Any], device: torch.device) -> tuple[float, int]:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Time both in turns in one process and thread; ``rate_ratio`` is ours over the reference's."""
-    if min(*args.size, args.classes, args.instances, args.steps, args.repeats) < 1:
-        raise UserError("every count must be at least 1")
     torch.set_num_threads(1)
     device, size = torch.device(args.device), (args.size[0], args.size[1])
     with tempfile.TemporaryDirectory() as scratch:

@@ -13,8 +13,11 @@ import torch
 
 from benchmarks._features import DIFFICULTIES, describe, generate
 from benchmarks._measure import Measured, in_fresh_process
+from mgot.arguments import fraction, whole
 from mgot.clustering import Clustering, cluster
 from mgot.errors import UserError
+from mgot.neighbours import SEARCHES
+from mgot.ranges import between
 
 COMPARED_PAIRS = 200_000
 WARM_UP = 100
@@ -31,19 +34,18 @@ class Job(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line."""
-    parser.add_argument("--n", type=int, nargs="+", default=[22258], help="features; several numbers make a table")
-    parser.add_argument("--dim", type=int, default=2048, help="dimension (%(default)s)")
-    parser.add_argument(
-        "--difficulty", choices=sorted(DIFFICULTIES), default="easy", help="of the features (%(default)s)"
-    )
-    parser.add_argument("--per-identity", type=int, default=50, help="images of an identity, on average (%(default)s)")
-    parser.add_argument("--against", choices=["dense"], help="also run the dense reference and compare labels")
-    parser.add_argument("--search", default="auto", help="backend of the neighbour search (%(default)s)")
-    parser.add_argument("--k1", type=int, default=30, help="(%(default)s)")
-    parser.add_argument("--k2", type=int, default=6, help="(%(default)s)")
-    parser.add_argument("--eps", type=float, default=0.6, help="(%(default)s)")
-    parser.add_argument("--min-samples", type=int, default=4, help="(%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the features (%(default)s)")
+    add = parser.add_argument
+    add("--n", type=whole(2, 10**7), nargs="+", default=[22258], help="features; several numbers make a table")
+    add("--dim", type=whole(1, 65536), default=2048, help="dimension (%(default)s)")
+    add("--difficulty", choices=sorted(DIFFICULTIES), default="easy", help="of the features (%(default)s)")
+    add("--per-identity", type=whole(1), default=50, help="images of an identity, on average (%(default)s)")
+    add("--against", choices=["dense"], help="also run the dense reference and compare labels")
+    add("--search", choices=["auto", *SEARCHES], default="auto", help="of neighbours (%(default)s)")
+    add("--k1", type=whole(2), default=30, help="(%(default)s)")
+    add("--k2", type=whole(1), default=6, help="(%(default)s)")
+    add("--eps", type=fraction(between(0, 1)), default=0.6, help="(%(default)s)")
+    add("--min-samples", type=whole(1), default=4, help="(%(default)s)")
+    add("--seed", type=whole(0), default=0, help="of the features (%(default)s)")
 
 
 def _prepare(job: Job) -> tuple[Job, np.ndarray]:
@@ -187,8 +189,8 @@ def _print_floor(n: int, dimension: int, row: dict[str, Any]) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure each N; the row of the last, and all of them under `rows` where there are several."""
-    if min(args.n) < 2 or args.dim < 1 or args.per_identity < 1:
-        raise UserError("--n must be at least 2, --dim and --per-identity at least 1")
+    if args.k2 > args.k1:
+        raise UserError(f"--k2 must be between 1 and --k1 ({args.k1}), not {args.k2}")
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     print(f"{torch.get_num_threads()} threads; GPU: {gpu}")
     rows = []

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import _literal_scoring
+from mgot.arguments import whole
 from mgot.data.sets.sysu import sysu_protocols
-from mgot.errors import UserError
 from mgot.evaluation.one_search import RANKS, score_search
 
 # Images and identities of each camera of SYSU-MM01's test set, infrared cameras first.
@@ -32,9 +32,10 @@ class Search(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line."""
-    parser.add_argument("--trials", type=int, default=10, help="(%(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each, the fastest counts (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the features (%(default)s)")
+    add = parser.add_argument
+    add("--trials", type=whole(1, 1000), default=10, help="(%(default)s)")
+    add("--repeats", type=whole(1, 1000), default=3, help="runs of each, the fastest counts (%(default)s)")
+    add("--seed", type=whole(0), default=0, help="of the features (%(default)s)")
 
 
 def searches(trials: int, seed: int) -> list[Search]:
@@ -95,8 +96,6 @@ def timed(score: Callable[[Search], list[float]], jobs: list[Search]) -> tuple[f
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Time ours and both loops in turns; ``time_ratio`` is ours over the plain loop's."""
-    if args.trials < 1 or args.repeats < 1:
-        raise UserError("--trials and --repeats must be at least 1")
     jobs = searches(args.trials, args.seed)
     ours(jobs[0])  # compiles
     candidates = {"ours": ours, "plain loop": plain_loop, "numpy loop": numpy_loop}

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from mgot.arguments import whole
 from mgot.engine.setup import load_config
 from mgot.engine.solver import build_fused_optimizer
-from mgot.errors import UserError
 from mgot.memory import MemoryBank, PrototypeMemory
 from mgot.modeling import DEN
 
@@ -28,11 +28,12 @@ Step = Callable[[], None]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line."""
-    parser.add_argument("--config-file", default="projects/MGOT/configs/demo.yml", help="(%(default)s)")
-    parser.add_argument("--repeats", type=int, default=8, help="steps of each, the fastest counts (%(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="of a processor (%(default)s)")
-    parser.add_argument("--profile", action="store_true", help="name the five operations that take longest")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides")
+    add = parser.add_argument
+    add("--config-file", default="projects/MGOT/configs/demo.yml", help="(%(default)s)")
+    add("--repeats", type=whole(1), default=8, help="steps of each, the fastest counts (%(default)s)")
+    add("--threads", type=whole(1, 1024), default=1, help="of a processor (%(default)s)")
+    add("--profile", action="store_true", help="name the five operations that take longest")
+    add("opts", nargs="*", metavar="KEY VALUE", help="config overrides")
 
 
 def random_batch(cfg: CfgNode, device: torch.device) -> dict[str, Tensor]:
@@ -145,8 +146,6 @@ def show_profile(step: Step, device: torch.device) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Time both in turns; ``time_ratio`` is ours over the plain one's."""
-    if args.repeats < 1 or args.threads < 1:
-        raise UserError("--repeats and --threads must be at least 1")
     torch.set_num_threads(args.threads)
     options = [*args.opts, "MODEL.BACKBONE.PRETRAIN", "False"]
     cfg = load_config(args.config_file, options)

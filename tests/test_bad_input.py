@@ -54,7 +54,7 @@ CONFIGS: dict[str, tuple[list[str], str]] = {
     "an image of no size": (["INPUT.SIZE_TRAIN", "[0, 0]"], "INPUT.SIZE_TRAIN must be [height, width]"),
     "an expansion by nobody": (["TEST.AQE.QE_K", "0"], "TEST.AQE.QE_K must be 1 or more"),
     "an expansion with a negative power": (["TEST.AQE.ALPHA", "-1"], "TEST.AQE.ALPHA must be 0 or more"),
-    "no expansion at all": (["TEST.AQE.QE_TIME", "0"], "TEST.AQE.QE_TIME must be 1 or more"),
+    "no expansion at all": (["TEST.AQE.QE_TIME", "0"], "TEST.AQE.QE_TIME must be 1 to 100"),
     "precise BN": (["TEST.PRECISE_BN.ENABLED", "True"], "TEST.PRECISE_BN.ENABLED must be False"),
     "more GPUs than there are": (["--num-gpus", "99"], "--num-gpus 99: this machine has"),
     "scoring without weights": (["--eval-only"], "--eval-only needs a checkpoint: add MODEL.WEIGHTS"),

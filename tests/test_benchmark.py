@@ -79,8 +79,11 @@ def test_memory_and_failures_of_a_fresh_process_are_told() -> None:
 
 
 def test_mistakes_end_with_two(capsys: pytest.CaptureFixture[str]) -> None:
-    assert load_tool().main(["pseudo-labels", "--n", "1"]) == 2
-    assert "--n must be at least 2" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        load_tool().main(["pseudo-labels", "--n", "1"])
+    assert "argument --n: must be 2 to 10000000, not '1'" in capsys.readouterr().err
+    assert load_tool().main(["pseudo-labels", "--k1", "5"]) == 2
+    assert "--k2 must be between 1 and --k1 (5), not 6" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("noise", [0.8, 2.5])

@@ -10,7 +10,7 @@ from fastreid.config import get_cfg
 from fastreid.modeling.meta_arch import build_model
 
 from mgot.clustering import CLUSTERERS
-from mgot.config import add_mgot_config
+from mgot.config import DEFAULTS, RANGES, add_mgot_config
 from mgot.engine.setup import check_config, default_config, load_config
 from mgot.errors import UserError
 from mgot.losses import LOSSES, loss_keys, weight_key
@@ -91,10 +91,33 @@ def test_every_field_of_our_parts_has_a_commented_key_of_the_same_default() -> N
 
 def test_every_key_of_ours_is_commented() -> None:
     lines = (REPO / "projects/MGOT/mgot/config.py").read_text().splitlines()
-    for number, line in enumerate(lines):
-        if re.match(r"    cfg\.\S+ = (?!CN\(\))", line):
-            above = lines[number - 1].strip()
-            assert above.startswith("#") or re.match(r"cfg\.\S+ = (?!CN)", above), f"no comment above: {line}"
+    declared = [number for number, line in enumerate(lines) if line.startswith('key("')]
+    assert len(declared) == len(DEFAULTS)
+    bare = [lines[n] for n in declared if not lines[n - 1].startswith(("# ", 'key("'))]
+    assert bare == []
+
+
+def test_every_key_of_ours_says_what_it_may_be() -> None:
+    assert set(RANGES) <= set(DEFAULTS)
+    unbounded = [
+        name for name, default in DEFAULTS.items() if name not in RANGES and not isinstance(default, bool | str)
+    ]
+    assert unbounded == []
+    out_of_range = [name for name, allowed in RANGES.items() if not allowed.holds(DEFAULTS[name])]
+    assert out_of_range == []
+
+
+def test_every_key_of_ours_is_declared() -> None:
+    cfg = get_cfg()
+    before = set(leaves(cfg))
+    add_mgot_config(cfg)
+    assert set(leaves(cfg)) - before == set(DEFAULTS) - before
+
+
+def test_a_config_of_its_own_shares_no_list_with_another() -> None:
+    one, other = default_config(), default_config()
+    one.MGOT.TEST.STAGES.append("mine")
+    assert "mine" not in other.MGOT.TEST.STAGES
 
 
 @pytest.mark.parametrize(
@@ -106,7 +129,7 @@ def test_every_key_of_ours_is_commented() -> None:
         (["MGOT.CLUSTER.EPS", "0"], "MGOT.CLUSTER.EPS must be between 0 and 1"),
         (["MGOT.CLUSTER.EPS", "much"], "MGOT.CLUSTER.EPS cannot be 'much'"),
         (["MGOT.CLUSTER.K2", "99"], "MGOT.CLUSTER.K2"),
-        (["MGOT.CLUSTER.NAME", "kmeans"], "MGOT.CLUSTER.NAME must be one of ['dbscan', 'hdbscan', 'oracle']"),
+        (["MGOT.CLUSTER.NAME", "kmeans"], "MGOT.CLUSTER.NAME must be one of ('dbscan', 'hdbscan', 'oracle')"),
         (["MGOT.CLUSTER.MIN_CLUSTER_SIZE", "1"], "MGOT.CLUSTER.MIN_CLUSTER_SIZE must be 2 or more"),
         (["MGOT.CLUSTER.REACH", "1.0"], "MGOT.CLUSTER.REACH must be between 0 and 1"),
         (["MGOT.LOSS.W_VCL", "-1.0"], "MGOT.LOSS.W_VCL must be 0 or more"),

@@ -17,13 +17,13 @@ PACKAGE = ROOT / "projects" / "MGOT" / "mgot"
 
 # From the ground up; a name with a dot is a part of a package with a layer of its own.
 LAYERS = (
-    {"errors", "files", "progress", "compat", "compiled", "config", "registry", "truth"},
+    {"errors", "files", "progress", "compat", "compiled", "ranges", "arguments", "registry", "truth"},
     {"distributed", "transport", "neighbours"},
     {"losses", "memory", "clustering", "matching", "principles"},
     {"evaluation"},
     {"modeling"},
     {"data"},
-    {"analysis.diagnostics"},
+    {"analysis.diagnostics", "config"},
     {"engine"},
     {"retrieval", "analysis", "command"},
 )

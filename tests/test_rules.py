@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from fastreid.modeling.backbones.build import BACKBONE_REGISTRY
 
-from mgot.engine.rules import check_config, optimizer_names
+from mgot.engine.fastreid_keys import optimizer_names
+from mgot.engine.rules import check_config
 from mgot.engine.setup import default_config, load_config
 from mgot.errors import UserError
 from mgot.modeling.host import DEPTHS
@@ -26,10 +27,10 @@ REFUSED = [
     ("SOLVER.STEPS", "[-1]", RISING),
     ("SOLVER.STEPS", "[1.5]", RISING),
     ("MGOT.CROSS_STAGE.STEPS", "[9, 2]", RISING),
-    ("SOLVER.GAMMA", "-0.1", "more than 0"),
-    ("SOLVER.WEIGHT_DECAY", "-0.1", "0 or more"),
+    ("SOLVER.GAMMA", "-0.1", "in (0, 1]"),
+    ("SOLVER.WEIGHT_DECAY", "-0.1", "in [0, 100]"),
     ("SOLVER.BASE_LR", "1e999", "finite"),
-    ("SOLVER.IMS_PER_BATCH", "0", "1 or more"),
+    ("SOLVER.IMS_PER_BATCH", "0", "2 to 65536"),
     ("SOLVER.WARMUP_ITERS", "-1", "0 or more"),
     ("MODEL.BACKBONE.NAME", "build_foo_backbone", "one of ('build_effnet_backbone', "),
     ("MODEL.BACKBONE.DEPTH", "50x", "one of ('10x', '18x') for build_slim_resnet_backbone"),

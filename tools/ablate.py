@@ -12,7 +12,9 @@ import sys
 from pathlib import Path
 
 import mgot  # noqa: F401  restores what the host needs
+from mgot.arguments import MOST_PROCESSES, require_folder, require_folder_target, whole
 from mgot.errors import UserError
+from mgot.ranges import LARGEST
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -26,7 +28,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--seeds", nargs="+", default=["0", "1", "2"], help="each configuration is run for each (0 1 2)"
     )
     parser.add_argument("--roots", nargs="+", default=[], help="the data root of each seed; FASTREID_DATASETS for all")
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side (%(default)s)")
+    parser.add_argument("--jobs", type=whole(1, MOST_PROCESSES), default=1, help="runs side by side (%(default)s)")
     parser.add_argument("--output", type=Path, help="folder of runs and tables (logs/ablation/<name of the grid>)")
     parser.add_argument(
         "--no-share", action="store_true", help="train each run alone, also where the cross stage alone differs"
@@ -37,12 +39,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="print the runs, done and left, and stop")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides for every run")
     args = parser.parse_args(argv)
-    numbers = next((n for n, word in enumerate(args.seeds) if not word.isdigit()), len(args.seeds))
+    numbers = next((n for n, word in enumerate(args.seeds) if not word.isdecimal()), len(args.seeds))
     seeds, args.opts = [int(word) for word in args.seeds[:numbers]], args.seeds[numbers:] + args.opts
     roots, further = args.roots[: len(seeds)], args.roots[len(seeds) :]
     args.seeds, args.opts = sorted(set(seeds)), further + args.opts
-    if not args.seeds or args.jobs < 1:
-        parser.error("--seeds takes numbers from 0, --jobs a number from 1")
+    if not args.seeds or args.seeds[-1] > LARGEST:
+        parser.error(f"--seeds takes numbers, 0 to {LARGEST}")
     if roots and (not len(roots) == len(seeds) == len(set(seeds)) or (further and Path(further[0]).is_dir())):
         parser.error(f"--roots takes a folder for each of the {len(seeds)} seeds, which must differ")
     args.roots = dict(zip(seeds, map(Path, roots), strict=False))
@@ -55,6 +57,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        require_folder_target(args.output, "--output")
+        for root in args.roots.values():
+            require_folder(root, "--roots")
         from mgot.analysis.ablation.session import Ablation
 
         ablation = Ablation(

@@ -12,6 +12,7 @@ import os
 import sys
 from pathlib import Path
 
+from mgot.arguments import MOST_PROCESSES, whole
 from mgot.data.check import Report, check_dataset
 from mgot.data.dataset import DATASETS
 from mgot.errors import UserError
@@ -27,7 +28,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="the folder that holds the data set's folder (default: FASTREID_DATASETS, or ./datasets)",
     )
     parser.add_argument("--folder", help="the data set's folder, as MGOT.DATA.FOLDER says it (Folder alone)")
-    parser.add_argument("--workers", type=int, help="processes that open images (default: one a core)")
+    parser.add_argument("--workers", type=whole(1, MOST_PROCESSES), help="processes at work (default: one a core)")
     return parser.parse_args(argv)
 
 

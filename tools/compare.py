@@ -11,6 +11,7 @@ from pathlib import Path
 from mgot.analysis.comparison.curves import write_curves
 from mgot.analysis.comparison.table import comparison, summary
 from mgot.analysis.diagnostics.run import differences, read_runs
+from mgot.arguments import require_folder_target
 from mgot.errors import UserError
 from mgot.files import write_atomically
 
@@ -32,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     try:
         runs = read_runs(args.runs)
+        require_folder_target(args.output, "--output")
         text = comparison(runs)
         try:
             args.output.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import mgot  # noqa: F401  restores what the host needs and registers MGOT with it
+from mgot.arguments import require_file, require_file_target, whole
 from mgot.compat import require_host
 from mgot.errors import UserError
 
@@ -23,7 +24,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--config-file", required=True, help="of the training, such as logs/demo/config.yaml")
     parser.add_argument("--weights", required=True, help="its checkpoint, such as logs/demo/model_final.pth")
     parser.add_argument("--output", required=True, help="the .onnx file to write")
-    parser.add_argument("--opset", type=int, default=17, help="ONNX operator set 11 to 20 (default: 17)")
+    parser.add_argument("--opset", type=whole(1), default=17, help="ONNX operator set 11 to 20 (default: 17)")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="further config keys")
     return parser.parse_args(argv)
 
@@ -32,6 +33,9 @@ def main(argv: list[str] | None = None) -> int:
     """Export and check; 0 on success, 2 for a mistake of the user's."""
     args = parse(argv)
     try:
+        require_file(args.config_file, "--config-file")
+        require_file(args.weights, "--weights")
+        require_file_target(args.output, "--output")
         require_host()
         from mgot.engine.setup import load_config
         from mgot.retrieval.export import export_onnx

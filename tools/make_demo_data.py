@@ -7,11 +7,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from mgot.arguments import MOST_PROCESSES, require_file_target, require_folder_target, whole
 from mgot.data.synthetic.contact_sheet import write_contact_sheet
 from mgot.data.synthetic.layout import write_sysu
 from mgot.data.synthetic.other_layouts import write_llcm
 from mgot.data.synthetic.presets import PRESETS, WITH_STRANGERS, preset, strangers
-from mgot.data.synthetic.settings import Settings
+from mgot.data.synthetic.settings import LARGEST_IDENTITY, LARGEST_SHOTS, LEAST, Settings
 from mgot.errors import UserError
 
 COUNTS = (
@@ -33,12 +34,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default="warm",
         help="which ground: how alike infrared and visible are (%(default)s)",
     )
-    parser.add_argument("--seed", type=int, help="other seed, other people (0)")
+    parser.add_argument("--seed", type=whole(0), help="other seed, other people (0)")
     for option, field, what in COUNTS:
-        parser.add_argument(
-            option, type=int, dest=field, metavar="N", help=f"{what} ({getattr(Settings(), field)} in warm)"
-        )
-    parser.add_argument("--processes", type=int, help="at work side by side (all cores)")
+        most = LARGEST_SHOTS if field.endswith("per_camera") else LARGEST_IDENTITY
+        kind = whole(LEAST.get(field, 1), most)
+        told = f"{what} ({getattr(Settings(), field)} in warm)"
+        parser.add_argument(option, type=kind, dest=field, metavar="N", help=told)
+    parser.add_argument("--processes", type=whole(1, MOST_PROCESSES), help="at work side by side (all cores)")
     parser.add_argument(
         "--figure", type=Path, help="write a figure of some people to this file (.jpg, .png) instead, and nothing else"
     )
@@ -52,10 +54,10 @@ def main(argv: list[str] | None = None) -> int:
         given = {field: getattr(args, field) for field in ("seed", *(field for _, field, _ in COUNTS))}
         settings = preset(args.preset, **{field: value for field, value in given.items() if value is not None})
         if args.figure is not None:
+            require_file_target(args.figure, "--figure")
             print(write_contact_sheet(args.figure, settings))
             return 0
-        if args.processes is not None and args.processes < 1:
-            raise UserError(f"--processes: {args.processes} is too few; give 1 or more")
+        require_folder_target(args.root, "--root")
         tree = write_sysu(args.root, settings, args.processes)
         print(f"{tree}: {settings.train_identities} training and {settings.test_identities} test identities")
         if args.preset in WITH_STRANGERS:

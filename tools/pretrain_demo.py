@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import mgot  # noqa: F401  restores what the host needs
+from mgot.arguments import require_file_target, whole
 from mgot.compat import require_host
 from mgot.errors import UserError
 
@@ -18,7 +19,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, default=Path("projects/MGOT/weights/demo_slim_resnet.pth"), help="(%(default)s)"
     )
-    parser.add_argument("--epochs", type=int, help="fewer for a quick try")
+    parser.add_argument("--epochs", type=whole(1), help="fewer for a quick try")
     return parser.parse_args(argv)
 
 
@@ -31,10 +32,9 @@ def main(argv: list[str] | None = None) -> int:
 
         from mgot.data.synthetic.pretrain import Recipe, pretrain, save_half, visible_images
 
+        require_file_target(args.output, "--output")
         recipe = Recipe()
         if args.epochs is not None:
-            if args.epochs < 1:
-                raise UserError(f"--epochs: {args.epochs} is too few; give 1 or more")
             recipe = dataclasses.replace(recipe, epochs=args.epochs)
         images, labels = visible_images(recipe.people)
         model, losses = pretrain(recipe, images, labels)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from mgot.analysis.report.page import write_report
+from mgot.arguments import require_file_target, require_folder
 from mgot.errors import UserError
 
 
@@ -24,6 +25,10 @@ def main(argv: list[str] | None = None) -> int:
     """Write and name the page; 0 on success, 2 for a mistake of the user's."""
     args = parse(argv)
     try:
+        if args.root is not None:
+            require_folder(args.root, "--root")
+        if args.output is not None:
+            require_file_target(args.output, "--output")
         print(f"report: {write_report(args.run, args.output, args.root)}")
     except UserError as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)

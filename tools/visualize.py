@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from mgot.analysis.pictures.album import draw_run
+from mgot.arguments import require_folder_target, whole
 from mgot.errors import UserError
 
 
@@ -16,7 +17,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="the OUTPUT_DIR of a run")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where the pictures go (default: RUN/pictures)")
-    parser.add_argument("--epoch", type=int, help="drawn beside the first one (default: the last)")
+    parser.add_argument("--epoch", type=whole(0), help="drawn beside the first one (default: the last)")
     return parser.parse_args(argv)
 
 
@@ -24,7 +25,9 @@ def main(argv: list[str] | None = None) -> int:
     """Draw and list the files; 0 on success, 2 for a mistake of the user's."""
     args = parse(argv)
     try:
-        for path in draw_run(args.run, args.output or args.run / "pictures", args.epoch):
+        output = args.output or args.run / "pictures"
+        require_folder_target(output, "--output")
+        for path in draw_run(args.run, output, args.epoch):
             print(path)
     except UserError as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)

@@ -6,6 +6,7 @@ import argparse
 import inspect
 import os
 import pickle
+import re
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -48,13 +49,14 @@ def start(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) 
         args: of the host's command line.
 
     Raises:
-        UserError: more processes than GPUs are asked for, or the job's own.
+        UserError: more processes than GPUs are asked for, a number is out of its range, or the job's own.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         join_torchrun()
         main(args)
         dist.destroy_process_group()
         return 0
+    _check_numbers(args)
     gpus = torch.cuda.device_count()
     if args.num_gpus * args.num_machines == 1:
         main(args)
@@ -70,6 +72,18 @@ def start(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) 
     except ProcessExitedException as error:
         return error.exit_code
     return 0
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    """UserError where an option of the host's parser, which takes any whole number, has one that means nothing."""
+    for option, number in (("--num-gpus", args.num_gpus), ("--num-machines", args.num_machines)):
+        if number < 1:
+            raise UserError(f"{option} must be 1 or more, not {number}; a machine without a GPU trains on its CPU")
+    if not 0 <= args.machine_rank < args.num_machines:
+        last = args.num_machines - 1
+        raise UserError(f"--machine-rank must be 0 to {last} (--num-machines less one), not {args.machine_rank}")
+    if not re.fullmatch(r"auto|\w+://.+", args.dist_url):
+        raise UserError(f"--dist-url must be such as tcp://host:port, not {args.dist_url!r}")
 
 
 def _tell_mistakes(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:

@@ -7,14 +7,16 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from fastreid.config import CfgNode
 from fastreid.data import samplers
-from fastreid.data.transforms import build_transforms
+from fastreid.data.transforms import build, build_transforms
 from torch import Tensor
+from torchvision import transforms as T
 from torchvision.transforms.functional import to_pil_image
 
 from mgot.data.items import Item
@@ -106,6 +108,16 @@ class HostSampler(CrossModalitySampler):
         if self._name in _BY_IDENTITY:
             return cls(items, size, self.n_instances, seed=seed)
         return cls(items if self._name == "ImbalancedDatasetSampler" else len(items), seed=seed)
+
+
+class _Affine(T.RandomAffine):
+    """Takes the words of old, which the host uses (data/transforms/build.py:81) and torchvision knows no longer."""
+
+    def __init__(self, *args: Any, resample: Any = None, fillcolor: Any = None, **options: Any) -> None:
+        super().__init__(*args, fill=fillcolor or 0, **options)
+
+
+build.T = SimpleNamespace(**{**vars(T), "RandomAffine": _Affine})
 
 
 class HostTransforms:

@@ -105,7 +105,7 @@ def registered(name: str) -> type[TwoModalityDataset]:
         return DATASETS[name]
     choice = f"choose from {', '.join(sorted(DATASETS))}"
     if _in_host(name) is None:
-        raise UserError(f"DATASETS.NAMES: no data set named '{name}' is registered: {choice}")
+        raise UserError(f"DATASETS.NAMES or TESTS: no data set named '{name}' is registered: {choice}")
     raise UserError(f"DATASETS: '{name}' is one of the host's, without modalities: {choice}")
 
 

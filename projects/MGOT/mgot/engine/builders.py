@@ -15,7 +15,6 @@ from mgot.registry import Part, add_keys, made
 Believer = Callable[[Prototypes, Matching], Belief]
 """Prototypes and their matching to the belief in each match."""
 
-MODES = ("unsupervised", "supervised", "intra_only")
 _ORACLE = "oracle"
 
 
@@ -56,9 +55,6 @@ def build_believer(cfg: CfgNode) -> Believer:
     """The belief that MGOT.BELIEF.NAME names; every match in full where MGOT.MODE is supervised."""
     name = "full" if cfg.MGOT.MODE == "supervised" else cfg.MGOT.BELIEF.NAME
     return partial(believe, name, temperature=cfg.MGOT.LOSS.TEMPERATURE, power=cfg.MGOT.BELIEF.POWER)
-
-
-GROWTHS = ("epochs", "belief")
 
 
 def cross_weight(

@@ -11,12 +11,13 @@ from typing import Any
 from fastreid.config import CfgNode
 from fastreid.utils import comm
 
+from mgot.data.loaders import build_dataset
 from mgot.data.registered import configured
 from mgot.engine.about import describe_run
 from mgot.engine.evaluator import score_model
 from mgot.engine.resume.checkpoint import AtomicCheckpointer, checkpoint_files
 from mgot.engine.resume.fork import writes_intra
-from mgot.engine.resume.output import check_space, claim_folder, clear_folder, remove_temporaries
+from mgot.engine.resume.output import check_space, claim_folder, clear_folder, remove_temporaries, unless_refused
 from mgot.engine.trainer import MGOTTrainer, without_pretraining
 from mgot.errors import UserError
 from mgot.evaluation.results import ResultsFile, format_rows
@@ -35,13 +36,15 @@ def train(cfg: CfgNode, *, resume: bool) -> None:
     start = time.perf_counter()
     folder = Path(cfg.OUTPUT_DIR)
     claim_folder(folder, resume=resume, overwrite=cfg.MGOT.OVERWRITE)
-    trainer = MGOTTrainer(cfg, weights_follow=weights_follow(cfg, resume=resume))
-    trainer.resume_or_load(resume=resume)
-    if comm.is_main_process():
-        remove_temporaries(folder)
-        check_space(folder, trainer.network, cfg.MGOT.CHECKPOINT.KEEP + writes_intra(cfg))
-        if not resume:
-            clear_folder(folder)
+    with unless_refused(folder):
+        trainer = MGOTTrainer(cfg, weights_follow=weights_follow(cfg, resume=resume))
+        trainer.resume_or_load(resume=resume)
+        _check_test_sets(cfg)
+        if comm.is_main_process():
+            remove_temporaries(folder)
+            check_space(folder, trainer.network, cfg.MGOT.CHECKPOINT.KEEP + writes_intra(cfg))
+    if comm.is_main_process() and not resume:
+        clear_folder(folder)
     if trainer.start_epoch < trainer.max_epoch:
         trainer.train()
     else:
@@ -51,6 +54,15 @@ def train(cfg: CfgNode, *, resume: bool) -> None:
         results = json.loads(path.read_text(encoding="utf-8"))
         table = format_rows(results["rows"], results.get("ground_truth", ""))
         logger.info(f"\n{table}\n{time.perf_counter() - start:.0f} s; results in {path}")
+
+
+def _check_test_sets(cfg: CfgNode) -> None:
+    """Meet before the training what the scoring after it would: UserError for a test set that cannot be scored.
+
+    The training set was looked at when the loader was built.
+    """
+    for name in set(cfg.DATASETS.TESTS) - set(cfg.DATASETS.NAMES):
+        build_dataset(cfg, name).protocols()
 
 
 def weights_follow(cfg: CfgNode, *, resume: bool) -> bool:
@@ -65,6 +77,11 @@ def evaluate(cfg: CfgNode) -> None:
     Raises:
         UserError: no weights are named, or they were trained on another split or on the validation people.
     """
+    with unless_refused(Path(cfg.OUTPUT_DIR)):
+        _evaluate(cfg)
+
+
+def _evaluate(cfg: CfgNode) -> None:
     if not cfg.MODEL.WEIGHTS:
         raise UserError("--eval-only needs a checkpoint: add MODEL.WEIGHTS <OUTPUT_DIR>/model_final.pth")
     start = time.perf_counter()

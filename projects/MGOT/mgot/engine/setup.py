@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
+import os
 import random
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from mgot.engine.keys import changes, flat, saved_keys
 from mgot.engine.resume.checkpoint import by_progress, load_tensors
 from mgot.engine.resume.fork import donor_path
 from mgot.engine.resume.output import claim_folder
-from mgot.engine.rules import check_config
+from mgot.engine.rules import RANGES, check_config
 from mgot.errors import UserError, shortened
 
 logger = logging.getLogger("mgot")
@@ -56,7 +58,15 @@ def load_config(config_file: str, opts: Sequence[str] = (), *, resume: bool = Fa
     if config_file:
         _merge_file(cfg, Path(config_file))
     _merge_options(cfg, opts)
+    check_config(cfg)
     _settle_device(cfg)
+    _settle_seed(cfg, resume=resume)
+    cfg.freeze()
+    return cfg
+
+
+def _settle_seed(cfg: CfgNode, *, resume: bool) -> None:
+    """A seed for a run that names none: that of the run which it goes on with or begins from, else a new one."""
     before = _config_of_the_run(Path(cfg.OUTPUT_DIR)) if resume else {}
     if not before and cfg.SEED < 0 and cfg.MGOT.CROSS_STAGE.FROM:
         before = saved_keys(load_tensors(donor_path(cfg), mmap=True))
@@ -64,9 +74,6 @@ def load_config(config_file: str, opts: Sequence[str] = (), *, resume: bool = Fa
         cfg.SEED = before["SEED"]
     elif cfg.SEED < 0:
         cfg.SEED = comm.shared_random_seed() if comm.get_world_size() > 1 else random.SystemRandom().randrange(2**31)
-    check_config(cfg)
-    cfg.freeze()
-    return cfg
 
 
 def _config_of_the_run(folder: Path) -> dict[str, Any]:
@@ -90,18 +97,20 @@ def _tell_changes(cfg: CfgNode) -> None:
 
 
 def _merge_file(cfg: CfgNode, path: Path) -> None:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"--config-file {path}: no such file; the project's recipes are in projects/MGOT/configs/")
     try:
         loaded = CfgNode.load_yaml_with_base(str(path))
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
-        raise UserError(f"{path}: not a safe YAML mapping ({_one_line(error)})") from None
     except OSError as error:
         raise UserError(f"{path}: _BASE_ cannot be read ({_one_line(error)})") from None
+    except RecursionError:
+        raise UserError(f"{path}: its _BASE_ leads back to it, or its lists stand too deep in one another") from None
+    except (yaml.YAMLError, ValueError, AttributeError, TypeError, AssertionError) as error:
+        raise UserError(f"{path}: not a safe YAML mapping ({_one_line(error)})") from None
     if not isinstance(loaded, dict):
         raise UserError(f"{path}: not a safe YAML mapping (it holds a {type(loaded).__name__})")
     for key, value in flat(loaded):
-        _set(cfg, key, value, str(path))
+        set_key(cfg, key, value, str(path))
 
 
 def _merge_options(cfg: CfgNode, opts: Sequence[str]) -> None:
@@ -111,21 +120,50 @@ def _merge_options(cfg: CfgNode, opts: Sequence[str]) -> None:
     if len(opts) % 2:
         raise UserError(f"overrides come as KEY VALUE pairs: '{opts[-1]}' stands alone")
     for key, value in zip(opts[::2], opts[1::2], strict=True):
-        _set(cfg, key, value, "command line")
+        set_key(cfg, key, value, "command line")
 
 
-def _set(cfg: CfgNode, key: str, value: Any, source: str) -> None:
+# What yacs raises for another type, and what literal_eval may raise beside what yacs lets pass.
+_OF_LITERALS = (ValueError, AssertionError, SyntaxError, TypeError, MemoryError, RecursionError)
+
+
+def set_key(cfg: CfgNode, key: str, value: Any, source: str) -> None:
+    """Give a key a value of its own type, in place; whether it is in range is :func:`check_config`'s question.
+
+    Args:
+        cfg: has the key.
+        key: dotted.
+        value: of the type, or as text, which is then read as Python reads a literal.
+        source: where the value comes from, for the message.
+
+    Raises:
+        UserError: no such key (the nearest is named), or a value of another type.
+    """
     known = dict(flat(cfg))
     if key not in known:
         near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.4)
         hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise UserError(f"{source}: unknown config key '{key}'{hint}")
-    if isinstance(known[key], float) and re.fullmatch(r"[+-]?\d+", str(value)):
-        value = float(value)  # yacs takes no whole number for a fraction
-    try:
+        raise UserError(f"{source}: unknown config key '{shortened(key, 100)}'{hint}")
+    kind = type(known[key])
+    if kind is float and re.fullmatch(r"[+-]?\d+", str(value)):
+        value = float(str(value))  # yacs takes no whole number for a fraction
+    with suppress(
+        ValueError, AssertionError, TypeError, SyntaxError, MemoryError, RecursionError
+    ):  # yacs', literal_eval's
         cfg.merge_from_list([key, value])
-    except (ValueError, AssertionError, SyntaxError) as error:
-        raise UserError(f"{source}: {key} cannot be {value!r}: {_one_line(error)}") from None
+        if type(dict(flat(cfg))[key]) is kind:  # yacs takes None for anything
+            return
+    raise UserError(f"{source}: {key} cannot be {shortened(repr(value), 100)}: it takes {_expected(key, kind)}")
+
+
+_KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text", list: "a list", tuple: "a list"}
+
+
+def _expected(key: str, kind: type) -> str:
+    """What a key takes, in words."""
+    if key not in RANGES:
+        return _KINDS[kind]
+    return f"{_KINDS[kind]}, {RANGES[key].words}" if kind in (int, float) else RANGES[key].words
 
 
 def _one_line(error: BaseException) -> str:
@@ -134,8 +172,12 @@ def _one_line(error: BaseException) -> str:
 
 def _settle_device(cfg: CfgNode) -> None:
     """Fall back to the CPU where there is no GPU."""
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+    name, _, number = cfg.MODEL.DEVICE.partition(":")
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cuda" and not gpus:
         cfg.MODEL.DEVICE = "cpu"
+    elif int(number or 0) >= max(gpus, 1):
+        raise UserError(f"MODEL.DEVICE {cfg.MODEL.DEVICE}: this machine has {gpus} GPUs, counted from cuda:0")
 
 
 def setup(args: argparse.Namespace) -> CfgNode:

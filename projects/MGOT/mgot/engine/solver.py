@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -141,6 +142,7 @@ def build_fused_optimizer(cfg: CfgNode, model: nn.Module) -> tuple[torch.optim.O
     fast-reid gives each parameter a group of its own, and an optimiser walks its groups one by one; groups alike but
     for the parameters become one, and where PyTorch has a fused kernel for the optimiser it is used.
     """
+    check_frozen_layers(cfg, model)
     # fast-reid's contiguous parameters (fastreid/utils/params.py) share their gradients with the optimiser's
     # buffers; since torch 2.0 zero_grad() drops those buffers and the model would silently stop learning.
     plain, params = build_optimizer(cfg, model, contiguous=False)
@@ -151,6 +153,19 @@ def build_fused_optimizer(cfg: CfgNode, model: nn.Module) -> tuple[torch.optim.O
     fused = {"fused": True, "foreach": None} if "fused" in accepted and not cfg.SOLVER.CLIP_GRADIENTS.ENABLED else {}
     groups = merge_groups([{**group, **fused} for group in plain.param_groups])
     return type(plain)(groups, **{**options, **fused}), params
+
+
+def check_frozen_layers(cfg: CfgNode, model: nn.Module) -> None:
+    """See that each of MODEL.FREEZE_LAYERS, a pattern of how names begin, finds a parameter; UserError where not."""
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in cfg.MODEL.FREEZE_LAYERS if cfg.SOLVER.FREEZE_ITERS > 0 else ():
+        try:
+            found = any(re.match(pattern, name) for name in names)
+        except re.error as error:
+            raise UserError(f"MODEL.FREEZE_LAYERS: {pattern!r} is no regular expression ({error})") from None
+        if not found:
+            begins = sorted({name.split(".")[0] for name in names})
+            raise UserError(f"MODEL.FREEZE_LAYERS: no layer's name begins with {pattern!r}: they begin with {begins}")
 
 
 def slow_down_backbone(groups: list[dict[str, Any]], model: nn.Module, factor: float) -> None:

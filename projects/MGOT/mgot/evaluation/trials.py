@@ -18,11 +18,14 @@ from mgot.evaluation.scoring import FIGURES
 
 
 def final_rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a finished training's end; none where there is no such training."""
+    """The rows of a finished training's end; none where there is no such training, UserError where they are damaged."""
     path = folder / "results.json"
     if not path.is_file():
         return []
-    return [row for row in json.loads(path.read_text(encoding="utf-8"))["rows"] if row["stage"] == "final"]
+    try:
+        return [row for row in json.loads(path.read_text(encoding="utf-8"))["rows"] if row["stage"] == "final"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is damaged: remove it; a resumed run writes the rows to come") from None
 
 
 def train_trials(command: Sequence[str], output: Path, trials: Sequence[int]) -> ResultsFile:

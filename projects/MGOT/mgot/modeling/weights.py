@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import re
 from collections.abc import Mapping
@@ -56,7 +57,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     Raises:
         UserError: the file is missing, holds more than tensors and plain values, or no tensor at all.
     """
-    if not Path(path).is_file():
+    if not os.path.isfile(path):  # False too for what can be no path
         raise UserError(f"{KEY}: no file {path}; for the demo's, tools/pretrain_demo.py makes it")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -97,9 +97,12 @@ def _wanted(tables: Sequence[Table], beginnings: Sequence[str]) -> set[Configura
 
 def _refuse_other_data(output: Path, roots: Mapping[int, str]) -> None:
     path = output / "table.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"seeds": []}
-    for seed in set(before["seeds"]) & set(roots):
-        had = before.get("roots", {}).get(str(seed), "")
+    try:
+        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"seeds": []}
+        known = {seed: before.get("roots", {}).get(str(seed), "") for seed in set(before["seeds"]) & set(roots)}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path} is damaged: remove it; it is written anew from the runs beside it") from None
+    for seed, had in known.items():
         if had != roots[seed]:
             raise UserError(
                 f"--output {output} holds runs of seed {seed} on --roots {had or '(none)'}, not"

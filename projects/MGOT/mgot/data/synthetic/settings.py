@@ -16,6 +16,7 @@ from mgot.errors import UserError
 RENDERER_VERSION = 1
 LARGEST_IDENTITY = 9999
 VALIDATION_SHARE = 0.1
+LARGEST_SHOTS = 255  # of an identity and camera: rand_perm_cam.mat numbers its images in a byte
 # Training and validation list of SYSU-MM01 name an identity each; below 16 pixels nobody can be drawn.
 LEAST = {"train_identities": 2, "test_identities": 1, "visible_per_camera": 1, "infrared_per_camera": 1, "width": 16}
 
@@ -49,6 +50,9 @@ class Settings:
         for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise UserError(f"{name}: {getattr(self, name)} is too few; give {least} or more")
+        for name in ("visible_per_camera", "infrared_per_camera"):
+            if getattr(self, name) > LARGEST_SHOTS:
+                raise UserError(f"{name}: {getattr(self, name)} is too many; give {LARGEST_SHOTS} or fewer")
         if not 1 <= self.validation_people < self.train_identities:
             raise UserError(
                 f"validation_identities: {self.validation_identities} of {self.train_identities} training identities"

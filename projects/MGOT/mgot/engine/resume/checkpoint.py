@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import zipfile
 from collections.abc import Mapping
@@ -125,7 +126,7 @@ class AtomicCheckpointer(Checkpointer):
         """
         if not path:
             return super().load(path, checkpointables)
-        if not Path(path).is_file():
+        if not os.path.isfile(path):  # False too for what can be no path
             raise UserError(f"{path}: no such weights file: check MODEL.WEIGHTS")
         expected = self.model.state_dict()
         found = {name.removeprefix("module."): value for name, value in self._load_file(path)["model"].items()}

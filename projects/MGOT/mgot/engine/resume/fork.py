@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def donor_path(cfg: CfgNode) -> Path:
         UserError: there is no such file, or it lies in OUTPUT_DIR.
     """
     path = Path(cfg.MGOT.CROSS_STAGE.FROM)
-    if not path.is_file():
+    if not os.path.isfile(path):  # False too for what can be no path
         raise UserError(
             f"{_KEY} {path}: no such file: name the model_intra.pth that another run left in its OUTPUT_DIR"
         )

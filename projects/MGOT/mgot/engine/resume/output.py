@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from fastreid.utils import comm
 from torch import nn
 
 from mgot.engine.resume.checkpoint import checkpoint_files
@@ -17,6 +21,8 @@ from mgot.files import write_atomically
 logger = logging.getLogger("mgot")
 
 _LEFT_BY_A_RUN = ("metrics.json", "results.json", "last_checkpoint")
+_EARLY = ("config.yaml", "log.txt")  # what a process writes before it trains
+_FOUND: dict[Path, Callable[[], None]] = {}  # folder to what puts it back as this process found it
 _ADAM_COPIES = 3  # the weights and two moments of each
 
 
@@ -28,6 +34,8 @@ def traces_of_a_run(folder: Path) -> list[Path]:
 def claim_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
     """Make the folder, see that it can be written, and refuse one that holds another run.
 
+    How it was before is remembered, for :func:`unless_refused`.
+
     Args:
         folder: OUTPUT_DIR.
         resume: go on with the run that it holds.
@@ -37,6 +45,7 @@ def claim_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
         UserError: it cannot be made or written, or holds a run and neither option is set.
     """
     try:
+        _FOUND.setdefault(folder, _found(folder))
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -48,6 +57,42 @@ def claim_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
             f"OUTPUT_DIR {folder} holds another run ({traces[0].name}): go on with it by --resume, remove it by"
             " MGOT.OVERWRITE True, or choose another OUTPUT_DIR"
         )
+
+
+def _found(folder: Path) -> Callable[[], None]:
+    """What puts a folder back to what it is now, as far as a run changes it that has not begun."""
+    missing = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
+    paths = [folder / name for name in _EARLY]
+    before = {path: path.read_bytes() for path in paths if path.is_file()}
+
+    def put_back() -> None:
+        for path in paths:
+            if path in before:
+                path.write_bytes(before[path])
+            else:
+                path.unlink(missing_ok=True)
+        for place in missing:
+            with suppress(OSError):  # somebody else has put something there
+                place.rmdir()
+
+    return put_back
+
+
+@contextmanager
+def unless_refused(folder: Path) -> Iterator[None]:
+    """A mistake of the user's within leaves OUTPUT_DIR as the process found it when it claimed it.
+
+    Whatever else ends the block leaves it as it is.
+    """
+    put_back = _FOUND.get(folder)
+    try:
+        yield
+    except UserError:
+        if put_back is not None and comm.is_main_process():
+            put_back()
+        raise
+    finally:
+        _FOUND.pop(folder, None)
 
 
 def clear_folder(folder: Path) -> None:

@@ -1,0 +1,65 @@
+"""Arguments of the tools: numbers in a range, and places that can be read or written, looked at before any work."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from mgot.errors import UserError
+from mgot.ranges import LARGEST, Allowed, count
+
+MOST_PROCESSES = 1024
+
+
+def whole(low: int, high: int = LARGEST) -> Callable[[str], int]:
+    """An argparse type: a whole number from ``low`` on, to ``high``."""
+    return _number(int, count(low, high), f"{low} or more" if high == LARGEST else "")
+
+
+def fraction(allowed: Allowed) -> Callable[[str], float]:
+    """An argparse type: a number that is allowed."""
+    return _number(float, allowed)
+
+
+def _number(kind: Callable[[str], float], allowed: Allowed, words: str = "") -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except (ValueError, OverflowError):
+            value = None
+        if value is None or not allowed.holds(value):
+            raise argparse.ArgumentTypeError(f"must be {words or allowed.words}, not {text[:40]!r}")
+        return value
+
+    return read
+
+
+def require_file(path: str | Path, option: str) -> None:
+    """Raise UserError where a file to read is missing or is a folder."""
+    if not os.path.isfile(path):
+        raise UserError(f"{option} {path}: {'is a folder' if os.path.isdir(path) else 'no such file'}")
+
+
+def require_folder(path: str | Path, option: str) -> None:
+    """Raise UserError where a folder to read is missing or is a file."""
+    if not os.path.isdir(path):
+        raise UserError(f"{option} {path}: {'is a file' if os.path.isfile(path) else 'no such folder'}")
+
+
+def require_file_target(path: str | Path, option: str) -> None:
+    """Raise UserError where a file cannot be written: it is a folder, or its folder cannot be made or written."""
+    if os.path.isdir(path):
+        raise UserError(f"{option} {path}: is a folder; name a file")
+    require_folder_target(Path(path).parent, option)
+
+
+def require_folder_target(path: str | Path, option: str) -> None:
+    """Raise UserError where a folder cannot be made or written."""
+    path = Path(path).absolute()
+    there = next((place for place in (path, *path.parents) if os.path.lexists(place)), path)
+    if not os.path.isdir(there):
+        raise UserError(f"{option} {path}: {there} is no folder; choose another")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"{option} {path}: {there} cannot be written; choose another")

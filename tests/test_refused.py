@@ -1,0 +1,92 @@
+"""A run that is refused leaves OUTPUT_DIR as it found it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mgot.engine.resume.output import claim_folder, unless_refused
+from mgot.engine.run import evaluate, train
+from mgot.engine.setup import setup
+from mgot.errors import UserError
+
+DEMO = str(Path(__file__).resolve().parent.parent / "projects/MGOT/configs/demo.yml")
+Options = Callable[..., list[str]]
+WRONG = ("MODEL.BACKBONE.FEAT_DIM", 99)  # what only the building of the model tells
+
+
+@pytest.fixture(autouse=True)
+def fixture_logging() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in ("mgot", "fastreid")]
+    before = [(each, each.propagate, each.level, list(each.handlers)) for each in loggers]
+    yield
+    for each, propagate, level, handlers in before:
+        each.propagate, each.handlers = propagate, handlers
+        each.setLevel(level)
+
+
+def begin(options: list[str], *, resume: bool = False, eval_only: bool = False) -> None:
+    """As tools/train_net.py does."""
+    args = argparse.Namespace(config_file=DEMO, opts=options, resume=resume, eval_only=eval_only)
+    cfg = setup(args)
+    if eval_only:
+        evaluate(cfg)
+    else:
+        train(cfg, resume=resume)
+
+
+def below(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_folders_that_were_not_there_are_not_there_afterwards(tiny_options: Options, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"FEAT_DIM is 99"):
+        begin(tiny_options(*WRONG, "OUTPUT_DIR", tmp_path / "logs/deep/run"))
+    with pytest.raises(UserError, match=r"--eval-only needs a checkpoint"):
+        begin(tiny_options("OUTPUT_DIR", tmp_path / "logs/deep/run"), eval_only=True)
+    assert below(tmp_path) == []
+
+
+def test_a_test_set_that_cannot_be_scored_is_met_before_the_training(tiny_options: Options, tmp_path: Path) -> None:
+    last = ("MGOT.TEST.STAGES", ["final"])
+    with pytest.raises(UserError, match=r"no data set named 'Foo' is registered"):
+        begin(tiny_options(*last, "DATASETS.TESTS", "('Foo',)"))
+    with pytest.raises(UserError, match=r"rand_perm_cam.mat is missing"):
+        begin(tiny_options(*last, "MGOT.TEST.DRAWS", "official"))
+    assert below(tmp_path) == []
+
+
+@pytest.mark.parametrize("mode", ["overwrite", "resume", "eval_only"])
+def test_another_run_keeps_its_config_and_log(mode: str, tiny_options: Options, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("config.yaml", "log.txt", "results.json"):
+        (folder / name).write_text(f'{{"rows": [], "name": "{name}"}}\n')
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    keys = ("MGOT.OVERWRITE", mode == "overwrite", *(() if mode == "eval_only" else WRONG))
+    with pytest.raises(UserError):
+        begin(tiny_options(*keys), resume=mode == "resume", eval_only=mode == "eval_only")
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_what_somebody_else_put_there_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "grid" / "one"
+    claim_folder(folder, resume=False, overwrite=False)
+    (tmp_path / "grid" / "two").mkdir()
+    with pytest.raises(UserError), unless_refused(folder):
+        (folder / "log.txt").write_text("begun\n")
+        raise UserError("no")
+    assert below(tmp_path) == ["grid", "grid/two"]
+
+
+def test_whatever_else_ends_it_leaves_it_for_a_look(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    claim_folder(folder, resume=False, overwrite=False)
+    with pytest.raises(RuntimeError), unless_refused(folder):
+        (folder / "log.txt").write_text("begun\n")
+        raise RuntimeError
+    assert below(tmp_path) == ["run", "run/log.txt"]
