@@ -89,8 +89,8 @@ def with_gradient(compute: Callable[..., dict[str, Tensor]]) -> tuple[dict[str, 
 @pytest.mark.parametrize(("cross", "believed"), [(False, False), (True, False), (True, True)])
 def test_the_terms_and_their_gradient_are_the_plain_formulas_to_the_last_bit(cross: bool, believed: bool) -> None:
     memories = bank(cross=cross, believed=believed)
-    ours, our_gradient = with_gradient(lambda *step: of_group()(view(memories, *step, temperature=TAU)))
-    plain, plain_gradient = with_gradient(lambda *step: plain_terms(memories, *step))
+    ours, our_gradient = with_gradient(lambda a, b, c, d: of_group()(view(memories, a, b, c, d, TAU)))
+    plain, plain_gradient = with_gradient(lambda a, b, c, d: plain_terms(memories, a, b, c, d))
     assert list(ours) == list(plain)
     assert all(torch.equal(ours[name], plain[name]) for name in plain)
     assert torch.equal(our_gradient, plain_gradient)
