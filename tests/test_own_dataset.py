@@ -21,9 +21,9 @@ import torch
 from mgot.data.dataset import DATASETS, TwoModalityDataset, register_dataset
 from mgot.data.registered import DATASET_REGISTRY, HostDataset, registered
 from mgot.data.sets.regdb import RegDB
+from mgot.engine.about import describe_training_set
 from mgot.engine.run import evaluate, train
 from mgot.engine.setup import default_config, load_config
-from mgot.engine.trainer import describe_training_set
 from mgot.errors import UserError
 from tests.examples import code
 from tests.trees import coloured_images, regdb_tree
@@ -186,6 +186,10 @@ def test_own_keys_join_the_config(halves: type[TwoModalityDataset]) -> None:
         load_config(DEMO, ["MGOT.DATA.HALFF", "7"])
 
 
+class Scored(Exception):
+    """The scoring has begun."""
+
+
 def test_a_checkpoint_of_another_split_is_refused_by_the_own_key(
     halves: type[TwoModalityDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,25 +197,29 @@ def test_a_checkpoint_of_another_split_is_refused_by_the_own_key(
     layer = torch.nn.Linear(1, 1)
     torch.save({"model": layer.state_dict(), "about": {"dataset": "Halves", "split": 7}}, path)
     monkeypatch.setattr("mgot.engine.trainer.MGOTTrainer.build_model", lambda cfg: layer)
-    for scored, refused in (("Halves", True), ("RegDB", False)):
-        scorings: list[str] = []
-        monkeypatch.setattr(
-            "mgot.engine.trainer.MGOTTrainer.test", lambda cfg, model, told=scorings: told.append("") or {}
-        )
-        keys = ["DATASETS.TESTS", f"('{scored}',)", "MODEL.WEIGHTS", str(path), "OUTPUT_DIR", str(tmp_path)]
-        if refused:
-            with pytest.raises(UserError, match=r"trained on split 7 of Halves: set MGOT\.DATA\.HALF 7, or MGOT\.TEST"):
-                evaluate(load_config(DEMO, keys))
-        else:  # the numbers of one data set's splits say nothing of another's
-            evaluate(load_config(DEMO, keys))
-        assert bool(scorings) != refused
+
+    def scored(*_: Any) -> Any:
+        raise Scored
+
+    monkeypatch.setattr("mgot.engine.run.score_model", scored)
+
+    def begin(*pairs: str) -> None:
+        evaluate(load_config(DEMO, ["MODEL.WEIGHTS", str(path), "OUTPUT_DIR", str(tmp_path), *pairs]))
+
+    with pytest.raises(UserError, match=r"trained on split 7 of Halves: set MGOT\.DATA\.HALF 7, or MGOT\.TEST"):
+        begin("DATASETS.TESTS", "('Halves',)")
+    for pairs in (("MGOT.DATA.HALF", "7"), ("MGOT.TEST.OTHER_TRIAL", "True")):
+        with pytest.raises(Scored):
+            begin("DATASETS.TESTS", "('Halves',)", *pairs)
+    with pytest.raises(Scored):  # the numbers of one data set's splits say nothing of another's
+        begin("DATASETS.TESTS", "('RegDB',)")
 
 
 def test_no_other_file_names_a_data_set() -> None:
-    """Where a name stands alone in the code, something is done for that data set."""
+    """Where a name stands alone in the code, something is done for that data set; trees of rendered people aside."""
     named = {}
     for path in PACKAGE.rglob("*.py"):
-        if path.parent != PACKAGE / "data/sets":
+        if path.parent not in (PACKAGE / "data/sets", PACKAGE / "data/synthetic"):
             constants = (
                 node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Constant)
             )
