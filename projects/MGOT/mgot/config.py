@@ -39,6 +39,10 @@ def add_mgot_config(cfg: CN) -> None:
     cfg.MGOT.PRECISION = "auto"
     # Compile the backbone with torch.compile; pays on GPUs, after minutes of compiling [ours].
     cfg.MGOT.COMPILE = False
+    # Parts of the backbone that the backward pass computes again, so that their inside need not be kept: the same step
+    # in less memory, for one more forward pass. Module names; a container such as "layer1" stands for its blocks, and
+    # "conv1+bn1+relu+maxpool" is one part. Not with MGOT.COMPILE [ours].
+    cfg.MGOT.RECOMPUTE = []
     # From the cross stage on, draw the same cross labels for both modalities of a batch, so that CPAL meets the same
     # people on both sides [ours].
     cfg.MGOT.PAIRED_SAMPLING = True

@@ -89,6 +89,7 @@ def _loop(cfg: CfgNode) -> list[Rule]:
         ("MGOT.GUARD.MAX_SKIPPED_STEPS", guard.MAX_SKIPPED_STEPS, guard.MAX_SKIPPED_STEPS >= 0, "0 or more"),
         ("MGOT.GUARD.MIN_SPREAD", guard.MIN_SPREAD, 0 <= guard.MIN_SPREAD <= 1, "in [0, 1]"),
         ("MGOT.GUARD.MAX_CLUSTER_RATIO", guard.MAX_CLUSTER_RATIO, guard.MAX_CLUSTER_RATIO >= 1, "1 or more"),
+        ("MGOT.COMPILE", mgot.COMPILE, not (mgot.COMPILE and mgot.RECOMPUTE), "False where MGOT.RECOMPUTE names parts"),
         ("MGOT.CHECKPOINT.KEEP", mgot.CHECKPOINT.KEEP, mgot.CHECKPOINT.KEEP >= 1, "1 or more"),
     ]
 
