@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mgot.data.synthetic.contact_sheet import write_contact_sheet
 from mgot.data.synthetic.layout import write_sysu
+from mgot.data.synthetic.life_size import LifeSize, write_life_size
 from mgot.data.synthetic.other_layouts import write_llcm
 from mgot.data.synthetic.presets import PRESETS, WITH_STRANGERS, preset, strangers
 from mgot.data.synthetic.settings import Settings
@@ -33,6 +34,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default="warm",
         help="which ground: how alike infrared and visible are (%(default)s)",
     )
+    parser.add_argument(
+        "--like",
+        choices=("sysu",),
+        help="the exact counts of this data set, few pictures linked often: to rehearse on",
+    )
     parser.add_argument("--seed", type=int, help="other seed, other people (0)")
     for option, field, what in COUNTS:
         parser.add_argument(
@@ -43,6 +49,16 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--figure", type=Path, help="write a figure of some people to this file (.jpg, .png) instead, and nothing else"
     )
     return parser.parse_args(argv)
+
+
+def _life_size(args: argparse.Namespace) -> LifeSize:
+    """The settings of --like. Raises UserError where options ask for other numbers or another ground."""
+    for option, field, _ in COUNTS:
+        if getattr(args, field) is not None:
+            raise UserError(f"{option}: --like has the numbers of the real data set; leave one of them out")
+    if args.preset != "warm":
+        raise UserError(f"--preset {args.preset}: --like renders the people of warm; leave one of them out")
+    return LifeSize(seed=args.seed or 0)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,6 +72,10 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         if args.processes is not None and args.processes < 1:
             raise UserError(f"--processes: {args.processes} is too few; give 1 or more")
+        if args.like is not None:
+            tree = write_life_size(args.root, _life_size(args), args.processes)
+            print(f"{tree}: the counts of SYSU-MM01")
+            return 0
         tree = write_sysu(args.root, settings, args.processes)
         print(f"{tree}: {settings.train_identities} training and {settings.test_identities} test identities")
         if args.preset in WITH_STRANGERS:
