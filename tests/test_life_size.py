@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgot.data import sysu
-from mgot.data.counts import differences
+from mgot.data.counts import count_searches, differences
+from mgot.data.sets import sysu
 from mgot.data.synthetic import layout
 from mgot.data.synthetic.life_size import LifeSize, published_counts, write_life_size
 from mgot.data.synthetic.settings import Settings
@@ -29,12 +29,13 @@ def test_counts_are_those_that_are_published(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(layout, "picture", dot)
     folder = write_life_size(tmp_path, LifeSize(), processes=1)
     lists = sysu.read_sysu(tmp_path)
-    assert differences(sysu.counts(lists), sysu.EXPECTED) == [] and lists.remarks == []
-    assert sysu.search_counts(tmp_path, lists) == sysu.EXPECTED_SEARCHES
+    data = sysu.SYSUMM01()
+    assert differences(data.counts(lists), sysu.EXPECTED.counts) == [] and lists.remarks == []
+    assert count_searches(data.protocols(tmp_path, lists), lists.pool) == sysu.EXPECTED.searches
     first, second = folder / "cam1/0001/0001.jpg", folder / "cam1/0001/0002.jpg"
     assert os.path.samefile(first, second) and Image.open(second).size == (1, 1)
     (folder / "exp/val_id.txt").unlink()
-    without = sysu.counts(sysu.read_sysu(tmp_path))
+    without = data.counts(sysu.read_sysu(tmp_path))
     assert (without["visible training images"], without["infrared training images"]) == (20_284, 9_929)
     again = folder.stat().st_mtime_ns
     assert write_life_size(tmp_path, LifeSize(), processes=1) == folder and folder.stat().st_mtime_ns == again

@@ -26,7 +26,7 @@ from mgot.data.synthetic.other_layouts import write_llcm, write_regdb
 from mgot.data.synthetic.settings import Settings
 from mgot.engine.run import train
 from mgot.engine.setup import load_config
-from mgot.engine.step import StepTrainer
+from mgot.engine.step import TrainingStep
 from mgot.errors import UserError
 
 REPO = Path(__file__).resolve().parents[1]
@@ -74,7 +74,7 @@ def test_every_stage_is_in_the_table_and_nothing_is_left_behind(
     assert {line[4].strip() for line in lines[1:]} == {"ok"}
     cells = {line[0].strip(): [cell.strip() for cell in line] for line in lines}
     assert cells["data"][3] == "192 visible and 96 infrared training images, 144 test images, 2 searches"
-    assert cells["extract"][3].startswith("288 of 288 images") and cells["extract"][2].startswith("2 x ")
+    assert cells["extract"][3].startswith("480 of 480 images") and cells["extract"][2].startswith("3 x ")
     assert cells["resume"][3] == "the next loss is the same"
     assert "nothing would fail" in out and "cross steps: ok" in progress
     assert os.listdir(tmp_path) == []
@@ -166,14 +166,14 @@ def test_a_slow_cpu_takes_smaller_steps_and_scales_them(tiny_options: Options, m
 
 
 def test_steps_that_a_gpu_does_not_hold_are_halved_and_told(tiny_options: Options, monkeypatch: Any) -> None:
-    plain = StepTrainer.run_step
+    plain = TrainingStep.__call__
 
-    def small_only(self: StepTrainer) -> None:
+    def small_only(self: TrainingStep, iteration: int) -> None:
         if self.data_loader.sampler.n_classes > 1:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        plain(self)
+        plain(self, iteration)
 
-    monkeypatch.setattr(StepTrainer, "run_step", small_only)
+    monkeypatch.setattr(TrainingStep, "__call__", small_only)
     rows = rows_of(tiny_options())
     assert rows["intra steps"].failure == "the GPU's memory does not hold a step"
     assert rows["cross steps"].found == "1 step of 12 views, scaled to 48" and not rows["cross steps"].failure
@@ -226,15 +226,16 @@ def test_a_cross_stage_on_another_runs_intra_stage(tiny_options: Options, tmp_pa
     rows = rows_of(tiny_options(*names))
     assert failures(rows) == {} and "intra steps" not in rows
     assert rows["cross steps"].each.startswith("2 x ") and rows["save"].each.startswith("1 x ")
+    assert rows["extract"].each.startswith("2 x ") and rows["score"].each.startswith("2 x ")
     rows = rows_of(tiny_options(*names, "SEED", 5))
     assert "its run had SEED 0" in rows["trainer"].failure
 
 
 SCHEDULES = [
-    ({}, (1, 1, 2, 3, 3, 5, 0)),
-    ({"SOLVER.MAX_EPOCH": 5}, (1, 4, 2, 4, 6, 5, 3)),
+    ({}, (1, 1, 2, 4, 3, 5, 1)),
+    ({"SOLVER.MAX_EPOCH": 5}, (1, 4, 2, 4, 6, 5, 4)),
     ({"MGOT.MODE": "intra_only", "MGOT.CHECKPOINT.KEEP": 1}, (2, 0, 2, 2, 2, 3, 0)),
-    ({"SOLVER.MAX_EPOCH": 7, "TEST.EVAL_PERIOD": 2, "SOLVER.CHECKPOINT_PERIOD": 3}, (1, 6, 2, 7, 4, 5, 5)),
+    ({"SOLVER.MAX_EPOCH": 7, "TEST.EVAL_PERIOD": 2, "SOLVER.CHECKPOINT_PERIOD": 3}, (1, 6, 2, 7, 4, 5, 6)),
     ({"MGOT.TEST.STAGES": ["final"], "MGOT.CROSS_START_EPOCH": 0}, (0, 2, 2, 1, 2, 4, 0)),
 ]
 

@@ -6,7 +6,7 @@ import dataclasses
 import gc
 import time
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,15 +18,17 @@ from torch.utils.data import DataLoader, Subset
 
 from mgot.analysis.rehearsal.machine import children_memory, wait_for
 from mgot.analysis.rehearsal.material import rehearsed_config, shrink, trainer_class
-from mgot.analysis.rehearsal.scene import Scene, needed
+from mgot.analysis.rehearsal.scene import Features, Scene, needed
 from mgot.analysis.rehearsal.stand_in import repeated
 from mgot.analysis.rehearsal.table import Row, duration, gigabytes, times
-from mgot.clustering import Clustering
+from mgot.clustering import Clusterer, Clustering, OracleClusterer
 from mgot.clustering import cluster as search
 from mgot.data.image_set import ImageSet
 from mgot.data.items import identities
-from mgot.engine.builders import Clusterer, build_clusterer, cross_start_epoch
+from mgot.data.transforms import Laws, draw_laws, under_laws_each
+from mgot.engine.builders import build_clusterer, cross_start_epoch
 from mgot.engine.epoch import EpochState, label_epoch
+from mgot.engine.evaluator import CrossModalityEvaluator
 from mgot.engine.guards import EpochGuardHook
 from mgot.engine.hooks import MatchingHook, MemoryUpdateHook
 from mgot.engine.records import RecordHook
@@ -59,34 +61,48 @@ def extract(scene: Scene) -> Iterator[Row]:
     """Features of the sample, as an epoch's start extracts those of all."""
     trainer, sample = needed(scene.trainer, "trainer"), needed(scene.sample, "images")
     lists = needed(scene.lists, "data")
-    parts = [range(sample.n_visible), range(sample.n_visible, len(sample.train))]
-    found = [_embedded(scene, trainer, sample.train, part, flip=False) for part in parts]
-    scene.features = found[0][0], found[1][0]
-    seconds = _pace([pace for _, paces in found for pace in paces])
-    rows, total = sum(len(features) for features in scene.features), len(lists.training)
-    each = _with_decoding(scene, seconds, sample.seconds) * total
-    count = scene.schedule.epochs
+    visible, infrared = range(sample.n_visible), range(sample.n_visible, len(sample.train))
+    found = [_embedded(scene, trainer, sample.train, part) for part in (visible, infrared)]
+    spectral, total = None, len(lists.training)
+    if scene.cfg.MGOT.MATCHER.VIEW != "colour":
+        laws = draw_laws(len(found[0].features), torch.Generator().manual_seed(0))
+        seen = visible[: len(found[0].features)]
+        found.append(_embedded(scene, trainer, sample.train, seen, laws=laws))
+        spectral, total = found[2].features, total + len(lists.visible)
+    scene.features = Features(found[0].features, found[1].features, spectral)
+    seconds = _pace([pace for each in found for pace in each.paces])
+    rows = sum(len(each.features) for each in found)
+    each, count = _with_decoding(scene, seconds, sample.seconds) * total, scene.schedule.labellings
     told = f"{rows:,} of {total:,} images, {1e3 * seconds:.2g} ms each"
+    told += ", visible ones twice (MGOT.MATCHER.VIEW)" if spectral is not None else ""
     yield Row("extract", count * each, each=times(count, each), found=told)
 
 
+class _Embedded(NamedTuple):
+    """(n, D) L2-normalised features, and the images and seconds of each batch."""
+
+    features: Tensor
+    paces: list[tuple[int, float]]
+
+
 def _embedded(
-    scene: Scene, trainer: MGOTTrainer, images: ImageSet, part: range, *, flip: bool
-) -> tuple[Tensor, list[tuple[int, float]]]:
-    """L2-normalised features of the first images of a part, as many as the time allows; images and seconds by batch."""
-    loader = iter(DataLoader(Subset(images, part), batch_size=_extraction_batch(scene)))
+    scene: Scene, trainer: MGOTTrainer, images: ImageSet, part: range, *, flip: bool = False, laws: Laws | None = None
+) -> _Embedded:
+    """Features of the first images of a part: all under laws of colour, else as many as the time allows."""
+    batches: Any = DataLoader(Subset(images, part), batch_size=_extraction_batch(scene))
+    batches = iter(batches if laws is None else under_laws_each(batches, laws, scene.device))
     features: list[Tensor] = []
     paces: list[tuple[int, float]] = []
     begin = time.perf_counter()
     with inference_context(trainer.network), torch.inference_mode():
-        while time.perf_counter() - begin < SECONDS_OF_EXTRACTION / 2:
+        while laws is not None or time.perf_counter() - begin < SECONDS_OF_EXTRACTION / 2:
             start = time.perf_counter()
-            batch = next(loader, None)
+            batch = next(batches, None)
             if batch is None:
                 break
             features.append(embed(trainer.network, batch, flip).cpu())
             paces.append((len(features[-1]), time.perf_counter() - start))
-    return torch.nn.functional.normalize(torch.cat(features), dim=1), paces
+    return _Embedded(torch.nn.functional.normalize(torch.cat(features), dim=1), paces)
 
 
 def _extraction_batch(scene: Scene) -> int:
@@ -114,9 +130,10 @@ def _with_decoding(scene: Scene, seconds: float, decoding: float) -> float:
 
 def cluster(scene: Scene) -> Iterator[Row]:
     """Pseudo labels of as many features as the run has; where none come about, the later stages get made-up ones."""
-    lists, (f_v, f_r) = needed(scene.lists, "data"), needed(scene.features, "extract")
-    whole = len(f_v) + len(f_r) == len(lists.training)
-    f_v, f_r = repeated(f_v, len(lists.visible), seed=0), repeated(f_r, len(lists.infrared), seed=1)
+    lists, sampled = needed(scene.lists, "data"), needed(scene.features, "extract")
+    whole = len(sampled.visible) + len(sampled.infrared) == len(lists.training)
+    f_v = repeated(sampled.visible, len(lists.visible), seed=0)
+    f_r = repeated(sampled.infrared, len(lists.infrared), seed=1)
     failure = ""
     start = time.perf_counter()
     try:
@@ -127,7 +144,9 @@ def cluster(scene: Scene) -> Iterator[Row]:
     if failure:
         state = _labelled(scene, f_v, f_r, _made_up)
     scene.labels = state
-    count = scene.schedule.epochs
+    if sampled.spectral is not None:
+        state.spectral_v = repeated(sampled.spectral, len(lists.visible), seed=0)  # of the same people, by the seed
+    count = scene.schedule.labellings
     told = f"{len(state.phi_v):,} and {len(state.phi_r):,} clusters of {len(f_v):,} and {len(f_r):,} features"
     if not whole:
         told += ", the sample's repeated with noise"
@@ -135,13 +154,13 @@ def cluster(scene: Scene) -> Iterator[Row]:
     yield Row("cluster", count * each, each=times(count, each), found="-" if failure else told, failure=failure)
 
 
-def _labelled(scene: Scene, f_v: Tensor, f_r: Tensor, clusterer: Clusterer) -> EpochState:
+def _labelled(scene: Scene, f_v: Tensor, f_r: Tensor, clusterer: Clusterer | OracleClusterer) -> EpochState:
     lists = needed(scene.lists, "data")
     truth = identities(lists.visible), identities(lists.infrared)  # for the run's diagnosis, as in training
     return label_epoch(0, f_v, f_r, *truth, None, clusterer)
 
 
-def _made_up(features: Tensor, _: np.ndarray) -> Clustering:
+def _made_up(features: Tensor) -> Clustering:
     """Clusters of neighbours in the list, which any features have."""
     labels = np.arange(len(features)) // min(_IMAGES_OF_A_CLUSTER, max(1, len(features) // 2))
     return Clustering(labels, int(labels.max()) + 1, {})
@@ -152,9 +171,9 @@ def begin_epoch(scene: Scene, epoch: int) -> float:
     trainer, labels = needed(scene.trainer, "trainer"), needed(scene.labels, "cluster")
     trainer.epoch, scene.epoch, scene.taken = epoch, epoch, 0
     trainer.iter = trainer.start_iter = epoch * trainer.iters_per_epoch
-    trainer.previous_state, trainer.epoch_state = trainer.epoch_state, dataclasses.replace(labels, epoch=epoch)
+    trainer.state.epoch_before, trainer.state.epoch = trainer.state.epoch, dataclasses.replace(labels, epoch=epoch)
     record = hook_of(trainer, RecordHook)
-    if record is not None and trainer.previous_state is None:
+    if record is not None and trainer.state.epoch_before is None:
         record.before_train()
     start = time.perf_counter()
     for kind in (MatchingHook, EpochGuardHook, RecordHook):
@@ -169,12 +188,12 @@ def match(scene: Scene) -> Iterator[Row]:
     first = cross_start_epoch(scene.cfg) if not scene.schedule.intra else 0
     begin_epoch(scene, first)  # compiles and imports what an epoch needs
     each = begin_epoch(scene, first)
-    state = needed(scene.trainer, "trainer").epoch_state
+    state = needed(scene.trainer, "trainer").state.epoch
     assert state is not None and state.matching is not None
     k_v, k_r = state.matching.scores.shape
     before = scene.folder / "diagnostics"
     scene.record = max((path.stat().st_size for path in before.glob("*.npz")), default=0)
-    count = scene.schedule.epochs
+    count = scene.schedule.labellings
     yield Row("match", count * each, each=times(count, each), found=f"{k_v:,} x {k_r:,} prototypes, measures, record")
 
 
@@ -222,21 +241,21 @@ def _each_step(scene: Scene, compute: float, waited: float, images: int) -> floa
 def step(scene: Scene) -> tuple[float, float]:
     """One training step as the trainer takes it; its seconds of computing and of waiting for the batch."""
     trainer = needed(scene.trainer, "trainer")
-    waited = _Waited(trainer._trainer._data_loader_iter)
-    trainer._trainer._data_loader_iter = waited
+    waited = _Waited(trainer.training_step.batches)
+    trainer.training_step.batches = waited
     start = time.perf_counter()
     trainer.run_step()
     memory = hook_of(trainer, MemoryUpdateHook)
     assert memory is not None
     memory.after_step()
     wait_for(scene.device)
-    trainer._trainer._data_loader_iter = waited.batches
+    trainer.training_step.batches = waited.batches
     trainer.iter += 1
     scene.taken += 1
     return time.perf_counter() - start - waited.seconds, waited.seconds
 
 
-class _Waited:
+class _Waited(Iterator[Any]):
     """Batches, and how long they were waited for."""
 
     def __init__(self, batches: Iterator[Any]) -> None:
@@ -272,7 +291,7 @@ def save(scene: Scene) -> Iterator[Row]:
     trainer = needed(scene.trainer, "trainer")
     needed(scene.taken or None, "intra steps or cross steps")
     name = f"model_{scene.epoch:04d}_{scene.taken:05d}"
-    trainer.finish_log()
+    trainer.write_losses()
     start = time.perf_counter()
     saved = trainer.save_checkpoint(name, scene.epoch - 1, scene.taken)
     each = time.perf_counter() - start
@@ -300,9 +319,9 @@ def resume(scene: Scene) -> Iterator[Row]:
     second.resume_or_load(resume=True)
     shrink(second, classes, instances)
     scene.trainer = second
-    with EventStorage(second.iters_per_epoch * second.start_epoch + second.start_step) as second.storage:
+    with EventStorage(second.iters_per_epoch * second.start_epoch + second.beginning.step) as second.storage:
         second.epoch, second.iter = second.start_epoch, second.storage.iter
-        second._enter_epoch()
+        second._begin_epoch(within=True)
         seconds = time.perf_counter() - start
         found = _next_loss(scene)
     same = "the next loss is the same" if found == expected else f"the next loss differs by {abs(found - expected):.1e}"
@@ -316,10 +335,10 @@ def _next_loss(scene: Scene) -> float:
         UserError: it is not finite.
     """
     trainer = needed(scene.trainer, "trainer")
-    trainer.finish_log()
+    trainer.write_losses()
     at = trainer.iter
     step(scene)
-    trainer.finish_log()
+    trainer.write_losses()
     values = [value for value, iteration in trainer.storage.history("total_loss").values() if iteration == at]
     if not values:
         raise UserError("no loss is finite: lower SOLVER.BASE_LR, or set MGOT.PRECISION float32")
@@ -332,9 +351,9 @@ def score(scene: Scene) -> Iterator[Row]:
     lists, flip = needed(scene.lists, "data"), bool(scene.cfg.TEST.FLIP.ENABLED)
     features, paces = _embedded(scene, trainer, sample.test, range(len(sample.test)), flip=flip)
     seconds, searching = _pace(paces), 0.0
-    for name, test in zip(scene.cfg.DATASETS.TESTS, lists.tests, strict=True):
+    for test in lists.tests:
         pool = repeated(features, len(test.query) + len(test.gallery), seed=2)
-        _, evaluator = trainer.build_evaluator(trainer.cfg, name)
+        evaluator = CrossModalityEvaluator(trainer.cfg, test)
         evaluator._predictions = [{"feats": pool}]
         start = time.perf_counter()
         evaluator.evaluate()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from mgot.analysis.rehearsal.schedule import Schedule
 from mgot.analysis.rehearsal.table import Row
 from mgot.data.image_set import ImageSet
 from mgot.data.items import Item
-from mgot.data.registered import TwoModalityDataset
+from mgot.data.registered import HostDataset
 from mgot.engine.epoch import EpochState
 from mgot.engine.trainer import MGOTTrainer
 
@@ -46,7 +46,7 @@ class Lists:
 
     visible: list[Item]
     infrared: list[Item]
-    tests: list[TwoModalityDataset]
+    tests: list[HostDataset]
 
     @property
     def training(self) -> list[Item]:
@@ -77,6 +77,14 @@ class Sample:
     seconds: float
 
 
+class Features(NamedTuple):
+    """Features of the sample: (n_v, D), (n_r, D), and (n_v, D) under laws of colour where the matcher looks at them."""
+
+    visible: Tensor
+    infrared: Tensor
+    spectral: Tensor | None
+
+
 @dataclass
 class Scene:
     """A rehearsal in progress.
@@ -93,7 +101,7 @@ class Scene:
         lines: memory of a step, "card", and "host" where the run trains on a CPU; from memory.
         state: the starting weights, from weights.
         trainer: on the lists, with these weights.
-        features: (n_v, D), (n_r, D) of the sample, from extract.
+        features: of the sample, from extract.
         labels: pseudo labels of all images, from cluster.
         views_taken: images of a step through the network as rehearsed, fewer than a whole one's where that is too much.
         epoch, taken: where the trainer stands: an epoch's number, and steps of it.
@@ -114,7 +122,7 @@ class Scene:
     lines: dict[str, Footprint] = field(default_factory=dict)
     state: dict[str, Tensor] | None = None
     trainer: MGOTTrainer | None = None
-    features: tuple[Tensor, Tensor] | None = None
+    features: Features | None = None
     labels: EpochState | None = None
     views_taken: int = 0
     epoch: int = 0

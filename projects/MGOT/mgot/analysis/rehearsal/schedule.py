@@ -19,7 +19,7 @@ class Schedule(NamedTuple):
         scorings: of the test images, the fittest epoch's included.
         saves: checkpoints written.
         kept: checkpoints on the disk at once, the one being written included.
-        fittest: times that the fittest epoch's weights may be written.
+        fittest: times that the fittest epoch's weights may be written, and whether they are looked for at all.
     """
 
     intra: int
@@ -35,6 +35,11 @@ class Schedule(NamedTuple):
         """Of both stages."""
         return self.intra + self.cross
 
+    @property
+    def labellings(self) -> int:
+        """How often all images are extracted, clustered and matched; for the last fitness once more at the end."""
+        return self.epochs + bool(self.fittest)
+
 
 def schedule_of(cfg: CfgNode) -> Schedule:
     """The counts of a run that begins, at another run's intra stage where MGOT.CROSS_STAGE.FROM says so."""
@@ -43,7 +48,7 @@ def schedule_of(cfg: CfgNode) -> Schedule:
     first = cross_start if cfg.MGOT.CROSS_STAGE.FROM else 0
     intra, cross = cross_start - first, end - cross_start
     asked = cfg.MGOT.TEST.STAGES
-    fittest = max(0, cross - 1) if "fittest" in asked else 0
+    fittest = cross if "fittest" in asked else 0
     within = [epoch + 1 for epoch in range(first, end - 1)]  # epochs done, but for the last
     period = cfg.TEST.EVAL_PERIOD
     scorings = 1 + ("initial" in asked and first == 0) + bool(fittest)

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from scipy.io import savemat
 
+from mgot.data.sets.sysu import ALL_CAMERAS, DRAWS_FILE, EXPECTED, INFRARED_CAMERAS, VISIBLE_CAMERAS
 from mgot.data.synthetic.layout import TRIALS, Shot, write_tree
 from mgot.data.synthetic.settings import Settings
-from mgot.data.sysu import ALL_CAMERAS, DRAWS_FILE, EXPECTED, INFRARED_CAMERAS, VISIBLE_CAMERAS
 
 TRAIN, VALIDATION, TEST = 296, 99, 96
 _OF_VALIDATION = {VISIBLE_CAMERAS: 1_974, INFRARED_CAMERAS: 1_980}  # images; without them 20,284 and 9,929 are left
