@@ -22,7 +22,14 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 CODE = [path for part in ("projects", "tools", "tests", "benchmarks", "configs") for path in (ROOT / part).rglob("*")]
-WITH_CONFIG = ("train_net", "train_regdb", "ablate", "export_onnx", "benchmark")  # their last words are KEY VALUE pairs
+WITH_CONFIG = (
+    "train_net",
+    "train_regdb",
+    "ablate",
+    "export_onnx",
+    "benchmark",
+    "rehearse",
+)  # their last words are KEY VALUE pairs
 FROM_OUTSIDE = {  # keys of the examples in docs/extending.md
     "MGOT.CLUSTER.COUNT", "MGOT.MATCHER.MIN_SIZE", "MGOT.LOSS.W_UNIFORMITY", "MGOT.LOSS.UNIFORMITY_RATE"
 }  # fmt: skip

@@ -41,6 +41,7 @@ HOST_BOUND = {
     "data.registered",
     "data.training_people",
     "analysis.ablation",
+    "analysis.rehearsal",
     "data.synthetic.pretrain",
     "distributed",
     "engine",

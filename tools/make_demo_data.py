@@ -10,6 +10,7 @@ from pathlib import Path
 from mgot.arguments import MOST_PROCESSES, require_file_target, require_folder_target, whole
 from mgot.data.synthetic.contact_sheet import write_contact_sheet
 from mgot.data.synthetic.layout import write_sysu
+from mgot.data.synthetic.life_size import LifeSize, write_life_size
 from mgot.data.synthetic.other_layouts import write_llcm
 from mgot.data.synthetic.presets import PRESETS, WITH_STRANGERS, preset, strangers
 from mgot.data.synthetic.settings import LARGEST_IDENTITY, LARGEST_SHOTS, LEAST, Settings
@@ -34,6 +35,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default="warm",
         help="which ground: how alike infrared and visible are (%(default)s)",
     )
+    parser.add_argument(
+        "--like",
+        choices=("sysu",),
+        help="the exact counts of this data set, few pictures linked often: to rehearse on",
+    )
     parser.add_argument("--seed", type=whole(0), help="other seed, other people (0)")
     for option, field, what in COUNTS:
         most = LARGEST_SHOTS if field.endswith("per_camera") else LARGEST_IDENTITY
@@ -47,6 +53,16 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _life_size(args: argparse.Namespace) -> LifeSize:
+    """The settings of --like. Raises UserError where options ask for other numbers or another ground."""
+    for option, field, _ in COUNTS:
+        if getattr(args, field) is not None:
+            raise UserError(f"{option}: --like has the numbers of the real data set; leave one of them out")
+    if args.preset != "warm":
+        raise UserError(f"--preset {args.preset}: --like renders the people of warm; leave one of them out")
+    return LifeSize(seed=args.seed or 0)
+
+
 def main(argv: list[str] | None = None) -> int:
     """0 on success, 2 for a mistake of the user's."""
     args = parse(argv)
@@ -58,6 +74,10 @@ def main(argv: list[str] | None = None) -> int:
             print(write_contact_sheet(args.figure, settings))
             return 0
         require_folder_target(args.root, "--root")
+        if args.like is not None:
+            tree = write_life_size(args.root, _life_size(args), args.processes)
+            print(f"{tree}: the counts of SYSU-MM01")
+            return 0
         tree = write_sysu(args.root, settings, args.processes)
         print(f"{tree}: {settings.train_identities} training and {settings.test_identities} test identities")
         if args.preset in WITH_STRANGERS:

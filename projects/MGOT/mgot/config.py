@@ -92,6 +92,10 @@ key("MGOT.ITERS_PER_EPOCH", 200, at_least(1))
 key("MGOT.PRECISION", "auto", one_of(PRECISIONS))
 # Compile the backbone with torch.compile; pays on GPUs, after minutes of compiling [ours].
 key("MGOT.COMPILE", False)
+# Parts of the backbone that the backward pass computes again, so that their inside need not be kept: the same step in
+# less memory, for one more forward pass. Module names; a container such as "layer1" stands for its blocks, and
+# "conv1+bn1+relu+maxpool" is one part. Not with MGOT.COMPILE [ours].
+key("MGOT.RECOMPUTE", [], NAMES)
 # From the cross stage on, draw the same cross labels for both modalities of a batch, so that CPAL meets the same
 # people on both sides [ours].
 key("MGOT.PAIRED_SAMPLING", True)

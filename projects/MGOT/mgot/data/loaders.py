@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,7 @@ class CrossModalityLoader:
         cache: how decoded images are kept.
         skip_unreadable: as :class:`mgot.data.image_set.ImageSet` has it.
         num_workers: decoding processes; none are used where images are kept decoded, but for the host's transforms.
+        image_set: makes what holds the images, of :class:`mgot.data.image_set.ImageSet`'s arguments.
         rank, world_size: of each step's P clusters this process takes the rank-th of world_size equal parts.
 
     Raises:
@@ -106,6 +107,7 @@ class CrossModalityLoader:
         cache: CacheOptions = OFF,
         skip_unreadable: bool = False,
         num_workers: int = 0,
+        image_set: Callable[..., ImageSet] = ImageSet,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -116,7 +118,7 @@ class CrossModalityLoader:
             )
         self._rank, self._world_size = rank, world_size
         self.n_visible = len(visible)
-        self.dataset = ImageSet(
+        self.dataset = image_set(
             [*visible, *infrared], size, cache=cache, skip_unreadable=skip_unreadable, desc="read training images"
         )
         self.sampler, self.augmentation, self.device = sampler, augmentation, device
@@ -206,8 +208,8 @@ def _one_ahead(batches: Iterator[dict[str, Any]], device: torch.device) -> Itera
         batch = following
 
 
-def build_train_loader(cfg: CfgNode) -> CrossModalityLoader:
-    """The training loader of the config's one training set.
+def build_train_loader(cfg: CfgNode, image_set: Callable[..., ImageSet] = ImageSet) -> CrossModalityLoader:
+    """The training loader of the config's one training set, its images held by an ``image_set``.
 
     SOLVER.IMS_PER_BATCH counts the images of both modalities, one view each, over all processes.
 
@@ -245,6 +247,7 @@ def build_train_loader(cfg: CfgNode) -> CrossModalityLoader:
         cache=cache_options(cfg),
         skip_unreadable=cfg.MGOT.DATA.SKIP_UNREADABLE,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
+        image_set=image_set,
         rank=comm.get_rank(),
         world_size=comm.get_world_size(),
     )

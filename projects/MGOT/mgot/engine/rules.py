@@ -91,7 +91,9 @@ def _method(cfg: CfgNode) -> Iterator[Rule]:
 
 def _model(cfg: CfgNode) -> Iterator[Rule]:
     """The depths of a backbone from outside are its own matter."""
-    keys = cfg.MODEL.BACKBONE
+    keys, mgot = cfg.MODEL.BACKBONE, cfg.MGOT
+    plain = not (mgot.COMPILE and mgot.RECOMPUTE)
+    yield "MGOT.COMPILE", mgot.COMPILE, plain, "False where MGOT.RECOMPUTE names parts"
     depths = one_of(DEPTHS.get(keys.NAME, (keys.DEPTH,)))
     yield "MODEL.BACKBONE.DEPTH", keys.DEPTH, depths.holds(keys.DEPTH), f"{depths.words} for {keys.NAME}"
 

@@ -18,6 +18,7 @@ from mgot.modeling.gather import gather_with_gradient
 from mgot.modeling.heads import MGOTHead
 from mgot.modeling.host import build_backbone
 from mgot.modeling.precision import resolve_precision
+from mgot.modeling.recompute import recompute as recompute_parts
 from mgot.modeling.stages import StageTap, probe, split_stem
 
 
@@ -45,9 +46,10 @@ class DEN(nn.Module):
         precision: format of the backbone's arithmetic under autocast, in training and in inference; its maps leave it
             as float32, and the head, the adversary and the losses are float32.
         compiled: compile the backbone with torch.compile at its first run.
+        recompute: parts of the backbone that the backward pass computes again, :mod:`mgot.modeling.recompute`.
 
     Raises:
-        UserError: a module name is unknown, or the backbone's channels are not ``feat_dim``.
+        UserError: a module name is unknown or does not serve, or the backbone's channels are not ``feat_dim``.
     """
 
     pixel_mean: Tensor
@@ -73,6 +75,7 @@ class DEN(nn.Module):
         two_stream_stem: Sequence[str] = (),
         precision: torch.dtype = torch.float32,
         compiled: bool = False,
+        recompute: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.precision = precision
@@ -84,6 +87,7 @@ class DEN(nn.Module):
                 f"MODEL.BACKBONE.FEAT_DIM is {feat_dim}, but this backbone gives {shape.out_dim} channels: set it so"
             )
         self.streams = split_stem(backbone, two_stream_stem)
+        recompute_parts(backbone, recompute, input_size, self.tap.names if adversary_weight else ())
         self.backbone = backbone
         self.heads = heads
         self.shared_neck = shared_neck and not isinstance(heads.bottleneck, nn.Identity)
@@ -122,6 +126,7 @@ class DEN(nn.Module):
             "init": cfg.MGOT.DEN.INIT,
             "two_stream_stem": cfg.MGOT.DEN.TWO_STREAM_STEM,
             "compiled": cfg.MGOT.COMPILE,
+            "recompute": cfg.MGOT.RECOMPUTE,
             "precision": resolve_precision(cfg.MGOT.PRECISION, cfg.MODEL.DEVICE),
         }
 

@@ -1,0 +1,173 @@
+"""How much memory a training step takes, told from two small ones on the CPU: no GPU is needed."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from fastreid.config import CfgNode
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from mgot.engine.solver import build_fused_optimizer
+from mgot.engine.trainer import MGOTTrainer, without_pretraining
+from mgot.memory import MemoryBank, PrototypeMemory
+from mgot.modeling import DEN
+
+CLUSTERS = 8  # of each memory in the small steps: a real epoch's take megabytes
+SMALL = (2, 4)  # images of each modality in the two steps that are measured
+_BATCHES_BESIDE = 2  # a GPU has the next batch already, and what its augmentation works on
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of tensors that are alive while this holds: those it is told of, and those that are made.
+
+    What an operation uses within itself is not seen.
+
+    Attributes:
+        now: bytes alive.
+        trace: bytes alive after each operation, its input still there.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0
+        self.trace: list[int] = []
+        self._known: dict[int, weakref.ref[Any]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        for each in tree_leaves(output):
+            if isinstance(each, Tensor):
+                self.see(each)
+        self.trace.append(self.now)
+        return output
+
+    def see(self, tensor: Tensor) -> None:
+        """Count the storage behind a tensor, once."""
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._known:
+            return
+        self._known[key] = weakref.ref(storage, lambda _: self._gone(key, size))
+        self.now += size
+
+    def _gone(self, key: int, size: int) -> None:
+        del self._known[key]
+        self.now -= size
+
+
+class Footprint(NamedTuple):
+    """Memory and time of a step, as lines in the number of its images, one line an operation.
+
+    Attributes:
+        fixed: (T,) bytes that are alive after each operation whatever the batch: weights, gradients, moments.
+        per_view: (T,) bytes more for each image that goes through the network; a visible one goes twice.
+        seconds_per_view: on the CPU.
+    """
+
+    fixed: np.ndarray
+    per_view: np.ndarray
+    seconds_per_view: float
+
+    def at(self, views: int) -> float:
+        """Bytes at the peak of a step of so many images through the network."""
+        return float((self.fixed + self.per_view * views).max())
+
+    def room(self, limit: float) -> float:
+        """Images of the largest step that stays within so many bytes; none where even the weights do not fit."""
+        growing = self.per_view > 0
+        return max(0.0, float(((limit - self.fixed[growing]) / self.per_view[growing]).min()))
+
+
+def footprint(cfg: CfgNode, precision: torch.dtype) -> Footprint:
+    """Measure two small steps of the config's model at its true shapes; random weights.
+
+    A step's memory is a line in its images but for the losses, whose matrices of a few hundred rows are small beside
+    the maps. The optimiser's moments are there, and the gradients of the step before while the network runs forward.
+
+    Args:
+        cfg: of the run.
+        precision: of the backbone, in place of MGOT.PRECISION's on this device: a GPU computes in another one.
+    """
+    cfg = on_cpu(cfg)
+    model = MGOTTrainer.build_model(without_pretraining(cfg))
+    assert isinstance(model, DEN)
+    model.precision = precision
+    model.train()
+    model.heads.bank = _bank(cfg.MODEL.BACKBONE.FEAT_DIM)
+    small, large = _measured_steps(cfg, model)
+    n = min(len(small.trace), len(large.trace))  # the same operations, but for the memories' last ones
+    less, more = np.array(small.trace[:n], dtype=float), np.array(large.trace[:n], dtype=float)
+    per_view = (more - less) / (large.views - small.views)
+    return Footprint(less - per_view * small.views, per_view, large.seconds / large.views)
+
+
+class _Measured(NamedTuple):
+    views: int
+    trace: list[int]
+    seconds: float
+
+
+def _measured_steps(cfg: CfgNode, model: DEN) -> list[_Measured]:
+    optimizer, _ = build_fused_optimizer(cfg, model)
+    measured = []
+    with LiveBytes() as live:
+        for tensor in (*model.parameters(), *model.buffers()):
+            live.see(tensor)
+        for images in (SMALL[0], *SMALL):  # the first makes the moments
+            batch = _batch(cfg, images)
+            beside = torch.empty(_BATCHES_BESIDE, *batch["images"].shape)
+            for tensor in (batch["images"], beside):
+                live.see(tensor)
+            live.trace, start = [], time.perf_counter()
+            _step(model, optimizer, batch)
+            measured.append(_Measured(len(batch["images"]), live.trace, time.perf_counter() - start))
+    return measured[1:]
+
+
+def _step(model: DEN, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor]) -> None:
+    """As the trainer steps."""
+    total = torch.stack(list(model(batch).values())).sum()
+    optimizer.zero_grad(set_to_none=True)
+    total.backward()
+    optimizer.step()
+    assert model.heads.bank is not None and model.heads.step is not None
+    model.heads.bank.update(*model.heads.step)
+
+
+def _batch(cfg: CfgNode, images: int) -> dict[str, Tensor]:
+    """Noise: two views of so many visible images, and so many infrared ones."""
+    y = torch.arange(images) % CLUSTERS
+    return {
+        "images": 255 * torch.rand(3 * images, 3, *cfg.INPUT.SIZE_TRAIN),
+        "is_visible": torch.arange(3 * images) < 2 * images,
+        "targets": torch.cat([y, y, y]),
+    }
+
+
+def _bank(dim: int) -> MemoryBank:
+    """Memories of the cross stage, matched one to one."""
+    memories = [PrototypeMemory(torch.randn(CLUSTERS, dim)) for _ in range(3)]
+    same = torch.arange(CLUSTERS)
+    pairs = torch.stack([same, same])
+    return MemoryBank(*memories, same, same, same, same, pairs, pairs)
+
+
+def card_precision(cfg: CfgNode) -> torch.dtype:
+    """What a GPU's activations are kept in; float16 takes as much room as bfloat16."""
+    return torch.float32 if cfg.MGOT.PRECISION == "float32" else torch.bfloat16
+
+
+def on_cpu(cfg: CfgNode) -> CfgNode:
+    """The config of a model that is built and run on the CPU whatever the run's device; its precision is set later."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE, cfg.MGOT.COMPILE = "cpu", False
+    cfg.MGOT.PRECISION = "float32"  # a GPU's float16 is refused on a CPU
+    cfg.freeze()
+    return cfg

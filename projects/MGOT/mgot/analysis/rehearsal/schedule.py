@@ -1,0 +1,58 @@
+"""How often each part of a run comes: epochs, steps, scorings and files, told from the config alone."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fastreid.config import CfgNode
+
+from mgot.engine.builders import cross_start_epoch
+from mgot.engine.resume.fork import writes_intra
+
+
+class Schedule(NamedTuple):
+    """Counts of a whole run.
+
+    Attributes:
+        intra, cross: epochs of each stage that the run trains itself.
+        steps: of an epoch.
+        scorings: of the test images, the fittest epoch's included.
+        saves: checkpoints written.
+        kept: checkpoints on the disk at once, the one being written included.
+        fittest: times that the fittest epoch's weights may be written, and whether they are looked for at all.
+    """
+
+    intra: int
+    cross: int
+    steps: int
+    scorings: int
+    saves: int
+    kept: int
+    fittest: int
+
+    @property
+    def epochs(self) -> int:
+        """Of both stages."""
+        return self.intra + self.cross
+
+    @property
+    def labellings(self) -> int:
+        """How often all images are extracted, clustered and matched; for the last fitness once more at the end."""
+        return self.epochs + bool(self.fittest)
+
+
+def schedule_of(cfg: CfgNode) -> Schedule:
+    """The counts of a run that begins, at another run's intra stage where MGOT.CROSS_STAGE.FROM says so."""
+    end = cfg.SOLVER.MAX_EPOCH
+    cross_start = min(cross_start_epoch(cfg), end)
+    first = cross_start if cfg.MGOT.CROSS_STAGE.FROM else 0
+    intra, cross = cross_start - first, end - cross_start
+    asked = cfg.MGOT.TEST.STAGES
+    fittest = cross if "fittest" in asked else 0
+    within = [epoch + 1 for epoch in range(first, end - 1)]  # epochs done, but for the last
+    period = cfg.TEST.EVAL_PERIOD
+    scorings = 1 + ("initial" in asked and first == 0) + bool(fittest)
+    scorings += sum("intra" in asked if done == cross_start else period > 0 and done % period == 0 for done in within)
+    saves = sum(done % cfg.SOLVER.CHECKPOINT_PERIOD == 0 for done in within) + 1 + writes_intra(cfg)
+    kept = cfg.MGOT.CHECKPOINT.KEEP + writes_intra(cfg) + 2
+    return Schedule(intra, cross, cfg.MGOT.ITERS_PER_EPOCH, scorings, saves, kept, fittest)

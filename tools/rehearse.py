@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Rehearse a training in minutes: every stage by the config, with the data and on the device that it would have.
+
+Prints one table: the time of each stage for the whole run, memory of the GPU and of the host at the peak, disk and
+/dev/shm; what does not fit, and which key mends it.
+
+Exit code 0: nothing would fail; 1: something would, named below the table; 2: there is nothing to rehearse.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+import mgot  # noqa: F401  restores what the host needs and registers MGOT with it
+from mgot.compat import require_host
+from mgot.errors import UserError
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", default="projects/MGOT/configs/sysu.yml", help="(%(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=5, help="of each training stage; of several the first is not counted (%(default)s)"
+    )
+    parser.add_argument(
+        "--gpu-memory",
+        type=float,
+        metavar="GB",
+        help="judge by a GPU of so much memory (default: the one that is here)",
+    )
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config overrides, as for training")
+    return parser.parse_args(argv)
+
+
+def _ended(number: int, frame: FrameType | None) -> None:
+    """End as by Ctrl-C, so that what was written is removed."""
+    raise SystemExit(128 + number)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Rehearse and print; the exit code."""
+    args = parse(argv)
+    signal.signal(signal.SIGTERM, _ended)
+    try:
+        require_host()
+        from mgot.analysis.rehearsal.rehearse import rehearse
+        from mgot.engine.setup import load_config
+
+        report = rehearse(load_config(args.config_file, args.opts), steps=args.steps, card_gb=args.gpu_memory)
+    except UserError as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        return 2
+    print(report.text)
+    return 1 if report.fails else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
