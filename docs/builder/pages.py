@@ -70,7 +70,8 @@ def place(path: str) -> str:
         return path.removeprefix("docs/")
     if path.startswith(f"{SOURCE}/") and posixpath.basename(path) in REFERENCE:
         return f"reference/{posixpath.basename(path)}.md"
-    return f"files/{path}" if posixpath.splitext(path)[1] in PICTURES else f"files/{path}.md"
+    shown_as = re.sub(r"(^|/)\.", r"\1", path)  # MkDocs leaves out whatever begins with a dot
+    return f"files/{shown_as}" if posixpath.splitext(path)[1] in PICTURES else f"files/{shown_as}.md"
 
 
 def targets(markdown: str, home: str) -> list[str]:

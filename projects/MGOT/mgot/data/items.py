@@ -25,7 +25,7 @@ class Item(NamedTuple):
     Attributes:
         path: the image file, under the data root.
         identity: the person. Ground truth: scoring and diagnostics only, never training (docs/protocols.md, common
-            rules). :data:`UNKNOWN_IDENTITY` of a training image of which nobody knows it.
+            rules). :data:`mgot.truth.UNKNOWN_IDENTITY` of a training image of which nobody knows it.
         camera: the data set's own camera number.
         modality: :data:`VISIBLE` or :data:`INFRARED`.
     """
