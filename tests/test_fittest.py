@@ -90,7 +90,7 @@ def test_the_last_epochs_weights_compete(
     scored: list[float] = []
 
     def score(cfg: Any, network: torch.nn.Linear) -> Scores:
-        scored.append(float(network.weight))
+        scored.append(network.weight.item())
         return Scores([{"protocol": "made", "rank1": 50.0}], [])
 
     monkeypatch.setattr("mgot.engine.resume.fittest.score_model", score)
