@@ -1,7 +1,7 @@
 """The plain reference of the pseudo labels: the released codes' algorithm, with dense N x N matrices and row loops.
 
 Same definition as `mgot.clustering.cluster`, in float32 throughout and with faiss's flat search, as those codes run it
-on a processor. Kept for comparison, never imported by the package.
+on a CPU. Kept for comparison, never imported by the package.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def reference_batches(items: list[Item], steps: list[Batch], size: tuple[int, in
 
 
 def timed(batches: Iterator[Any], device: torch.device) -> tuple[float, int]:
-    """Seconds until all batches are on the device, and how many images they hold; a core's seconds on processors."""
+    """Seconds until all batches are on the device, and how many images they hold; a core's seconds on CPUs."""
     clock = perf_counter if device.type == "cuda" else process_time
     start, images = clock(), 0
     for batch in batches:

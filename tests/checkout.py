@@ -38,7 +38,7 @@ def write_checkout(root: Path) -> Path:
 
 
 def replace(path: Path, old: str, new: str) -> None:
-    """Replace a text that may have the new form already, as in a host that is a checkout."""
+    """Replace a text that may have the new form already, as in fast-reid that is a checkout."""
     text = path.read_text(encoding="utf-8")
     assert old in text or new in text
     path.write_text(text.replace(old, new), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Every backbone of the host through DEN by its YAML alone: stages, gradients, two epochs, scores, checkpoint."""
+"""Every backbone of fast-reid through DEN by its YAML alone: stages, gradients, two epochs, scores, checkpoint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mgot.engine.resume.checkpoint import AtomicCheckpointer
 from mgot.engine.setup import load_config
 from mgot.engine.trainer import MGOTTrainer
 from mgot.errors import UserError
-from mgot.modeling.host import build_backbone
+from mgot.modeling.fastreid_backbones import build_backbone
 from mgot.modeling.stages import StageTap, probe
 from tests.conftest import write_coloured_people
 
@@ -143,8 +143,8 @@ def test_shufflenets_halves_are_the_hosts() -> None:
         for m in build_backbone(backbone_config("build_shufflenetv2_backbone", "0.5x")).modules()
         if isinstance(m, ShuffleV2Block)
     ]
-    hosts = x.reshape(2 * 8 // 2, 2, 6).permute(1, 0, 2).reshape(2, -1, 4, 3, 2)
-    for ours, theirs in zip(block.channel_shuffle(x), hosts, strict=True):
+    channels = x.reshape(2 * 8 // 2, 2, 6).permute(1, 0, 2).reshape(2, -1, 4, 3, 2)
+    for ours, theirs in zip(block.channel_shuffle(x), channels, strict=True):
         assert torch.equal(ours, theirs)
 
 

@@ -26,7 +26,7 @@ Options = Callable[..., list[str]]
 
 CONFIGS: dict[str, tuple[list[str], str]] = {
     "a key of ours misspelt": (["MGOT.CLUSTER.EPSS", "0.5"], "did you mean 'MGOT.CLUSTER.EPS'"),
-    "a key of the host's misspelt": (["SOLVER.BASE_LRR", "0.5"], "did you mean 'SOLVER.BASE_LR'"),
+    "a key of fast-reid's misspelt": (["SOLVER.BASE_LRR", "0.5"], "did you mean 'SOLVER.BASE_LR'"),
     "a key without a value": (["MGOT.CLUSTER.EPS"], "KEY VALUE pairs: 'MGOT.CLUSTER.EPS' stands alone"),
     "a word for a number": (["MGOT.CLUSTER.EPS", "much"], "MGOT.CLUSTER.EPS cannot be 'much'"),
     "a number for a list": (["MGOT.TEST.SYSU_MODES", "3"], "MGOT.TEST.SYSU_MODES cannot be"),
@@ -49,7 +49,7 @@ CONFIGS: dict[str, tuple[list[str], str]] = {
     "keep no checkpoint": (["MGOT.CHECKPOINT.KEEP", "0"], "MGOT.CHECKPOINT.KEEP must be 1 or more"),
     "a ratio below 1": (["MGOT.GUARD.MAX_CLUSTER_RATIO", "0.5"], "MGOT.GUARD.MAX_CLUSTER_RATIO must be 1 or more"),
     "an eleventh split": (["MGOT.TEST.REGDB_TRIAL", "11"], "MGOT.TEST.REGDB_TRIAL must be 1 to 10"),
-    "the host's head": (["MODEL.HEADS.NAME", "EmbeddingHead"], "MODEL.HEADS.NAME must be MGOTHead"),
+    "fast-reid's head": (["MODEL.HEADS.NAME", "EmbeddingHead"], "MODEL.HEADS.NAME must be MGOTHead"),
     "an optimiser that is not there": (["SOLVER.OPT", "Foo"], "SOLVER.OPT must be one of"),
     "an image of no size": (["INPUT.SIZE_TRAIN", "[0, 0]"], "INPUT.SIZE_TRAIN must be [height, width]"),
     "an expansion by nobody": (["TEST.AQE.QE_K", "0"], "TEST.AQE.QE_K must be 1 or more"),

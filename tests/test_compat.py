@@ -107,7 +107,7 @@ def test_numpy_bool_that_is_there_stays(monkeypatch: pytest.MonkeyPatch) -> None
 )
 def test_cited_line_of_the_host(file: str, line: int, text: str) -> None:
     if host_version() != "1.4.0":
-        pytest.skip(f"the citations are of the wheel 1.4.0, and the host is {host_version()}")
+        pytest.skip(f"the citations are of the wheel 1.4.0, and fast-reid is {host_version()}")
     source = (HOST / file).read_text(encoding="utf-8")
     assert text in source.splitlines()[line - 1]
     assert f"{file}:{line}" in Path(compat.__file__).read_text(encoding="utf-8")
@@ -146,7 +146,7 @@ def test_checkout_of_github_main_on_the_path_is_the_host(tmp_path: Path) -> None
 def test_missing_host_says_what_to_type(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['fastreid'] = None\n", encoding="utf-8")
     host_free = "import mgot.losses, mgot.matching, mgot.clustering, mgot.memory, mgot.principles, mgot.evaluation"
-    done = python(f"{host_free}\nfrom mgot.compat import require_host\nrequire_host()", tmp_path)
+    done = python(f"{host_free}\nfrom mgot.compat import require_fastreid\nrequire_host()", tmp_path)
     warning, *_, error = done.stderr.splitlines()
     assert "pip install --no-deps fastreid==1.4.0" in warning
     assert error.startswith("mgot.compat.HostMissingError: ")
@@ -156,11 +156,11 @@ def test_missing_host_says_what_to_type(tmp_path: Path) -> None:
 
 def test_missing_host_is_one_kind_of_users_mistake_and_of_import_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fastreid", None)
-    assert not compat.host_present()
+    assert not compat.fastreid_present()
     with pytest.raises(compat.UserError):
-        compat.require_host()
+        compat.require_fastreid()
     with pytest.raises(ImportError):
-        compat.require_host()
+        compat.require_fastreid()
 
 
 def test_old_python_gets_one_line() -> None:

@@ -1,4 +1,4 @@
-"""Two processes on processors against one: the same global batches, so the same losses, memories and weights.
+"""Two processes on CPUs against one: the same global batches, so the same losses, memories and weights.
 
 Batch statistics are of each process's own images and differ from one process's by nature, so the norms keep their
 running statistics; augmentation is drawn by each process, so it is off. All else is the training as it is.

@@ -1,4 +1,4 @@
-"""Imports point downward, the core knows neither the host nor the config, and nothing imports in a circle.
+"""Imports point downward, the core knows neither fast-reid nor the config, and nothing imports in a circle.
 
 Read from the syntax trees, so that an import inside a function or under TYPE_CHECKING counts too.
 """
@@ -32,11 +32,11 @@ CORE = {
     *("losses", "memory", "clustering", "matching", "principles"),
 }
 CORE_LIBRARIES = {"torch", "numpy", "scipy", "sklearn", "ot", "faiss", "numba"}
-# What stands on the host; everything else serves a user who has none.
-HOST_BOUND = {
+# What stands on fast-reid; everything else serves a user who has none.
+FASTREID_BOUND = {
     "command",
     "config",
-    "data.host_input",
+    "data.fastreid_input",
     "data.loaders",
     "data.registered",
     "data.training_people",
@@ -48,7 +48,7 @@ HOST_BOUND = {
     "modeling",
     "retrieval.checkpoint",
     "retrieval.export",
-    "retrieval.models",  # for a checkpoint alone: an ONNX file is read without the host
+    "retrieval.models",  # for a checkpoint alone: an ONNX file is read without fast-reid
 }
 
 
@@ -132,7 +132,7 @@ def test_imports_are_absolute_and_never_of_the_package_root(name: str) -> None:
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_tools_take_no_name_from_the_package_root(path: Path) -> None:
-    """A tool may ``import mgot``, which registers it with the host; its names come from submodules."""
+    """A tool may ``import mgot``, which registers it with fast-reid; its names come from submodules."""
     assert names_from_root(path.read_text(encoding="utf-8")) == set()
 
 
@@ -144,12 +144,12 @@ def test_core_knows_its_libraries_alone(name: str) -> None:
     assert foreign - set(sys.stdlib_module_names) <= CORE_LIBRARIES
 
 
-HOST_FREE = [name for name in NAMED if not any(f"{name}.".startswith(f"{bound}.") for bound in HOST_BOUND)]
+FASTREID_FREE = [name for name in NAMED if not any(f"{name}.".startswith(f"{bound}.") for bound in FASTREID_BOUND)]
 
 
-@pytest.mark.parametrize("name", HOST_FREE)
+@pytest.mark.parametrize("name", FASTREID_FREE)
 def test_host_free_modules_lead_to_no_host(name: str) -> None:
-    """Neither a module nor one it imports, nor a package that holds one of them, needs the host."""
+    """Neither a module nor one it imports, nor a package that holds one of them, needs fast-reid."""
     seen: set[str] = set()
     waiting = [name]
     while waiting:

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from mgot.data.dataset import DATASETS, TwoModalityDataset, register_dataset
-from mgot.data.registered import DATASET_REGISTRY, HostDataset, registered
+from mgot.data.registered import DATASET_REGISTRY, FastreidDataset, registered
 from mgot.data.sets.regdb import RegDB
 from mgot.engine.about import describe_training_set
 from mgot.engine.run import evaluate, train
@@ -49,9 +49,9 @@ def write_pairs(root: Path) -> None:
 @pytest.fixture(name="forget", autouse=True)
 def fixture_forget() -> Iterator[None]:
     """What a test registers is known to that test alone."""
-    ours, hosts = dict(DATASETS), dict(DATASET_REGISTRY._obj_map)
+    ours, theirs = dict(DATASETS), dict(DATASET_REGISTRY._obj_map)
     yield
-    for registry, before in ((DATASETS, ours), (DATASET_REGISTRY._obj_map, hosts)):
+    for registry, before in ((DATASETS, ours), (DATASET_REGISTRY._obj_map, theirs)):
         registry.clear()
         registry.update(before)
 
@@ -74,9 +74,9 @@ def test_it_is_read(pairs: type[TwoModalityDataset], tmp_path: Path) -> None:
     assert [len(items) for items in lists[:4]] == [64] * 4
     assert {item.identity for item in lists.visible + lists.infrared} == set(range(0, 16, 2))
     assert [protocol.name for protocol in pairs().protocols(tmp_path, lists)] == SEARCHES
-    hosts = DATASET_REGISTRY.get("Pairs")(root=str(tmp_path))
-    assert isinstance(hosts, HostDataset)
-    assert (hosts.train, hosts.dataset_name) == (lists.visible + lists.infrared, "pairs")
+    theirs = DATASET_REGISTRY.get("Pairs")(root=str(tmp_path))
+    assert isinstance(theirs, FastreidDataset)
+    assert (theirs.train, theirs.dataset_name) == (lists.visible + lists.infrared, "pairs")
     with pytest.raises(UserError, match=r"Pairs is no folder: .*ask who took the pictures"):
         pairs().read(tmp_path / "nowhere")
 
@@ -150,7 +150,7 @@ def test_names_are_taken_once(tmp_path: Path) -> None:
     ("name", "told"),
     [
         ("Nobody", "no data set named 'Nobody' is registered: choose from Folder, LLCM, RegDB, SYSUMM01"),
-        ("Market1501", "'Market1501' is one of the host's, without modalities: choose from Folder, LLCM"),
+        ("Market1501", "'Market1501' is one of fast-reid's, without modalities: choose from Folder, LLCM"),
     ],
 )
 def test_names_that_are_none_of_ours(name: str, told: str) -> None:

@@ -1,4 +1,4 @@
-"""The host's view of the data sets: registered, built with a root and options, and scored."""
+"""fast-reid's view of the data sets: registered, built with a root and options, and scored."""
 
 from __future__ import annotations
 
@@ -87,5 +87,5 @@ def test_options_come_from_the_config(name: str, tmp_path: Path) -> None:
 
 def test_every_data_set_is_in_both_registries() -> None:
     for name, cls in DATASETS.items():
-        hosts = DATASET_REGISTRY.get(name)
-        assert (hosts.__name__, hosts.definition, hosts.__module__) == (name, cls, cls.__module__)
+        theirs = DATASET_REGISTRY.get(name)
+        assert (theirs.__name__, theirs.definition, theirs.__module__) == (name, cls, cls.__module__)

@@ -12,7 +12,7 @@ from mgot.engine.fastreid_keys import optimizer_names
 from mgot.engine.rules import check_config
 from mgot.engine.setup import default_config, load_config
 from mgot.errors import UserError
-from mgot.modeling.host import DEPTHS
+from mgot.modeling.fastreid_backbones import DEPTHS
 
 DEMO = str(Path(__file__).resolve().parent.parent / "projects/MGOT/configs/demo.yml")
 Options = Callable[..., list[str]]

@@ -30,28 +30,28 @@ def config(*options: object) -> CfgNode:
 
 
 def rates(cfg: CfgNode) -> list[float]:
-    """The learning rate of each epoch's last step, under the host's hook and ours."""
-    from fastreid.engine.hooks import LRScheduler  # importable once mgot has readied the host
+    """The learning rate of each epoch's last step, under fast-reid's hook and ours."""
+    from fastreid.engine.hooks import LRScheduler  # importable once mgot has readied fast-reid
 
     first = stages(cfg)[0].cfg
     optimizer, _ = build_fused_optimizer(first, nn.Linear(3, 2))
     schedulers = build_lr_scheduler(first, optimizer, ITERS)
-    host, ours = LRScheduler(optimizer, schedulers), StageHook(stages(cfg), optimizer)
+    theirs, ours = LRScheduler(optimizer, schedulers), StageHook(stages(cfg), optimizer)
     with EventStorage() as storage:
         trainer: Any = SimpleNamespace(
             optimizer=optimizer, scheduler=schedulers, grad_scaler=None, storage=storage, iter=0, epoch=0,
             warmup_iters=cfg.SOLVER.WARMUP_ITERS, delay_epochs=cfg.SOLVER.DELAY_EPOCHS,
         )  # fmt: skip
-        host.trainer = ours.trainer = trainer
+        theirs.trainer = ours.trainer = trainer
         seen = []
         for trainer.epoch in range(cfg.SOLVER.MAX_EPOCH):
             ours.before_epoch()
             for _ in range(ITERS):
                 optimizer.step()
-                host.after_step()
+                theirs.after_step()
                 trainer.iter += 1
             seen.append(storage.latest()["lr"][0])
-            host.after_epoch()
+            theirs.after_epoch()
     return seen
 
 
@@ -130,10 +130,10 @@ def test_the_backbones_share_survives_decay_and_change_of_stage_and_the_log_tell
     model.backbone = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 4))  # the largest group
     optimizer, _ = build_fused_optimizer(cfg, model)
     schedulers = build_lr_scheduler(cfg, optimizer, ITERS)
-    hook, host = StageHook(stages(cfg), optimizer), LRScheduler(optimizer, schedulers)
-    log_rate_of(host, optimizer, BASE)
+    hook, theirs = StageHook(stages(cfg), optimizer), LRScheduler(optimizer, schedulers)
+    log_rate_of(theirs, optimizer, BASE)
     backbone = {id(value) for value in model.backbone.parameters()}
-    logged = optimizer.param_groups[host._best_param_group_id]
+    logged = optimizer.param_groups[theirs._best_param_group_id]
 
     def seen() -> tuple[float, float, float]:
         of_backbone = {g["lr"] for g in optimizer.param_groups if id(g["params"][0]) in backbone}

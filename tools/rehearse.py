@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Rehearse a training in minutes: every stage by the config, with the data and on the device that it would have.
 
-Prints one table: the time of each stage for the whole run, memory of the GPU and of the host at the peak, disk and
+Prints one table: the time of each stage for the whole run, memory of the GPU and of fast-reid at the peak, disk and
 /dev/shm; what does not fit, and which key mends it.
 
 Exit code 0: nothing would fail; 1: something would, named below the table; 2: there is nothing to rehearse.
@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-import mgot  # noqa: F401  restores what the host needs and registers MGOT with it
-from mgot.compat import require_host
+import mgot  # noqa: F401  restores what fast-reid needs and registers MGOT with it
+from mgot.compat import require_fastreid
 from mgot.errors import UserError
 
 
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     signal.signal(signal.SIGTERM, _ended)
     try:
-        require_host()
+        require_fastreid()
         from mgot.analysis.rehearsal.rehearse import rehearse
         from mgot.engine.setup import load_config
 

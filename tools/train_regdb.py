@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-import mgot  # noqa: F401  restores what the host needs
+import mgot  # noqa: F401  restores what fast-reid needs
 from mgot.arguments import require_folder_target, whole
 from mgot.errors import UserError
 

@@ -1,7 +1,7 @@
 """MGOT: unsupervised visible-infrared person re-identification as a fast-reid plugin.
 
-Importing the package readies the host (:mod:`mgot.compat`) and registers everything of ours with it. Without the host
-the import warns, and only the host-free modules are of use: losses, memory, clustering, matching, transport,
+Importing the package readies fast-reid (:mod:`mgot.compat`) and registers everything of ours with it. Without fast-reid
+the import warns, and only fast-reid-free modules are of use: losses, memory, clustering, matching, transport,
 principles, and the scoring of :mod:`mgot.evaluation`.
 """
 
@@ -12,14 +12,14 @@ if sys.version_info < (3, 10):  # stands first: an older Python could not even p
 
 import warnings
 
-from mgot.compat import HOST_MISSING, apply, host_present
+from mgot.compat import FASTREID_MISSING, apply, fastreid_present
 
 __version__ = "0.1.0"
 
-if host_present():
+if fastreid_present():
     apply()
     import mgot.config
     import mgot.data.registered
     import mgot.modeling.backbones
 else:
-    warnings.warn(HOST_MISSING, stacklevel=2)
+    warnings.warn(FASTREID_MISSING, stacklevel=2)

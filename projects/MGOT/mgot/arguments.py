@@ -6,11 +6,13 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from mgot.errors import UserError
 from mgot.ranges import LARGEST, Allowed, count
 
 MOST_PROCESSES = 1024
+N = TypeVar("N", int, float)
 
 
 def whole(low: int, high: int = LARGEST) -> Callable[[str], int]:
@@ -23,8 +25,9 @@ def fraction(allowed: Allowed) -> Callable[[str], float]:
     return _number(float, allowed)
 
 
-def _number(kind: Callable[[str], float], allowed: Allowed, words: str = "") -> Callable[[str], float]:
-    def read(text: str) -> float:
+def _number(kind: Callable[[str], N], allowed: Allowed, words: str = "") -> Callable[[str], N]:
+    def read(text: str) -> N:
+        value: N | None
         try:
             value = kind(text)
         except (ValueError, OverflowError):

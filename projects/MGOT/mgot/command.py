@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mgot.compat import require_host
+from mgot.compat import require_fastreid
 from mgot.errors import Interrupted, UserError
 
 
@@ -25,7 +25,7 @@ def main(args: argparse.Namespace) -> None:
 def launch(argv: list[str] | None = None) -> int:
     """Parse the command line and run; 0 on success, 2 for a user's mistake, 128 + n where signal n stopped it."""
     try:
-        require_host()
+        require_fastreid()
         from fastreid.engine import default_argument_parser
 
         from mgot.distributed import start

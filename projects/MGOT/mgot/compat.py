@@ -1,8 +1,8 @@
-"""What the host, fast-reid, needs on today's Python, PyTorch and NumPy.
+"""What fast-reid, fast-reid, needs on today's Python, PyTorch and NumPy.
 
-The host is the PyPI wheel ``fastreid==1.4.0`` or a checkout of fast-reid's GitHub main branch. Each shim below cites
-the host's line that it serves (of the wheel, unless said otherwise), and does nothing where that line works already.
-What the host's backbones need on top of that is in :mod:`mgot.modeling.host`.
+fast-reid is the PyPI wheel ``fastreid==1.4.0`` or a checkout of fast-reid's GitHub main branch. Each shim below cites
+fast-reid's line that it serves (of the wheel, unless said otherwise), and does nothing where that line works already.
+What fast-reid's backbones need on top of that is in :mod:`mgot.modeling.fastreid_backbones`.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from mgot.errors import UserError
 
 HOST = "fastreid"
 INSTALL_HOST = "pip install --no-deps fastreid==1.4.0"
-HOST_MISSING = f"the host fast-reid is not installed: type `{INSTALL_HOST}`, or put a checkout of it on PYTHONPATH"
+FASTREID_MISSING = f"fast-reid fast-reid is not installed: type `{INSTALL_HOST}`, or put a checkout of it on PYTHONPATH"
 
 
 class HostMissingError(UserError, ImportError):
     """A part of MGOT that stands on fast-reid was asked for where fast-reid is missing."""
 
 
-def host_present() -> bool:
+def fastreid_present() -> bool:
     """Whether fast-reid can be imported; does not import it."""
     return importlib.util.find_spec(HOST) is not None
 
 
-def require_host() -> None:
+def require_fastreid() -> None:
     """Raise HostMissingError, with the line to type, where fast-reid is missing."""
-    if not host_present():
-        raise HostMissingError(HOST_MISSING)
+    if not fastreid_present():
+        raise HostMissingError(FASTREID_MISSING)
 
 
 def apply() -> tuple[str, ...]:
-    """Restore what the host uses and today's libraries removed. Call before the first import of the host.
+    """Restore what fast-reid uses and today's libraries removed. Call before the first import of fast-reid.
 
     Returns:
         The names restored by this call, in order; empty on a second call.

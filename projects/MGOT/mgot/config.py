@@ -13,7 +13,7 @@ from typing import Any
 from fastreid.config import CfgNode as CN
 
 from mgot.clustering import CLUSTERERS
-from mgot.data.host_input import INPUT_BY, SAMPLERS
+from mgot.data.fastreid_input import INPUT_BY, SAMPLERS
 from mgot.data.image_set import CACHES
 from mgot.data.overlap import DROPS
 from mgot.data.sets.sysu import GALLERY_CAMERAS
@@ -21,7 +21,7 @@ from mgot.evaluation.protocols import DIRECTIONS
 from mgot.evaluation.results import STAGES
 from mgot.matching import BELIEFS, MATCHERS, SUPPLIES, VIEWS
 from mgot.modeling.discriminator import INITS
-from mgot.modeling.host import WEIGHTS_SOURCES
+from mgot.modeling.fastreid_backbones import WEIGHTS_SOURCES
 from mgot.modeling.precision import PRECISIONS
 from mgot.neighbours import SEARCHES
 from mgot.ranges import (
@@ -41,7 +41,7 @@ from mgot.ranges import (
 )
 
 DEFAULTS: dict[str, Any] = {}
-"""Key to default; one that the host has too gets this default in place of its own."""
+"""Key to default; one that fast-reid has too gets this default in place of its own."""
 RANGES: dict[str, Allowed] = {}
 """Key to what it may be."""
 

@@ -28,8 +28,8 @@ T = TypeVar("T")
 TIMEOUT = timedelta(minutes=30)
 
 
-class HostsWrapper(DistributedDataParallel):
-    """The wrapper that the host's trainer builds: engine/defaults.py:210 names a GPU, which a processor has not."""
+class FastreidWrapper(DistributedDataParallel):
+    """The wrapper that fast-reid's trainer builds: engine/defaults.py:210 names a GPU, which a CPU has not."""
 
     def __init__(self, module: nn.Module, device_ids: list[int] | None = None, **kwargs: Any) -> None:
         on_gpu = next(module.parameters()).is_cuda
@@ -38,15 +38,15 @@ class HostsWrapper(DistributedDataParallel):
         super().__init__(module, device_ids=device_ids if on_gpu else None, **kwargs)
 
 
-defaults.DistributedDataParallel = HostsWrapper
+defaults.DistributedDataParallel = FastreidWrapper
 
 
 def start(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
     """Run a job's processes, and be one of them where torchrun started this one; the exit code.
 
     Args:
-        main: one process of the job; picklable where the host starts several.
-        args: of the host's command line.
+        main: one process of the job; picklable where fast-reid starts several.
+        args: of fast-reid's command line.
 
     Raises:
         UserError: more processes than GPUs are asked for, a number is out of its range, or the job's own.
@@ -64,7 +64,7 @@ def start(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) 
     if args.num_gpus > gpus:
         raise UserError(
             f"--num-gpus {args.num_gpus}: this machine has {gpus}; leave the option out, or start processes on"
-            f" processors by torchrun --nproc-per-node {args.num_gpus} tools/train_net.py ..."
+            f" CPUs by torchrun --nproc-per-node {args.num_gpus} tools/train_net.py ..."
         )
     where = {"num_machines": args.num_machines, "machine_rank": args.machine_rank, "dist_url": args.dist_url}
     try:
@@ -75,7 +75,7 @@ def start(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) 
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
-    """UserError where an option of the host's parser, which takes any whole number, has one that means nothing."""
+    """UserError where an option of fast-reid's parser, which takes any whole number, has one that means nothing."""
     for option, number in (("--num-gpus", args.num_gpus), ("--num-machines", args.num_machines)):
         if number < 1:
             raise UserError(f"{option} must be 1 or more, not {number}; a machine without a GPU trains on its CPU")
@@ -87,7 +87,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
 
 
 def _tell_mistakes(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
-    """One of the host's processes: its parent would show a mistake of the user's, or a signal, as a traceback."""
+    """One of fast-reid's processes: its parent would show a mistake of the user's, or a signal, as a traceback."""
     try:
         main(args)
     except UserError as error:
@@ -109,12 +109,12 @@ def join_torchrun() -> None:
     if gpus and local_size > gpus:
         raise UserError(
             f"--nproc-per-node {local_size}: this machine has {gpus} GPUs; start no more processes than that, or hide"
-            " the GPUs by CUDA_VISIBLE_DEVICES= to train on processors"
+            " the GPUs by CUDA_VISIBLE_DEVICES= to train on CPUs"
         )
     if gpus:
         torch.cuda.set_device(local)
     dist.init_process_group("nccl" if gpus else "gloo", timeout=TIMEOUT)
-    for first in range(0, dist.get_world_size(), local_size):  # the host asks this group for the local rank
+    for first in range(0, dist.get_world_size(), local_size):  # fast-reid asks this group for the local rank
         group = dist.new_group(list(range(first, first + local_size)))
         if first <= dist.get_rank() < first + local_size:
             comm._LOCAL_PROCESS_GROUP = group

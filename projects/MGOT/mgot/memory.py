@@ -1,6 +1,6 @@
 """Prototype memories: one L2-normalised row per pseudo class, moved towards the features it meets.
 
-Letters: Phi memory (K, D), f feature (D,), m momentum in [0, 1].
+Notation: Phi memory (K, D), f feature (D,), m momentum in [0, 1].
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Optimal transport between two sets of prototypes, solved by POT.
 
-Letters: S cosine similarity (K_a, K_b) in [-1, 1]; P = (S+1)/2; Q plan; alpha, beta marginals; lambda sharpness.
+Notation: S cosine similarity (K_a, K_b) in [-1, 1]; P = (S+1)/2; Q plan; alpha, beta marginals; lambda sharpness.
 """
 
 from __future__ import annotations

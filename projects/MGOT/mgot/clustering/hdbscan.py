@@ -1,6 +1,6 @@
 """Pseudo labels by HDBSCAN: clusters of any density, with no eps.
 
-Letters: J Jaccard distance; c_i distance of row i to its min_samples-th nearest row, itself counted; N rows.
+Notation: J Jaccard distance; c_i distance of row i to its min_samples-th nearest row, itself counted; N rows.
 """
 
 from __future__ import annotations

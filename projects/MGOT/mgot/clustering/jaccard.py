@@ -1,6 +1,6 @@
 """Jaccard distances of sparse weights, only of the pairs that can be near.
 
-Letters: V weights, rows summing to 1; s overlap of two rows; J distance.
+Notation: V weights, rows summing to 1; s overlap of two rows; J distance.
 """
 
 from __future__ import annotations

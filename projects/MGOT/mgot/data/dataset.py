@@ -2,7 +2,7 @@
 
 A data set is one file below :mod:`mgot.data.sets`, or anywhere else that is imported: a class that says what is on
 disk, how it is read and how it is scored. Everything else goes through this interface: the training, the scoring,
-``tools/check_dataset.py`` and the host's registry. Nothing of the host is imported here.
+``tools/check_dataset.py`` and fast-reid's registry. Nothing of fast-reid is imported here.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def register_dataset(name: str) -> Callable[[D], D]:
 def on_registration(tell: Listener) -> None:
     """Call ``tell`` with the name and class of each data set that is registered, and of each that will be.
 
-    It is how the host's registry learns of them, though no data set knows the host.
+    It is how fast-reid's registry learns of them, though no data set knows fast-reid.
     """
     for name, cls in DATASETS.items():
         tell(name, cls)

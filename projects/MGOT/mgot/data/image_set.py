@@ -49,11 +49,11 @@ OFF = CacheOptions()
 
 
 class ImageSet(Dataset[dict[str, Any]]):
-    """Images by index, resized, as uint8; what the host's evaluator needs rides along.
+    """Images by index, resized, as uint8; what fast-reid's evaluator needs rides along.
 
     Args:
         items: the images.
-        size: (height, width) in pixels; bicubic, as the host resizes.
+        size: (height, width) in pixels; bicubic, as fast-reid resizes.
         cache: how decoded images are kept.
         skip_unreadable: warn of an image that cannot be read and let the next readable one of the list stand in for it,
             by its pixels alone: labels stay those of the index.
@@ -93,7 +93,7 @@ class ImageSet(Dataset[dict[str, Any]]):
 
     @property
     def num_classes(self) -> int:
-        """Asked for by the host's trainer, which would size a classifier with it; MGOT has none and knows no class."""
+        """Asked for by fast-reid's trainer, which would size a classifier with it; MGOT has none and knows no class."""
         return 0
 
     @property

@@ -39,7 +39,7 @@ def read_image_checked(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Ima
 
 
 def pixels(image: Image.Image, size: Sequence[int]) -> np.ndarray:
-    """(3, height, width) uint8 of an RGB image at ``size`` (height, width); bicubic, as the host resizes."""
+    """(3, height, width) uint8 of an RGB image at ``size`` (height, width); bicubic, as fast-reid resizes."""
     height, width = size
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BICUBIC)

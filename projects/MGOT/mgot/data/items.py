@@ -1,6 +1,6 @@
 """What every data set hands out: items, and the listing helpers that its reader shares.
 
-No file of the host is imported here: the readers serve projects that do not have it.
+No file of fast-reid is imported here: the readers serve projects that do not have it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 
 
 class Item(NamedTuple):
-    """One image; its first three fields are the host's (path, pid, camid).
+    """One image; its first three fields are fast-reid's (path, pid, camid).
 
     Attributes:
         path: the image file, under the data root.

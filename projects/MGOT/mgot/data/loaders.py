@@ -17,10 +17,10 @@ from fastreid.utils import comm
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from mgot.data.host_input import HostTransforms, HostViews, build_host_transforms, build_sampler
+from mgot.data.fastreid_input import FastreidTransforms, FastreidViews, build_fastreid_transforms, build_sampler
 from mgot.data.image_set import OFF, CacheOptions, ImageSet
 from mgot.data.items import Item
-from mgot.data.registered import HostDataset, registered
+from mgot.data.registered import FastreidDataset, registered
 from mgot.data.sampler import CrossModalitySampler, WholeBatch
 from mgot.data.training_people import training_people
 from mgot.data.transforms import Augmentation
@@ -34,7 +34,7 @@ def data_root() -> str:
     return os.getenv("FASTREID_DATASETS", "datasets")
 
 
-def build_dataset(cfg: CfgNode, name: str) -> HostDataset:
+def build_dataset(cfg: CfgNode, name: str) -> FastreidDataset:
     """The registered data set of that name, read from FASTREID_DATASETS (default: ``datasets``).
 
     Raises:
@@ -43,7 +43,7 @@ def build_dataset(cfg: CfgNode, name: str) -> HostDataset:
     """
     cls = registered(name)
     validation = cls.validation_options() if cfg.MGOT.DATA.VALIDATION else {}
-    data: HostDataset = DATASET_REGISTRY.get(name)(root=data_root(), **cls.options(cfg.MGOT), **validation)
+    data: FastreidDataset = DATASET_REGISTRY.get(name)(root=data_root(), **cls.options(cfg.MGOT), **validation)
     return data
 
 
@@ -58,7 +58,7 @@ class EpochLabels:
 class _Indexed(Dataset[tuple[Tensor, Tensor, Any]]):
     """A data set whose index is a whole step's (visible, infrared) indices, so that a worker prepares whole batches."""
 
-    def __init__(self, images: ImageSet, rank: int, world_size: int, transforms: HostTransforms | None) -> None:
+    def __init__(self, images: ImageSet, rank: int, world_size: int, transforms: FastreidTransforms | None) -> None:
         self.images, self._rank, self._world_size, self._transforms = images, rank, world_size, transforms
 
     def __getitem__(self, step: tuple[np.ndarray, np.ndarray]) -> tuple[Tensor, Tensor, Any]:
@@ -83,10 +83,10 @@ class CrossModalityLoader:
         sampler: draws the indices.
         augmentation: applied to each batch.
         device: where batches are augmented and handed out.
-        transforms: the host's, applied by the workers to each image before; the augmentation is then HostViews.
+        transforms: fast-reid's, applied by the workers to each image before; the augmentation is then FastreidViews.
         cache: how decoded images are kept.
         skip_unreadable: as :class:`mgot.data.image_set.ImageSet` has it.
-        num_workers: decoding processes; none are used where images are kept decoded, but for the host's transforms.
+        num_workers: decoding processes; none are used where images are kept decoded, but for fast-reid's transforms.
         image_set: makes what holds the images, of :class:`mgot.data.image_set.ImageSet`'s arguments.
         rank, world_size: of each step's P clusters this process takes the rank-th of world_size equal parts.
 
@@ -100,10 +100,10 @@ class CrossModalityLoader:
         infrared: Sequence[Item],
         size: Sequence[int],
         sampler: CrossModalitySampler,
-        augmentation: Augmentation | HostViews,
+        augmentation: Augmentation | FastreidViews,
         *,
         device: torch.device,
-        transforms: HostTransforms | None = None,
+        transforms: FastreidTransforms | None = None,
         cache: CacheOptions = OFF,
         skip_unreadable: bool = False,
         num_workers: int = 0,
@@ -242,7 +242,7 @@ def build_train_loader(cfg: CfgNode, image_set: Callable[..., ImageSet] = ImageS
         cfg.INPUT.SIZE_TRAIN,
         build_sampler(cfg, visible, infrared, n_classes, comm.get_world_size()),
         build_augmentation(cfg),
-        transforms=build_host_transforms(cfg),
+        transforms=build_fastreid_transforms(cfg),
         device=torch.device(cfg.MODEL.DEVICE),
         cache=cache_options(cfg),
         skip_unreadable=cfg.MGOT.DATA.SKIP_UNREADABLE,
@@ -260,10 +260,10 @@ def cache_options(cfg: CfgNode) -> CacheOptions:
     return CacheOptions(keys.CACHE, folder, keys.CACHE_LIMIT_GB, keys.NUM_WORKERS)
 
 
-def build_augmentation(cfg: CfgNode) -> Augmentation | HostViews:
-    """The augmentation that the host's INPUT keys and MGOT.AUG describe, or what the host's transforms leave of it."""
+def build_augmentation(cfg: CfgNode) -> Augmentation | FastreidViews:
+    """The augmentation that fast-reid's INPUT keys and MGOT.AUG describe, or what its transforms leave of it."""
     if cfg.MGOT.AUG.BY == "host":
-        return HostViews(
+        return FastreidViews(
             gray_prob=cfg.MGOT.AUG.GRAY_PROB,
             spectral_prob=cfg.MGOT.AUG.SPECTRAL_PROB,
             infrared_jitter=cfg.MGOT.AUG.INFRARED_JITTER,

@@ -1,6 +1,6 @@
-"""The data sets in the host's registry, and as a config asks for them.
+"""The data sets in fast-reid's registry, and as a config asks for them.
 
-The host builds a data set as ``DATASET_REGISTRY.get(name)(root=..., **options)``. Each one that is registered with
+fast-reid builds a data set as ``DATASET_REGISTRY.get(name)(root=..., **options)``. Each one that is registered with
 :mod:`mgot.data.dataset` gets a class of that kind here.
 """
 
@@ -20,17 +20,17 @@ from mgot.errors import UserError
 from mgot.evaluation.protocols import Protocol
 from mgot.truth import all_known
 
-# The host's own reader of SYSU-MM01, whose items do not say which modality they are.
+# fast-reid's own reader of SYSU-MM01, whose items do not say which modality they are.
 _UNMARKED = ("SYSU_mm",)
-_HOSTS_ARGUMENTS = ("transform", "mode", "combineall", "verbose")
+_FASTREID_ARGUMENTS = ("transform", "mode", "combineall", "verbose")
 
 
-class HostDataset(ImageDataset):
-    """A copy of a data set, read when it is built: what the host takes.
+class FastreidDataset(ImageDataset):
+    """A copy of a data set, read when it is built: what fast-reid takes.
 
     Args:
         root: the folder of the data sets.
-        options: those of the data set, and the host's own.
+        options: those of the data set, and fast-reid's own.
 
     Attributes:
         definition: the class of the data set.
@@ -48,12 +48,12 @@ class HostDataset(ImageDataset):
     definition: type[TwoModalityDataset]
 
     def __init__(self, root: str = "datasets", **options: Any) -> None:
-        hosts = {name: options.pop(name) for name in _HOSTS_ARGUMENTS if name in options}
+        theirs = {name: options.pop(name) for name in _FASTREID_ARGUMENTS if name in options}
         self.root, self.dataset = root, self.definition(**options)
         self.lists = self.dataset.read(root)
         self.visible, self.infrared, query, gallery, self.remarks = self.lists
         self.dataset_dir, self.dataset_name = self.dataset.folder, self.dataset.name.lower()
-        super().__init__(self.visible + self.infrared, query, gallery, **hosts)
+        super().__init__(self.visible + self.infrared, query, gallery, **theirs)
 
     def protocols(self) -> list[Protocol]:
         """The protocols asked for, over the pool ``query + gallery``."""
@@ -65,26 +65,26 @@ class HostDataset(ImageDataset):
         return [f"{self.dataset.name}: {line}" for line in differences(found, expected.counts, expected.causes)]
 
     def combine_all(self) -> None:
-        """Refused: the host would add the test identities to the training images."""
+        """Refused: fast-reid would add the test identities to the training images."""
         raise UserError("DATASETS.COMBINEALL would train on the test identities: set it to False")
 
 
-def _tell_host(name: str, cls: type[TwoModalityDataset]) -> None:
-    if _in_host(name) is not None:
+def _tell_fastreid(name: str, cls: type[TwoModalityDataset]) -> None:
+    if _in_fastreid(name) is not None:
         raise UserError(f"fast-reid has a data set named '{name}' already: choose another name")
     about = {"definition": cls, "__doc__": cls.__doc__, "__module__": cls.__module__}
-    DATASET_REGISTRY.register(type(name, (HostDataset,), about))
+    DATASET_REGISTRY.register(type(name, (FastreidDataset,), about))
 
 
-def _in_host(name: str) -> Any:
-    """What the host knows under a name, None for nothing."""
+def _in_fastreid(name: str) -> Any:
+    """What fast-reid knows under a name, None for nothing."""
     try:
         return DATASET_REGISTRY.get(name)
     except KeyError:
         return None
 
 
-on_registration(_tell_host)
+on_registration(_tell_fastreid)
 
 
 def add_dataset_keys(cfg: CfgNode) -> None:
@@ -99,14 +99,14 @@ def registered(name: str) -> type[TwoModalityDataset]:
     """The data set of a name.
 
     Raises:
-        UserError: there is none, or it is one of the host's.
+        UserError: there is none, or it is one of fast-reid's.
     """
     if name in DATASETS:
         return DATASETS[name]
     choice = f"choose from {', '.join(sorted(DATASETS))}"
-    if _in_host(name) is None:
+    if _in_fastreid(name) is None:
         raise UserError(f"DATASETS.NAMES or TESTS: no data set named '{name}' is registered: {choice}")
-    raise UserError(f"DATASETS: '{name}' is one of the host's, without modalities: {choice}")
+    raise UserError(f"DATASETS: '{name}' is one of fast-reid's, without modalities: {choice}")
 
 
 def configured(cfg: CfgNode, name: str) -> TwoModalityDataset:
@@ -116,15 +116,15 @@ def configured(cfg: CfgNode, name: str) -> TwoModalityDataset:
 
 
 def visible_people(name: str, root: str, keys: Any) -> list[Item]:
-    """Visible training items of any registered data set, by path: ours, or one of the host's, of visible images alone.
+    """Visible training items of any registered data set, by path: ours, or one of fast-reid's, of visible images alone.
 
     Args:
-        name: in the host's registry.
+        name: in fast-reid's registry.
         root: the folder of the data sets.
         keys: the config's node MGOT.
 
     Returns:
-        Items whose identities, numbered from 0 where the host names them otherwise, count within that set. The host
+        Items whose identities, numbered from 0 where fast-reid names them otherwise, count within that set. fast-reid
         lists files as the disk gives them; the order here is always the same.
 
     Raises:
@@ -135,13 +135,13 @@ def visible_people(name: str, root: str, keys: Any) -> list[Item]:
         raise UserError(f"MGOT.DATA.STRANGERS: '{name}' mixes both modalities unmarked: choose LLCM or Market1501, say")
     if name in DATASETS:
         return _own_visible_people(DATASETS[name], root, keys)
-    hosts = _in_host(name)
-    if hosts is None:
+    theirs = _in_fastreid(name)
+    if theirs is None:
         raise UserError(
             f"MGOT.DATA.STRANGERS: no data set named '{name}' is registered: choose LLCM or Market1501, say"
         )
     try:
-        listed = sorted(hosts(root=root).train)
+        listed = sorted(theirs(root=root).train)
     except (RuntimeError, AssertionError, OSError) as error:
         raise UserError(
             f"MGOT.DATA.STRANGERS: {name} cannot be read under {root} ({error}): set FASTREID_DATASETS to its folder"

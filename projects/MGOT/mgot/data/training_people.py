@@ -8,7 +8,7 @@ from fastreid.config import CfgNode
 
 from mgot.data.items import Item, identities
 from mgot.data.overlap import incomplete_overlap
-from mgot.data.registered import HostDataset, visible_people
+from mgot.data.registered import FastreidDataset, visible_people
 from mgot.data.replaced import replace_identities
 from mgot.errors import UserError
 from mgot.truth import all_known
@@ -16,7 +16,7 @@ from mgot.truth import all_known
 logger = logging.getLogger("mgot")
 
 
-def training_people(cfg: CfgNode, data: HostDataset, root: str) -> tuple[list[Item], list[Item]]:
+def training_people(cfg: CfgNode, data: FastreidDataset, root: str) -> tuple[list[Item], list[Item]]:
     """Visible and infrared training items by MGOT.DATA, OVERLAP first and REPLACED among who is then left.
 
     Args:
@@ -33,7 +33,7 @@ def training_people(cfg: CfgNode, data: HostDataset, root: str) -> tuple[list[It
     return _with_strangers(cfg, data, visible, root), infrared
 
 
-def _require_identities(cfg: CfgNode, data: HostDataset) -> None:
+def _require_identities(cfg: CfgNode, data: FastreidDataset) -> None:
     """Refuse keys that need the identities of the training images where some are unknown."""
     asks = {
         "MGOT.MODE": cfg.MGOT.MODE == "supervised",
@@ -50,7 +50,7 @@ def _require_identities(cfg: CfgNode, data: HostDataset) -> None:
         )
 
 
-def _overlapping(cfg: CfgNode, data: HostDataset) -> tuple[list[Item], list[Item]]:
+def _overlapping(cfg: CfgNode, data: FastreidDataset) -> tuple[list[Item], list[Item]]:
     """Training items of both modalities by MGOT.DATA.OVERLAP, with a line on what was left out."""
     keys = cfg.MGOT.DATA
     if keys.OVERLAP == 1:
@@ -64,7 +64,7 @@ def _overlapping(cfg: CfgNode, data: HostDataset) -> tuple[list[Item], list[Item
     return kept
 
 
-def _with_strangers(cfg: CfgNode, data: HostDataset, visible: list[Item], root: str) -> list[Item]:
+def _with_strangers(cfg: CfgNode, data: FastreidDataset, visible: list[Item], root: str) -> list[Item]:
     """Visible training items by MGOT.DATA.REPLACED, with a line on who came in."""
     keys = cfg.MGOT.DATA
     if keys.REPLACED == 0:

@@ -36,7 +36,7 @@ def crop_and_flip(x: Tensor, padding: int, flip_prob: float, generator: torch.Ge
 
 
 def _crop_by_slices(x: Tensor, padding: int, top: list[int], left: list[int], flip: list[bool]) -> Tensor:
-    """Crops copied image by image: on processors ten times as fast as a gather, which computes each pixel's place."""
+    """Crops copied image by image: on CPUs ten times as fast as a gather, which computes each pixel's place."""
     b, _, h, w = x.shape
     out = torch.zeros(b, 3, h, w)
     for image, crop, t, s, mirror in zip(x, out, top, left, flip, strict=True):

@@ -20,7 +20,7 @@ from mgot.analysis.diagnostics.images import add_rankings, rank_some
 from mgot.data.image_set import OFF, ImageSet
 from mgot.data.items import cameras, identities
 from mgot.data.loaders import build_dataset, build_ordered_loader, cache_options, data_root
-from mgot.data.registered import HostDataset
+from mgot.data.registered import FastreidDataset
 from mgot.evaluation.expand import Expansion
 from mgot.evaluation.protocols import Protocol
 from mgot.evaluation.rerank import Reranking
@@ -41,7 +41,7 @@ class CrossModalityEvaluator(ReidEvaluator):
         UserError: the data set's protocols cannot be had.
     """
 
-    def __init__(self, cfg: CfgNode, data: HostDataset) -> None:
+    def __init__(self, cfg: CfgNode, data: FastreidDataset) -> None:
         super().__init__(cfg, num_query=len(data.query))
         self._data, self._protocols = data, data.protocols()
 
@@ -102,7 +102,7 @@ def score_model(cfg: CfgNode, model: nn.Module) -> Scores:
     return Scores(rows, rankings)
 
 
-def build_test_loader(cfg: CfgNode, data: HostDataset) -> Any:
+def build_test_loader(cfg: CfgNode, data: FastreidDataset) -> Any:
     """The images of a data set's test pool, in order."""
     # Memory is for the training images; a file on disk serves every scoring of every run.
     cache = cache_options(cfg) if cfg.DATALOADER.CACHE == "disk" else OFF

@@ -13,7 +13,7 @@ import torch
 from fastreid.layers import pooling
 from fastreid.modeling.backbones.build import BACKBONE_REGISTRY
 
-from mgot.modeling.host import NORMS
+from mgot.modeling.fastreid_backbones import NORMS
 from mgot.ranges import (
     FILLED,
     NAMES,

@@ -15,7 +15,7 @@ from mgot.engine.keys import flat
 from mgot.engine.solver import stages
 from mgot.errors import UserError, shortened
 from mgot.losses import LOSSES, weight_key
-from mgot.modeling.host import DEPTHS
+from mgot.modeling.fastreid_backbones import DEPTHS
 from mgot.ranges import LARGEST, Allowed, is_whole, one_of
 
 Rule = tuple[str, Any, bool, str]

@@ -1,4 +1,4 @@
-"""Scoring as a library: SYSU-MM01, RegDB and LLCM exactly as their authors score them, without the host.
+"""Scoring as a library: SYSU-MM01, RegDB and LLCM exactly as their authors score them, without fast-reid.
 
 Any project that has features of the test images can use it::
 

@@ -1,6 +1,6 @@
 """Rank-k, mAP and mINP of one search.
 
-Letters: N_q queries, N_g gallery images, I identities of the gallery.
+Notation: N_q queries, N_g gallery images, I identities of the gallery.
 
 A place in a ranking is a count: one more than the images that are nearer, or equally near and earlier in the gallery (a
 stable sort's order). Only true matches need their place, and they are few: nothing is sorted but they.

@@ -7,7 +7,7 @@ identities and cameras, in the order camera, identity, file name.
 Order of a gallery, which decides between equal distances: camera list order, then identity, then the draw's order
 (docs/protocols.md, SYSU-MM01, ties). The same order serves the other data sets.
 
-Letters: N pool size, N_q queries, N_g gallery images of a trial.
+Notation: N pool size, N_q queries, N_g gallery images of a trial.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 fast-reid's positives are pairs of *different* people, told by a large distance: the true positive rate is the share of
 them that lie at a distance or farther, the false positive rate the share of pairs of one person that do.
 
-Letters: N_q queries, N_g gallery images, P points of a curve.
+Notation: N_q queries, N_g gallery images, P points of a curve.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a loss may look at, and the registry it joins.
 
-Letters: v visible, r infrared, c cross; f features (B, D), y labels (B,), Phi prototypes (K, D), tau temperature.
+Notation: v visible, r infrared, c cross; f features (B, D), y labels (B,), Phi prototypes (K, D), tau temperature.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Prototype-based contrastive learning (PBCL): four cross-entropies of features against prototypes.
 
 The paper names the four losses and the text read does not spell them out; each term below is our reading of one
-conditional entropy of the objective (docs/method.md section 6). Letters: f feature, Phi prototype memory, y pseudo
+conditional entropy of the objective (docs/method.md section 6). Notation: f feature, Phi prototype memory, y pseudo
 label, tau temperature; B batch size, D feature dimension, K number of prototypes.
 """
 
@@ -35,7 +35,7 @@ def prototype_cross_entropy(
     """
     if f.shape[0] == 0:
         return f.sum()
-    # Not by a mask: picking rows by their values would make the host wait for a GPU in every step.
+    # Not by a mask: picking rows by their values would make fast-reid wait for a GPU in every step.
     each = F.cross_entropy(f.float() @ phi.t() / temperature, y, ignore_index=-1, reduction="none")
     total = each.sum() if weight is None else each @ weight
     return total / (y >= 0).sum().clamp(min=1)

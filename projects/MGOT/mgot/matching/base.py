@@ -2,8 +2,8 @@
 
 Ground truth is not among what a matcher looks at; only an :class:`OracleMatcher` is handed it.
 
-Letters: Phi prototypes (K, D); S = Phi_v Phi_r^T; P = (S+1)/2; Q transport plan; v visible, r infrared. *Supply* is the
-modality that moves first, *demand* the one that receives.
+Notation: Phi prototypes (K, D); S = Phi_v Phi_r^T; P = (S+1)/2; Q transport plan; v visible, r infrared. *Supply* is
+the modality that moves first, *demand* the one that receives.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How far each match is believed: a weight in [0, 1] for each cluster, found without labels.
 
-Letters: S similarity of prototypes, Q what the matcher chose from (the plan), tau temperature. A belief joins with
+Notation: S similarity of prototypes, Q what the matcher chose from (the plan), tau temperature. A belief joins with
 :func:`register_belief` and is chosen by MGOT.BELIEF.NAME.
 """
 

@@ -1,6 +1,6 @@
 """OTPA, the matcher of the method: optimal transport under a uniform prior, and the opposite transport.
 
-Letters: S = Phi_v Phi_r^T; P = (S+1)/2; Q transport plan; K_v, K_r clusters of each modality.
+Notation: S = Phi_v Phi_r^T; P = (S+1)/2; Q transport plan; K_v, K_r clusters of each modality.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The model: importing this registers DEN, its head and its small backbone with the host."""
+"""The model: importing this registers DEN, its head and its small backbone with fast-reid."""
 
 from mgot.modeling.backbones import build_slim_resnet_backbone
 from mgot.modeling.den import DEN

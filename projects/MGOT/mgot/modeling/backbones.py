@@ -1,4 +1,4 @@
-"""A ResNet of a quarter of the host's channels: small enough for a repository and for two cores.
+"""A ResNet of a quarter of fast-reid's channels: small enough for a repository and for two cores.
 
 It stands in for an ImageNet ResNet-50 in the demo; its weights (`tools/pretrain_demo.py`) come from rendered people.
 [ours]
@@ -22,7 +22,7 @@ BLOCKS_PER_STAGE = {"10x": (1, 1, 1, 1), "18x": (2, 2, 2, 2)}
 
 
 class SlimResNet(ResNet):
-    """The host's ResNet of basic blocks with free channel widths; `layer1` to `layer4` as in the host.
+    """fast-reid's ResNet of basic blocks with free channel widths; `layer1` to `layer4` as in fast-reid.
 
     Input (B, 3, H, W), output (B, widths[3], H/16, W/16) with last_stride 1, /32 with 2.
     """
@@ -37,7 +37,7 @@ class SlimResNet(ResNet):
         with_ibn: bool = False,
         with_se: bool = False,
     ) -> None:
-        # The host's constructor fixes 64 channels; everything but the widths is taken from it.
+        # fast-reid's constructor fixes 64 channels; everything but the widths is taken from it.
         nn.Module.__init__(self)
         self.inplanes = widths[0]
         self.conv1 = nn.Conv2d(3, widths[0], kernel_size=7, stride=2, padding=3, bias=False)
@@ -49,7 +49,7 @@ class SlimResNet(ResNet):
             ibn = with_ibn and stage < 4
             setattr(self, f"layer{stage}", self._make_layer(BasicBlock, width, count, stride, norm, ibn, with_se))
         self.random_init()
-        # No non-local blocks: the host's forward reads these four lists.
+        # No non-local blocks: fast-reid's forward reads these four lists.
         for stage in (1, 2, 3, 4):
             setattr(self, f"NL_{stage}_idx", [])
 

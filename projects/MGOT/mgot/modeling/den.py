@@ -1,4 +1,4 @@
-"""DEN, the discrepancy elimination network, as a meta-architecture over any backbone of the host."""
+"""DEN, the discrepancy elimination network, as a meta-architecture over any backbone of fast-reid."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from mgot.errors import UserError
 from mgot.modeling.discriminator import ModalityDiscriminator
+from mgot.modeling.fastreid_backbones import build_backbone
 from mgot.modeling.gather import gather_with_gradient
 from mgot.modeling.heads import MGOTHead
-from mgot.modeling.host import build_backbone
 from mgot.modeling.precision import resolve_precision
 from mgot.modeling.recompute import recompute as recompute_parts
 from mgot.modeling.stages import StageTap, probe, split_stem
@@ -103,7 +103,7 @@ class DEN(nn.Module):
             )
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(1, -1, 1, 1), persistent=False)
-        self.to(memory_format=torch.channels_last)  # convolutions run faster so, on processors and tensor cores
+        self.to(memory_format=torch.channels_last)  # convolutions run faster so, on CPUs and tensor cores
         if compiled:
             backbone.compile()
 
@@ -132,7 +132,7 @@ class DEN(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model lives; the host's predictors ask for it."""
+        """Where the model lives; fast-reid's predictors ask for it."""
         return self.pixel_mean.device
 
     def forward(self, batch: dict[str, Any] | Tensor) -> Tensor | dict[str, Tensor]:

@@ -41,7 +41,7 @@ class MGOTHead(nn.Module):
     Args:
         feat_dim: D, channels of the backbone's output.
         pool_type: a class of ``fastreid.layers.pooling``, such as GlobalAvgPool or GeneralizedMeanPoolingP.
-        norm_type: the host's name of the neck's norm.
+        norm_type: fast-reid's name of the neck's norm.
         with_bnneck: False leaves the neck out.
         objective: features and memories to the weighted terms.
     """

@@ -1,4 +1,4 @@
-"""Reading the stages of any host backbone, and giving each modality a stem of its own."""
+"""Reading the stages of any backbone of fast-reid, and giving each modality a stem of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mgot.errors import UserError
 
 _RESNET = ("maxpool", "layer1", "layer2", "layer3", "layer4")
-# By the host's class: the modules that end its stages, that is the last before the map shrinks. Where a class has
+# By fast-reid's class: the modules that end its stages, that is the last before the map shrinks. Where a class has
 # several forms, the first whose modules all exist.
 _CLASS_STAGES: dict[str, tuple[tuple[str, ...], ...]] = {
     "ResNet": (_RESNET,),
@@ -37,7 +37,7 @@ _N_SPREAD = 5
 def default_stages(backbone: nn.Module) -> list[str]:
     """Names of the modules that end the backbone's stages.
 
-    By the class or a base class of it for the host's networks; for a vision transformer and any other with ``blocks``
+    By the class or a base class of it for fast-reid's networks; for a vision transformer and any other with ``blocks``
     or ``features``, five of these, spread evenly and the last among them; else the whole backbone ("").
     """
     names = {name for name, _ in backbone.named_modules()}
@@ -121,7 +121,7 @@ class StageTap:
 
 
 def _last_part(module: nn.Module) -> nn.Module:
-    """The module whose output is the container's: the host runs the blocks of a stage one by one, never the stage."""
+    """The module whose output is the container's: fast-reid runs the blocks of a stage one by one, never the stage."""
     while isinstance(module, nn.Sequential | nn.ModuleList) and len(module):
         module = module[-1]
     return module

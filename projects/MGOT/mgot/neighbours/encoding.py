@@ -1,6 +1,6 @@
 """k-reciprocal encoding: neighbour lists in, sparse weights out.
 
-Letters: N(i, k) the k nearest of i, i itself first; R(i, k) its k-reciprocal set; V weights. Nothing is N x N:
+Notation: N(i, k) the k nearest of i, i itself first; R(i, k) its k-reciprocal set; V weights. Nothing is N x N:
 memory is O(N k).
 """
 

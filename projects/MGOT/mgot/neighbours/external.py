@@ -70,7 +70,7 @@ def _search(index: Any, rows: np.ndarray, wide: int) -> tuple[np.ndarray, np.nda
 
 
 def by_faiss(features: Features, k: int, gpu: bool = False) -> Candidates:
-    """Candidates by faiss's flat inner product, on the processor or on all GPUs."""
+    """Candidates by faiss's flat inner product, on the CPU or on all GPUs."""
     faiss = _faiss("faiss-gpu" if gpu else "faiss")
     total, dimension = features.rows.shape
     index = faiss.IndexFlatIP(dimension)

@@ -56,7 +56,7 @@ def check_features(features: np.ndarray | torch.Tensor, names: Sequence[str] | N
 
     Args:
         features: (N, D), N and D at least 1, torch (any device, with or without gradient) or numpy, of a real type.
-            float32 that is contiguous and on the host is not copied.
+            float32 that is contiguous and on fast-reid is not copied.
         names: (N,), what errors call the rows, such as the paths of the images.
 
     Raises:

@@ -45,7 +45,7 @@ def nearest(features: Features, k: int, search: str = "auto") -> Neighbours:
     Args:
         features: (N, D).
         k: 1 .. N.
-        search: "symmetric", half of the similarity matrix on the processor, bfloat16 where that is faster; "torch", on
+        search: "symmetric", half of the similarity matrix on the CPU, bfloat16 where that is faster; "torch", on
             the GPU where there is one; "faiss" and "faiss-gpu", its flat index; "ivf" and "hnsw", its approximate
             indices, for sets past some hundred thousand rows; "auto", torch with a GPU, else symmetric.
 

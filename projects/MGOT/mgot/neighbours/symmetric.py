@@ -1,4 +1,4 @@
-"""Candidates for exact search on the processor: half of the similarity matrix, tile by tile, in low precision.
+"""Candidates for exact search on the CPU: half of the similarity matrix, tile by tile, in low precision.
 
 Each tile of products serves its rows and its columns, so that N^2 D flops are spent, not 2 N^2 D. Where bfloat16
 products are faster than float32 ones, they are used: their error is bounded row by row, and all rows that the bound

@@ -1,4 +1,4 @@
-"""A training's checkpoint as an embedder; the one module here that needs the host."""
+"""A training's checkpoint as an embedder; the one module here that needs fast-reid."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The features of a gallery in a faiss index, kept in a file and brought up to date with the folder.
 
-Letters: N readable images, D feature dimension, Q queries.
+Notation: N readable images, D feature dimension, Q queries.
 """
 
 from __future__ import annotations

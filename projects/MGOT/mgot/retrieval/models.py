@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mgot.compat import require_host
+from mgot.compat import require_fastreid
 from mgot.errors import UserError
 from mgot.retrieval.embedder import Embedder
 from mgot.retrieval.fingerprint import file_digest
@@ -17,7 +17,7 @@ def load_embedder(weights: Path, config_file: Path | None = None) -> Embedder:
     """The model of a weights file.
 
     Args:
-        weights: a training's checkpoint (.pth), which needs the host, or an export (.onnx), which does not.
+        weights: a training's checkpoint (.pth), which needs fast-reid, or an export (.onnx), which does not.
         config_file: the config that a checkpoint was trained by; None for the config.yaml beside it. An export carries
             its own.
 
@@ -30,7 +30,7 @@ def load_embedder(weights: Path, config_file: Path | None = None) -> Embedder:
         if config_file is not None:
             raise UserError(f"--config-file {config_file}: {weights} carries its own settings: leave the option out")
         return OnnxFile(weights)
-    require_host()
+    require_fastreid()
     from mgot.retrieval.checkpoint import load_checkpoint
 
     return load_checkpoint(weights, config_file)

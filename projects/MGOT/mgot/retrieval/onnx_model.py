@@ -1,4 +1,4 @@
-"""A retrieval model in an ONNX file: read and run without PyTorch's modules, the config or the host.
+"""A retrieval model in an ONNX file: read and run without PyTorch's modules, the config or fast-reid.
 
 ``tools/export_onnx.py`` writes such files. The graph normalises pixels, runs the network and L2-normalises.
 """
@@ -31,7 +31,7 @@ class ModelFacts:
         two_stream: whether the graph asks which images are visible, for the stem that each modality has of its own.
         pixels: what the graph takes.
         resize: how images were resized in training and scoring.
-        backbone: the host's name and the depth.
+        backbone: fast-reid's name and the depth.
         weights: name of the checkpoint's file; empty for random weights.
     """
 

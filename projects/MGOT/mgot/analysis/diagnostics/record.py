@@ -1,6 +1,6 @@
 """What an epoch's matching looked like: one file an epoch, small enough to keep them all.
 
-Letters: N_v, N_r images; K_v, K_r clusters; k_v <= K_v, k_r <= K_r those whose matrices are kept; n_v, n_r sampled
+Notation: N_v, N_r images; K_v, K_r clusters; k_v <= K_v, k_r <= K_r those whose matrices are kept; n_v, n_r sampled
 images; D feature dimension.
 """
 

@@ -1,6 +1,6 @@
 """Similarity beside plan, as the paper's Fig. 5 has it, with the matches on the diagonal.
 
-Letters: k_v, k_r the kept visible and infrared prototypes of a record; S similarity; Q plan.
+Notation: k_v, k_r the kept visible and infrared prototypes of a record; S similarity; Q plan.
 """
 
 from __future__ import annotations

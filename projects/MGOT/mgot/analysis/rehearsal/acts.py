@@ -176,7 +176,8 @@ def begin_epoch(scene: Scene, epoch: int) -> float:
     if record is not None and trainer.state.epoch_before is None:
         record.before_train()
     start = time.perf_counter()
-    for kind in (MatchingHook, EpochGuardHook, RecordHook):
+    kinds: tuple[type[HookBase], ...] = (MatchingHook, EpochGuardHook, RecordHook)
+    for kind in kinds:
         hook = hook_of(trainer, kind)
         if hook is not None:
             hook.before_epoch()
@@ -211,7 +212,8 @@ def cross(scene: Scene) -> Iterator[Row]:
 
 def _steps(scene: Scene, name: str, epoch: int, epochs: int) -> Row:
     begin_epoch(scene, epoch)
-    failure, paces = "", []
+    failure = ""
+    paces: list[Any] = []
     while not paces:
         try:
             paces = [step(scene) for _ in range(scene.steps)]

@@ -74,7 +74,7 @@ class Footprint(NamedTuple):
     per_view: np.ndarray
     seconds_per_view: float
 
-    def at(self, views: int) -> float:
+    def at(self, views: float) -> float:
         """Bytes at the peak of a step of so many images through the network."""
         return float((self.fixed + self.per_view * views).max())
 
@@ -152,10 +152,10 @@ def _batch(cfg: CfgNode, images: int) -> dict[str, Tensor]:
 
 def _bank(dim: int) -> MemoryBank:
     """Memories of the cross stage, matched one to one."""
-    memories = [PrototypeMemory(torch.randn(CLUSTERS, dim)) for _ in range(3)]
+    phi_v, phi_r, phi_c = (PrototypeMemory(torch.randn(CLUSTERS, dim)) for _ in range(3))
     same = torch.arange(CLUSTERS)
     pairs = torch.stack([same, same])
-    return MemoryBank(*memories, same, same, same, same, pairs, pairs)
+    return MemoryBank(phi_v, phi_r, phi_c, same, same, same, same, pairs, pairs)
 
 
 def card_precision(cfg: CfgNode) -> torch.dtype:

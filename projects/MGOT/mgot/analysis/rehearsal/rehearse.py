@@ -145,14 +145,15 @@ def _folder_beside(output: Path) -> Iterator[Path]:
 
 @contextmanager
 def _listening(folder: Path) -> Iterator[list[str]]:
-    """While this holds, warnings are gathered, and neither ours nor the host's logs reach the terminal."""
+    """While this holds, warnings are gathered, and neither ours nor fast-reid's logs reach the terminal."""
     warnings: list[str] = []
     ours = _Gathering(warnings)
     loggers = [logging.getLogger(name) for name in ("mgot", "fastreid")]
     before = [(each, each.level, each.propagate, list(each.handlers)) for each in loggers]
-    for each, handlers in zip(loggers, ([ours], [logging.NullHandler()]), strict=True):
-        each.setLevel(logging.INFO)  # below, the host's trainer would set up a log of its own
-        each.propagate, each.handlers = False, list(handlers)
+    quiet: tuple[logging.Handler, ...] = (ours, logging.NullHandler())
+    for each, handler in zip(loggers, quiet, strict=True):
+        each.setLevel(logging.INFO)  # below, fast-reid's trainer would set up a log of its own
+        each.propagate, each.handlers = False, [handler]
     try:
         yield warnings
     finally:

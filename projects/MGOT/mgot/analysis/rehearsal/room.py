@@ -1,4 +1,4 @@
-"""The last rows of the table: memory of the GPU and of the host, disk and /dev/shm, against what there is."""
+"""The last rows of the table: memory of the GPU and of fast-reid, disk and /dev/shm, against what there is."""
 
 from __future__ import annotations
 
@@ -68,8 +68,9 @@ def _smaller_steps(scene: Scene, line: Footprint) -> str:
 def _recomputable(scene: Scene) -> list[str]:
     """The containers of the backbone that hold its stages."""
     model = MGOTTrainer.build_model(without_pretraining(on_cpu(scene.cfg)))
-    names = dict.fromkeys(name.partition(".")[0] for name in default_stages(model.backbone))
-    return [name for name in names if name and any(True for _ in model.backbone.get_submodule(name).parameters())]
+    backbone = model.get_submodule("backbone")
+    names = dict.fromkeys(name.partition(".")[0] for name in default_stages(backbone))
+    return [name for name in names if name and any(True for _ in backbone.get_submodule(name).parameters())]
 
 
 def _with_recompute(cfg: CfgNode, parts: Sequence[str]) -> CfgNode:
@@ -81,7 +82,7 @@ def _with_recompute(cfg: CfgNode, parts: Sequence[str]) -> CfgNode:
 
 
 def host(scene: Scene) -> Iterator[Row]:
-    """The host's memory: this process's peak, and what a whole run holds beyond it."""
+    """fast-reid's memory: this process's peak, and what a whole run holds beyond it."""
     cfg, need, also = scene.cfg, float(host_peak() + scene.workers), ""
     if cfg.DATALOADER.CACHE == "ram" and scene.lists is not None and scene.sample is not None:
         missing = len(scene.lists.training) - len(scene.sample.train)

