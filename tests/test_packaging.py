@@ -153,7 +153,8 @@ def test_every_folder_of_modules_is_a_package() -> None:
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(readme: Path) -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", readme.read_text(encoding="utf-8"))
+    prose = re.sub(r"^```.*?^```", "", readme.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    links = re.findall(r"\]\(([^)#]+)\)", prose)
     assert [link for link in links if "://" not in link and not (readme.parent / link).exists()] == []
 
 
