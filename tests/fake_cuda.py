@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -28,18 +28,21 @@ import mgot
 
 _PACKAGE = Path(mgot.__file__).parent
 _aten = torch.ops.aten
-_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+_Bare = torch.Generator
 _COPIES = (_aten._to_copy.default, _aten.copy_.default)
 
 
 class Generator(torch.Generator):
     """A generator that says it is on a device; it draws nothing there."""
 
+    # By address, since functions are given a bare one; kept, so that no address comes twice.
+    made: ClassVar[dict[int, Generator]] = {}
     said: torch.device
 
     def __new__(cls, device: str | torch.device = "cpu") -> Generator:
         made = super().__new__(cls, "cpu")  # type: ignore[call-arg]
         made.said = torch.device(device)
+        cls.made[made._cdata] = made
         return made
 
     @property
@@ -58,7 +61,7 @@ class FakeCuda(TorchDispatchMode):
         super().__init__()
         self.waits: list[str] = []
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
-        self._values = torch.Generator.__new__(torch.Generator, "cpu").manual_seed(0)  # type: ignore[call-arg]
+        self._values = _Bare("cpu").manual_seed(0)
         self._lifted: list[bool] = []
 
     def __enter__(self) -> FakeCuda:
@@ -79,13 +82,13 @@ class FakeCuda(TorchDispatchMode):
         leaves = tree_leaves((args, kwargs))
         on_gpu = any(isinstance(each, FakeTensor) or _is_cuda(each) for each in leaves)
         for each in leaves:
-            if isinstance(each, Generator) and (each.device.type == "cuda") != on_gpu:
-                raise RuntimeError(f"{func}: the generator is on {each.device}, the tensor is not")
+            if isinstance(each, _Bare) and each._cdata in Generator.made:
+                _check_generator(func, Generator.made[each._cdata].device, on_gpu)
         if func.name() in ("aten::_pin_memory", "aten::pin_memory"):
             return args[0].clone()
         if not on_gpu:
             return func(*args, **kwargs)
-        if torch.is_inference_mode_enabled() and func.has_kernel_for_dispatch_key(_COMPOSITE):
+        if torch.is_inference_mode_enabled() and func.namespace == "aten" and _is_composite(func):
             with self:  # autograd, which takes such functions apart, does not look in this mode
                 return func.decompose(*args, **kwargs)
         return self._compute(func, args, kwargs)
@@ -113,7 +116,7 @@ class FakeCuda(TorchDispatchMode):
         self.waits.append(f"{place} {func.name()}")
 
     def _sent(self, each: Any) -> Any:
-        if isinstance(each, torch.Generator):
+        if isinstance(each, _Bare):
             return None  # the fake kernels draw nothing
         if not isinstance(each, Tensor) or isinstance(each, FakeTensor):
             return each
@@ -123,6 +126,15 @@ class FakeCuda(TorchDispatchMode):
         """A real tensor on the CPU in place of one that came from the GPU."""
         real = torch.empty_strided(fake.shape, fake.stride(), dtype=fake.dtype)
         return real.normal_(generator=self._values) if real.is_floating_point() else real.fill_(1)
+
+
+def _check_generator(func: Any, device: torch.device, on_gpu: bool) -> None:
+    if (device.type == "cuda") != on_gpu:
+        raise RuntimeError(f"{func}: the generator is on {device}, the tensor is not")
+
+
+def _is_composite(func: Any) -> bool:
+    return func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
 
 
 def _is_cuda(each: Any) -> bool:

@@ -112,18 +112,21 @@ def test_the_fake_gpu_raises_and_tells_as_a_real_one(gpu: FakeCuda) -> None:
     assert (torch.arange(3) + 1).tolist() == [1, 2, 3] and torch.rand(2, device="cuda").shape == (2,)
 
 
-@pytest.mark.parametrize(
-    ("precision", "keys"),
-    [
-        ("float32", ()),
-        ("bfloat16", ()),
-        ("float16", ()),
-        ("auto", ("MGOT.DEN.TWO_STREAM_STEM", ["conv1", "bn1"])),
-        ("bfloat16", ("MGOT.AUG.BY", "host", "DATALOADER.CACHE", "off")),
-        ("bfloat16", ("MGOT.AUG.SPECTRAL_PROB", 0.5)),
-        ("float32", ("MGOT.DEN.SHARED_NECK", False, "MODEL.HEADS.POOL_LAYER", "GeneralizedMeanPoolingP")),
-    ],
-)
+LONG = pytest.mark.slow
+TRAININGS = [
+    pytest.param("float32", (), marks=LONG),
+    pytest.param("float16", (), marks=LONG),
+    ("bfloat16", ("MGOT.AUG.SPECTRAL_PROB", 0.5)),
+    pytest.param("auto", ("MGOT.DEN.TWO_STREAM_STEM", ["conv1", "bn1"]), marks=LONG),
+    pytest.param("bfloat16", ("MGOT.AUG.BY", "host", "DATALOADER.CACHE", "off"), marks=LONG),
+    pytest.param(
+        "float32", ("MGOT.DEN.SHARED_NECK", False, "MODEL.HEADS.POOL_LAYER", "GeneralizedMeanPoolingP"), marks=LONG
+    ),
+    pytest.param("bfloat16", ("MGOT.RECOMPUTE", ["layer1", "layer3"]), marks=LONG),
+]
+
+
+@pytest.mark.parametrize(("precision", "keys"), TRAININGS)
 def test_a_training_keeps_to_its_device(precision: str, keys: Any, gpu: FakeCuda, tiny_options: Options) -> None:
     cfg = config(tiny_options(*KEYS, "MGOT.PRECISION", precision, *keys))
     watched = Watched(cfg, gpu)
@@ -143,6 +146,7 @@ def test_a_gpu_without_bfloat16_trains_in_float16(monkeypatch: pytest.MonkeyPatc
         assert MGOTTrainer.build_model(cfg).precision == torch.float16
 
 
+@LONG
 def test_a_run_that_was_stopped_goes_on_on_the_gpu(gpu: FakeCuda, tiny_options: Options) -> None:
     """Weights, moments, memories and the epoch's batches, from the middle of the cross stage."""
     options = tiny_options(*KEYS, "MGOT.ITERS_PER_EPOCH", 3)
@@ -165,6 +169,7 @@ def test_a_run_that_was_stopped_goes_on_on_the_gpu(gpu: FakeCuda, tiny_options: 
     assert len(again.waits) == 2 and again.where() == {"cuda:0"}
 
 
+@LONG
 def test_a_checkpoint_is_scored_on_the_gpu(gpu: FakeCuda, tiny_options: Options) -> None:
     cfg = config(tiny_options(*KEYS, "SOLVER.MAX_EPOCH", 1, "MGOT.TEST.STAGES", ["final"]))
     train(cfg, resume=False)

@@ -28,8 +28,11 @@ class Expansion(NamedTuple):
     alpha: float = 3.0
 
 
+DEFAULTS = Expansion()
+
+
 def expanded_features(
-    query: np.ndarray, gallery: np.ndarray, setting: Expansion | None = None
+    query: np.ndarray, gallery: np.ndarray, setting: Expansion = DEFAULTS
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features of queries and gallery, each replaced by a weighted mean of its nearest ones among both.
 
@@ -50,7 +53,7 @@ def expanded_features(
     Raises:
         UserError: a setting out of its range.
     """
-    times, k, alpha = setting or Expansion()
+    times, k, alpha = setting
     if times < 1 or k < 1 or not alpha >= 0:
         raise UserError(f"query expansion needs times >= 1, k >= 1 and alpha >= 0, not {(times, k, alpha)}")
     rows = np.concatenate((query, gallery)).astype(np.float32)

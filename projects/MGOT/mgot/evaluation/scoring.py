@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mgot.errors import UserError
+from mgot.evaluation.expand import DEFAULTS as EXPANSION
 from mgot.evaluation.expand import Expansion, expanded_features, normalised
 from mgot.evaluation.one_search import RANKS, score_search
 from mgot.evaluation.protocols import Protocol, Trial
@@ -116,7 +117,7 @@ def score_expanded(
     identities: ArrayLike,
     cameras: ArrayLike,
     features: Any,
-    setting: Expansion | None = None,
+    setting: Expansion = EXPANSION,
     *,
     rerank: Reranking | None = None,
     roc: bool = False,
@@ -130,7 +131,7 @@ def score_expanded(
         Rows like those of :func:`score_protocols`, "protocol" ending in "+aqe", with "aqe", the setting. With
         ``rerank`` the expanded features are re-ranked, as fast-reid does where both are on: "+aqe+rerank".
     """
-    setting, pool = setting or Expansion(), _checked_pool(identities, cameras)
+    pool = _checked_pool(identities, cameras)
     rows = _checked_features(features, len(pool.identities))
 
     def source(trial: Trial) -> np.ndarray:
