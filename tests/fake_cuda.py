@@ -42,7 +42,7 @@ class Generator(torch.Generator):
     def __new__(cls, device: str | torch.device = "cpu") -> Generator:
         made = super().__new__(cls, "cpu")  # type: ignore[call-arg]
         made.said = torch.device(device)
-        cls.made[made._cdata] = made
+        cls.made[getattr(made, "_cdata")] = made  # noqa: B009  PyTorch does not declare it
         return made
 
     @property
@@ -82,8 +82,9 @@ class FakeCuda(TorchDispatchMode):
         leaves = tree_leaves((args, kwargs))
         on_gpu = any(isinstance(each, FakeTensor) or _is_cuda(each) for each in leaves)
         for each in leaves:
-            if isinstance(each, _Bare) and each._cdata in Generator.made:
-                _check_generator(func, Generator.made[each._cdata].device, on_gpu)
+            address = getattr(each, "_cdata", None)  # its own, whichever Python object stands for it
+            if isinstance(each, _Bare) and address in Generator.made:
+                _check_generator(func, Generator.made[address].device, on_gpu)
         if func.name() in ("aten::_pin_memory", "aten::pin_memory"):
             return args[0].clone()
         if not on_gpu:
