@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mgot.analysis.rehearsal import machine, material, room
+from mgot.analysis.rehearsal import acts, machine, material, room
 from mgot.analysis.rehearsal.footprint import Footprint, LiveBytes, footprint
 from mgot.analysis.rehearsal.rehearse import explained, rehearse
 from mgot.analysis.rehearsal.schedule import schedule_of
@@ -49,10 +49,10 @@ def tool() -> ModuleType:
 
 
 @pytest.fixture(autouse=True)
-def no_waking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Small samples and steps are enough here."""
-    monkeypatch.setattr(material, "SECONDS_OF_READING", 0.5)
-    yield
+def all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples of all images and steps of whole batches, however busy the machine is."""
+    for module, name in ((material, "SECONDS_OF_READING"), (material, "SECONDS_OF_A_STEP"), (acts, "SECONDS_OF_EXTRACTION")):
+        monkeypatch.setattr(module, name, 1e9)
 
 
 def rows_of(options: list[str], **given: Any) -> dict[str, Row]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from fastreid.engine.train_loop import HookBase
 from fastreid.evaluation.evaluator import inference_context
 from fastreid.utils.events import EventStorage
@@ -72,7 +73,8 @@ def extract(scene: Scene) -> Iterator[Row]:
     scene.features = Features(found[0].features, found[1].features, spectral)
     seconds = _pace([pace for each in found for pace in each.paces])
     rows = sum(len(each.features) for each in found)
-    each, count = _with_decoding(scene, seconds, sample.seconds) * total, scene.schedule.labellings
+    count = scene.schedule.labellings
+    each = total * (_with_decoding(scene, seconds, sample.seconds) if scene.decodes_while_training else seconds)
     told = f"{rows:,} of {total:,} images, {1e3 * seconds:.2g} ms each"
     told += ", visible ones twice (MGOT.MATCHER.VIEW)" if spectral is not None else ""
     yield Row("extract", count * each, each=times(count, each), found=told)
@@ -102,7 +104,7 @@ def _embedded(
                 break
             features.append(embed(trainer.network, batch, flip).cpu())
             paces.append((len(features[-1]), time.perf_counter() - start))
-    return _Embedded(torch.nn.functional.normalize(torch.cat(features), dim=1), paces)
+    return _Embedded(F.normalize(torch.cat(features), dim=1), paces)
 
 
 def _extraction_batch(scene: Scene) -> int:
@@ -121,8 +123,6 @@ def _pace(paces: list[tuple[int, float]]) -> float:
 
 def _with_decoding(scene: Scene, seconds: float, decoding: float) -> float:
     """Seconds of work on images that are decoded as well: beside a GPU's work, in turns with a CPU's."""
-    if not scene.decodes_while_training:
-        return seconds
     beside = scene.device.type == "cuda" and scene.cfg.DATALOADER.NUM_WORKERS > 0
     decoding /= scene.side_by_side
     return max(seconds, decoding) if beside else seconds + decoding
@@ -361,6 +361,7 @@ def score(scene: Scene) -> Iterator[Row]:
         evaluator.evaluate()
         searching += time.perf_counter() - start
     total, count = len(lists.pools), scene.schedule.scorings
-    each = _with_decoding(scene, seconds, sample.seconds) * total + searching
+    decodes = scene.cfg.DATALOADER.CACHE != "disk"  # memory is for the training images only
+    each = total * (_with_decoding(scene, seconds, sample.seconds) if decodes else seconds) + searching
     told = f"{len(features):,} of {total:,} images, {1e3 * seconds:.2g} ms each; all searches in {duration(searching)}"
     yield Row("score", count * each, each=times(count, each), found=told)

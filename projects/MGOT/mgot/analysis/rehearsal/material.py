@@ -42,6 +42,9 @@ def read_lists(scene: Scene) -> Iterator[Row]:
     tests = [build_dataset(cfg, name) for name in cfg.DATASETS.TESTS]
     protocols = [protocol for test in tests for protocol in test.protocols()]
     scoring = time.perf_counter() - listed
+    for name, items in (("visible", visible), ("infrared", infrared)):
+        if not items:
+            raise UserError(f"{data.dataset.folder} holds no {name} training image: it must hold some")
     scene.notes += [*data.remarks, *(data.count_warnings() if cfg.MGOT.DATA.CHECK_COUNTS else [])]
     scene.lists = Lists(visible, infrared, tests)
     yield Row(
