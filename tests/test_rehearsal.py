@@ -51,7 +51,11 @@ def tool() -> ModuleType:
 @pytest.fixture(autouse=True)
 def all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Samples of all images and steps of whole batches, however busy the machine is."""
-    for module, name in ((material, "SECONDS_OF_READING"), (material, "SECONDS_OF_A_STEP"), (acts, "SECONDS_OF_EXTRACTION")):
+    for module, name in (
+        (material, "SECONDS_OF_READING"),
+        (material, "SECONDS_OF_A_STEP"),
+        (acts, "SECONDS_OF_EXTRACTION"),
+    ):
         monkeypatch.setattr(module, name, 1e9)
 
 
