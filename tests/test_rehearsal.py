@@ -34,7 +34,7 @@ CONFIGS = REPO / "projects/MGOT/configs"
 DEMO = str(CONFIGS / "demo.yml")
 STAGES = [
     "start", "data", "images", "memory", "weights", "trainer", "extract", "cluster", "match", "intra steps",
-    "cross steps", "save", "score", "resume", "whole run", "GPU memory", "host memory", "disk", "/dev/shm",
+    "cross steps", "save", "score", "resume", "whole run", "GPU memory", "RAM", "disk", "/dev/shm",
 ]  # fmt: skip
 Options = Callable[..., list[str]]
 
@@ -155,18 +155,18 @@ def test_a_card_too_small_is_told_with_the_key_that_mends_it(tiny_options: Optio
     assert int(lowered) % 8 == 0 and 0 < smaller + room.CUDA_BYTES <= 1e9
 
 
-def test_a_host_too_small_is_told(tiny_options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "host_memory", lambda: 10**6)
+def test_too_little_ram_is_told(tiny_options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "ram_to_have", lambda: 10**6)
     rows = rows_of(tiny_options())
-    assert set(failures(rows)) == {"host memory"}
-    assert "set DATALOADER.CACHE disk, or set MGOT.RECOMPUTE" in rows["host memory"].failure
+    assert set(failures(rows)) == {"RAM"}
+    assert "set DATALOADER.CACHE disk, or set MGOT.RECOMPUTE" in rows["RAM"].failure
 
 
 def test_a_slow_cpu_takes_smaller_steps_and_scales_them(tiny_options: Options, monkeypatch: Any) -> None:
     monkeypatch.setattr(material, "SECONDS_OF_A_STEP", 1e-6)
     rows = rows_of(tiny_options())
     assert rows["cross steps"].found == "1 step of 6 views, scaled to 48" and failures(rows) == {}
-    assert rows["host memory"].found.endswith("a step of 48 views")
+    assert rows["RAM"].found.endswith("a step of 48 views")
 
 
 def test_steps_that_a_gpu_does_not_hold_are_halved_and_told(tiny_options: Options, monkeypatch: Any) -> None:
@@ -336,18 +336,18 @@ def test_errors_are_explained(error: Exception, words: str, tiny_options: Option
 def test_the_machine_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine.existing(tmp_path / "a/b") == tmp_path
     assert machine.free_disk(tmp_path / "a") > 0
-    assert machine.host_peak() > 10**7
+    assert machine.ram_peak() > 10**7
     limit, used = tmp_path / "limit", tmp_path / "used"
     limit.write_text("3000000\n")
     used.write_text("1000000\n")
-    free = machine.host_memory()
+    free = machine.ram_to_have()
     monkeypatch.setattr(machine, "_GROUPS", ((limit, used),))
-    held = machine.host_memory()
+    held = machine.ram_to_have()
     assert free is not None and held is not None and held < free
     own = machine._kilobytes(machine._STATUS, "VmRSS")
     assert own is not None and abs(held - own - 2_000_000) < 5e7
     monkeypatch.setattr(machine, "_MEMORY", tmp_path / "nothing")
-    assert machine.host_memory() is None
+    assert machine.ram_to_have() is None
 
 
 @pytest.mark.parametrize("name", ["sysu-8gb", "sysu-12gb"])

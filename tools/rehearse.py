@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Rehearse a training in minutes: every stage by the config, with the data and on the device that it would have.
 
-Prints one table: the time of each stage for the whole run, memory of the GPU and of fast-reid at the peak, disk and
-/dev/shm; what does not fit, and which key mends it.
+Prints one table: the time of each stage for the whole run, GPU memory and RAM at the peak, disk and /dev/shm;
+what does not fit, and which key mends it.
 
 Exit code 0: nothing would fail; 1: something would, named below the table; 2: there is nothing to rehearse.
 """

@@ -108,7 +108,7 @@ def _embedded(
 
 
 def _extraction_batch(scene: Scene) -> int:
-    line = scene.lines.get("host")
+    line = scene.lines.get("ram")
     asked: int = scene.cfg.TEST.IMS_PER_BATCH
     if line is None or asked * line.seconds_per_view < SECONDS_OF_EXTRACTION:
         return asked

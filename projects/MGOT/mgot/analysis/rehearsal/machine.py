@@ -1,4 +1,4 @@
-"""What this machine has left: disk, shared memory, host memory and a GPU's, in bytes; None where it does not say."""
+"""What this machine has left: disk, shared memory, RAM and a GPU's memory, in bytes; None where it does not say."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def free_shared_memory() -> int | None:
     return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else None
 
 
-def host_memory() -> int | None:
+def ram_to_have() -> int | None:
     """Most that this process may come to hold: what it has and what is free, within a container's limit."""
     available = _kilobytes(_MEMORY, "MemAvailable")
     own = _kilobytes(_STATUS, "VmRSS")
@@ -50,7 +50,7 @@ def host_memory() -> int | None:
     return own + max(0, min(left))
 
 
-def host_peak() -> int:
+def ram_peak() -> int:
     """Most that this process has held so far."""
     held = _kilobytes(_STATUS, "VmHWM")
     unit = 1 if sys.platform == "darwin" else 1024

@@ -11,7 +11,7 @@ import numpy as np
 from fastreid.config import CfgNode
 
 from mgot.analysis.rehearsal.footprint import card_precision, footprint
-from mgot.analysis.rehearsal.machine import host_memory
+from mgot.analysis.rehearsal.machine import ram_to_have
 from mgot.analysis.rehearsal.scene import Lists, Sample, Scene, needed
 from mgot.analysis.rehearsal.stand_in import StandIn, spread
 from mgot.analysis.rehearsal.table import Row, duration
@@ -29,7 +29,7 @@ SECONDS_OF_READING = 10.0  # that decoding a sample may take
 SECONDS_OF_A_STEP = 20.0  # that a step on a CPU may take; a smaller one is scaled
 LEAST_IMAGES = 32  # of a sample, of each modality
 _TRIED = 8  # images by which the pace is told
-_SHARE_OF_MEMORY = 0.7  # of the host's, that a rehearsed step may take
+_SHARE_OF_MEMORY = 0.7  # of the RAM, that a rehearsed step may take
 
 
 def read_lists(scene: Scene) -> Iterator[Row]:
@@ -135,7 +135,7 @@ def weigh_steps(scene: Scene) -> Iterator[Row]:
     scene.lines["card"] = footprint(cfg, on_card)
     if scene.device.type == "cpu":
         own = resolve_precision(cfg.MGOT.PRECISION, scene.device)
-        scene.lines["host"] = scene.lines["card"] if own == on_card else footprint(cfg, own)
+        scene.lines["ram"] = scene.lines["card"] if own == on_card else footprint(cfg, own)
     spent = time.perf_counter() - start
     yield Row("memory", whole="-", found=f"small steps at the true shapes on the CPU, {duration(spent)}")
 
@@ -210,11 +210,11 @@ def _batch_in_reach(scene: Scene) -> tuple[int, int]:
     """Pseudo classes and images of each in a step: the config's, or fewer where a CPU would be too slow or too full."""
     instances = scene.cfg.DATALOADER.NUM_INSTANCE
     classes = scene.cfg.SOLVER.IMS_PER_BATCH // (2 * instances)
-    line = scene.lines.get("host")
+    line = scene.lines.get("ram")
     if line is None:
         return classes, instances
     views = SECONDS_OF_A_STEP / line.seconds_per_view
-    memory = host_memory()
+    memory = ram_to_have()
     if memory is not None:
         views = min(views, line.room(_SHARE_OF_MEMORY * memory))
     if views < 3 * instances:

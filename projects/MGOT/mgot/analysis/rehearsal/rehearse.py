@@ -43,7 +43,7 @@ TIMED: tuple[tuple[str, Stage], ...] = (
 )
 ROOM: tuple[tuple[str, Stage], ...] = (
     ("GPU memory", room.card),
-    ("host memory", room.host),
+    ("RAM", room.ram),
     ("disk", room.disk),
     ("image cache", room.image_cache),
     ("/dev/shm", room.shared_memory),

@@ -1,4 +1,4 @@
-"""The last rows of the table: memory of the GPU and of fast-reid, disk and /dev/shm, against what there is."""
+"""The last rows of the table: GPU memory, RAM, disk and /dev/shm, against what there is."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from mgot.analysis.rehearsal.machine import (
     card_peak,
     free_disk,
     free_shared_memory,
-    host_memory,
-    host_peak,
+    ram_peak,
+    ram_to_have,
 )
 from mgot.analysis.rehearsal.material import blocks, on_disk
 from mgot.analysis.rehearsal.scene import Scene, needed
@@ -81,25 +81,25 @@ def _with_recompute(cfg: CfgNode, parts: Sequence[str]) -> CfgNode:
     return cfg
 
 
-def host(scene: Scene) -> Iterator[Row]:
-    """fast-reid's memory: this process's peak, and what a whole run holds beyond it."""
-    cfg, need, also = scene.cfg, float(host_peak() + scene.workers), ""
+def ram(scene: Scene) -> Iterator[Row]:
+    """RAM: this process's peak, and what a whole run holds beyond it."""
+    cfg, need, also = scene.cfg, float(ram_peak() + scene.workers), ""
     if cfg.DATALOADER.CACHE == "ram" and scene.lists is not None and scene.sample is not None:
         missing = len(scene.lists.training) - len(scene.sample.train)
         need += missing * _image_bytes(cfg.INPUT.SIZE_TRAIN)
-    line = scene.lines.get("host")
+    line = scene.lines.get("ram")
     if line is not None and scene.views_taken < scene.views:
         need += line.at(scene.views) - line.at(scene.views_taken)
         also = f", and a step of {scene.views} views"
     found = "this process" + (" and its loaders" if scene.workers else "") + also
-    there = host_memory()
+    there = ram_to_have()
     if there is None:
-        yield Row("host memory", whole=gigabytes(need), found=f"{found}; this system does not say what is free")
+        yield Row("RAM", whole=gigabytes(need), found=f"{found}; this system does not say what is free")
         return
     failure = ""
     if need > there:
         failure = f"a run needs {gigabytes(need)} and {gigabytes(there)} can be had: {_less_memory(scene)}"
-    yield Row("host memory", whole=_of(need, there), found=found, failure=failure)
+    yield Row("RAM", whole=_of(need, there), found=found, failure=failure)
 
 
 def _less_memory(scene: Scene) -> str:
@@ -183,12 +183,12 @@ def shared_memory(scene: Scene) -> Iterator[Row]:
 def _handed_over(scene: Scene) -> int:
     """Bytes of the largest batch that a loader process hands over; none where images are kept decoded."""
     cfg = scene.cfg
-    by_host = cfg.MGOT.AUG.BY == "host"  # its transforms make float32 of both visible views
+    by_fastreid = cfg.MGOT.AUG.BY == "host"  # its transforms make float32 of both visible views
     sizes = []
     if scene.decodes_while_training:
         sizes.append(cfg.TEST.IMS_PER_BATCH * _image_bytes(cfg.INPUT.SIZE_TEST))
-    if scene.decodes_while_training or by_host:
-        images, bytes_each = (scene.views, 4) if by_host else (cfg.SOLVER.IMS_PER_BATCH, 1)
+    if scene.decodes_while_training or by_fastreid:
+        images, bytes_each = (scene.views, 4) if by_fastreid else (cfg.SOLVER.IMS_PER_BATCH, 1)
         sizes.append(images * bytes_each * _image_bytes(cfg.INPUT.SIZE_TRAIN))
     if cfg.DATALOADER.CACHE == "ram":  # the test images are decoded at each scoring
         sizes.append(cfg.TEST.IMS_PER_BATCH * _image_bytes(cfg.INPUT.SIZE_TEST))

@@ -98,7 +98,7 @@ class Scene:
         rows, notes: of the table so far.
         lists: image lists, from the stage data.
         sample: decoded images, from images.
-        lines: memory of a step, "card", and "host" where the run trains on a CPU; from memory.
+        lines: memory of a step, "card", and "ram" where the run trains on a CPU; from memory.
         state: the starting weights, from weights.
         trainer: on the lists, with these weights.
         features: of the sample, from extract.
