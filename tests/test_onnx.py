@@ -150,6 +150,6 @@ def test_command(weights: str, status: int, tmp_path: Path, capsys: pytest.Captu
     out, err = capsys.readouterr()
     assert (tmp_path / "model.onnx").exists() == (status == 0)
     if status:
-        assert "none.pth: no such weights file" in err
+        assert "none.pth: no such file" in err
     else:
         assert out.strip().endswith("images (B, 3, 64, 32) to features (B, 256), opset 17")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mgot.matching import Prototypes
+from mgot.matching import MATCHERS, Members, Prototypes
 from mgot.matching.views import PLAIN_VIEWS, VIEWS, joined, mutual_share, seen
 
 
@@ -25,6 +25,18 @@ def test_the_similarity_of_joined_prototypes_is_the_mean_of_two() -> None:
     both = joined(a, b)
     np.testing.assert_allclose(both.similarity, (a.similarity + b.similarity) / 2, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(both.visible, axis=1), 1, atol=1e-6)
+    assert both.members is None
+
+
+def test_members_are_joined_with_their_prototypes() -> None:
+    y_v, y_r = np.arange(5), np.arange(4)
+    a = Prototypes(rows(5, 8, 0), rows(4, 8, 1), Members(rows(5, 8, 0), rows(4, 8, 1), y_v, y_r))
+    b = Prototypes(rows(5, 8, 2), rows(4, 8, 3), Members(rows(5, 8, 2), rows(4, 8, 3), y_v, y_r))
+    both = joined(a, b)
+    assert both.members is not None and both.members.y_v is y_v
+    np.testing.assert_allclose(both.members.f_v @ both.infrared.T, both.similarity, atol=1e-6)
+    matching = MATCHERS["vote"]()(seen("both", a, b)[0])
+    assert matching.scores.shape == (5, 4)
 
 
 def test_the_share_of_mutual_neighbours_is_that_of_a_plain_loop() -> None:

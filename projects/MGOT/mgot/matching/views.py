@@ -18,15 +18,17 @@ VIEWS = ("colour", "spectral", "both", "auto")
 def joined(colour: Prototypes, spectral: Prototypes) -> Prototypes:
     """Prototypes whose similarity is the mean of two: rows of both, one after the other, over sqrt(2).
 
-    Single images, where they are known, are those of ``colour``.
+    So are their members, where both have them: rows of twice the width.
     """
+    one, other, members = colour.members, spectral.members, None
+    if one is not None and other is not None:
+        members = one._replace(f_v=_halves(one.f_v, other.f_v), f_r=_halves(one.f_r, other.f_r))
+    visible, infrared = _halves(colour.visible, spectral.visible), _halves(colour.infrared, spectral.infrared)
+    return Prototypes(visible, infrared, members)
 
-    def halves(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.concatenate([a, b], axis=1) * np.float32(0.5**0.5)
 
-    return Prototypes(
-        halves(colour.visible, spectral.visible), halves(colour.infrared, spectral.infrared), members=colour.members
-    )
+def _halves(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.concatenate([a, b], axis=1) * np.float32(0.5**0.5)
 
 
 def mutual_share(prototypes: Prototypes) -> float:
@@ -54,8 +56,12 @@ def seen(view: str, colour: Prototypes, spectral: Prototypes) -> tuple[Prototype
     Returns:
         The prototypes, and the shares that were compared; none unless ``view`` is "auto".
     """
-    options = {"both": joined(colour, spectral), "spectral": spectral, "colour": colour}
-    if view != "auto":
-        return options[view], {}
-    shares = {name: mutual_share(options[name]) for name in PLAIN_VIEWS}
-    return options[max(PLAIN_VIEWS, key=shares.__getitem__)], shares
+    shares = {}
+    if view == "auto":
+        bare = colour._replace(members=None), spectral._replace(members=None)  # members are joined only if need be
+        options = {"both": joined(*bare), "spectral": spectral, "colour": colour}
+        shares = {name: mutual_share(options[name]) for name in PLAIN_VIEWS}
+        view = max(PLAIN_VIEWS, key=shares.__getitem__)
+    if view == "both":
+        return joined(colour, spectral), shares
+    return (colour if view == "colour" else spectral), shares
