@@ -265,7 +265,7 @@ def test_command(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "SYSU-MM01" / STAMP).read_text())["law"] == PRESETS["cold"]["law"]
     wrong = subprocess.run([*base, "--train-ids", "0"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
-    assert wrong.stderr.splitlines()[-1].startswith("make_demo_data.py: error: argument --train-ids: must be 1 or more")
+    assert wrong.stderr.splitlines()[-1].startswith("make_demo_data.py: error: argument --train-ids: must be 2 to ")
 
 
 def test_regdb_layout_is_read_by_its_reader(tmp_path: Path) -> None:
