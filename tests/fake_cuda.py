@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
@@ -181,6 +182,11 @@ def gradients_of_zero(loss: Tensor, *args: Any, **kwargs: Any) -> None:
         waiting.extend(following for following, _ in node.next_functions)
 
 
+def _save_read_off(save: Callable[..., None], content: Any, *args: Any, **kwargs: Any) -> None:
+    """``torch.save`` of real tensors: it reads those of a GPU off it by itself."""
+    save(tree_map(lambda each: each.cpu() if isinstance(each, FakeTensor) else each, content), *args, **kwargs)
+
+
 @contextlib.contextmanager
 def fake_cuda(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int] = (9, 0)) -> Iterator[FakeCuda]:
     """A GPU of a compute capability, for one test; skips where this PyTorch cannot feign one."""
@@ -198,5 +204,6 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int] = (9,
     monkeypatch.setattr(torch, "Generator", Generator)
     monkeypatch.setattr(Tensor, "record_stream", lambda self, stream: None)
     monkeypatch.setattr(Tensor, "backward", gradients_of_zero)
+    monkeypatch.setattr(torch, "save", partial(_save_read_off, torch.save))
     with FakeCuda() as gpu:
         yield gpu

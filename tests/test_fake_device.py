@@ -18,12 +18,10 @@ import pytest
 import torch
 from fastreid.config import CfgNode
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from mgot.data.items import INFRARED, VISIBLE, Item
 from mgot.data.loaders import CrossModalityLoader, EpochLabels
 from mgot.data.transforms import Augmentation
-from mgot.engine.resume import checkpoint
 from mgot.engine.run import evaluate, train
 from mgot.engine.setup import load_config
 from mgot.engine.trainer import MGOTTrainer
@@ -46,13 +44,7 @@ Options = Callable[..., list[str]]
 
 @pytest.fixture(name="gpu")
 def fixture_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
-    """A fake GPU with bfloat16; checkpoints are written as from a real one, whose tensors PyTorch reads off it."""
-    save = checkpoint._save_atomically
-
-    def read_off(target: Path, data: Any) -> None:
-        save(target, tree_map(lambda each: each.cpu() if isinstance(each, Tensor) else each, data))
-
-    monkeypatch.setattr(checkpoint, "_save_atomically", read_off)
+    """A fake GPU with bfloat16."""
     with fake_cuda(monkeypatch) as gpu:
         yield gpu
 
@@ -85,7 +77,7 @@ class Watched:
 
     def where(self) -> set[str]:
         """Devices of everything that a run stands on."""
-        network, bank = self.trainer.network, self.trainer.heads.bank
+        network, bank = self.trainer.network, self.trainer.state.bank
         assert bank is not None and bank.cross is not None
         tensors = [*network.parameters(), *network.buffers()]
         tensors += [memory.prototypes for memory in (bank.visible, bank.infrared, bank.cross)]
@@ -164,7 +156,7 @@ def test_a_run_that_was_stopped_goes_on_on_the_gpu(gpu: FakeCuda, tiny_options: 
         watched.trainer.train()
     again = Watched(config(options), gpu)
     again.trainer.resume_or_load(resume=True)
-    assert (again.trainer.start_epoch, again.trainer.start_step) == (1, 1)
+    assert (again.trainer.start_epoch, again.trainer.beginning.step) == (1, 1)
     again.trainer.train()
     assert len(again.waits) == 2 and again.where() == {"cuda:0"}
 
