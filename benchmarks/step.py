@@ -147,11 +147,12 @@ def show_profile(step: Step, device: torch.device) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Time both in turns; ``time_ratio`` is ours over the plain one's."""
     torch.set_num_threads(args.threads)
-    options = [*args.opts, "MODEL.BACKBONE.PRETRAIN", "False"]
-    cfg = load_config(args.config_file, options)
+    fixed = ["MODEL.BACKBONE.PRETRAIN", "False"]
+    cfg = load_config(args.config_file, args.opts, fixed=fixed)
     device = torch.device(cfg.MODEL.DEVICE)
     ours = model_of(cfg)
-    plain = model_of(load_config(args.config_file, [*options, "MGOT.PRECISION", "float32", "MGOT.COMPILE", "False"]))
+    fixed += ["MGOT.PRECISION", "float32", "MGOT.COMPILE", "False"]
+    plain = model_of(load_config(args.config_file, args.opts, fixed=fixed))
     plain.to(memory_format=torch.contiguous_format)
     plain.backbone.register_forward_pre_hook(in_rows)
     batch = random_batch(cfg, device)

@@ -36,7 +36,7 @@ GIVEN = {
     "_create_gradient_clipper": {"cfg": "SOLVER.CLIP_GRADIENTS"},
     "clip_grad_norm": {"cfg": "SOLVER.CLIP_GRADIENTS"},
 }
-NO_READERS = {PACKAGE / "engine/rules.py"}  # judges values; what it judges must be read elsewhere
+NO_READERS = {PACKAGE / "engine/rules.py", PACKAGE / "config.py"}  # judge and declare; others must read
 
 # Keys that no source names, and why each may stand.
 KNOWN = {

@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         from mgot.retrieval.export import export_onnx
 
         fixed = ["MODEL.WEIGHTS", args.weights, "MODEL.BACKBONE.PRETRAIN", "False", "MODEL.DEVICE", "cpu"]
-        facts = export_onnx(load_config(args.config_file, [*args.opts, *fixed]), args.output, opset=args.opset)
+        facts = export_onnx(load_config(args.config_file, args.opts, fixed=fixed), args.output, opset=args.opset)
     except UserError as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         return 2

@@ -53,9 +53,10 @@ def require_folder(path: str | Path, option: str) -> None:
 
 def require_file_target(path: str | Path, option: str) -> None:
     """Raise UserError where a file cannot be written: it is a folder, or its folder cannot be made or written."""
+    path = Path(path)  # whose empty path is the working folder
     if os.path.isdir(path):
         raise UserError(f"{option} {path}: is a folder; name a file")
-    require_folder_target(Path(path).parent, option)
+    require_folder_target(path.parent, option)
 
 
 def require_folder_target(path: str | Path, option: str) -> None:

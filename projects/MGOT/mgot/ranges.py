@@ -95,7 +95,8 @@ class OneOf:
 
     @property
     def words(self) -> str:
-        return f"one of {tuple(sorted(self.names) if isinstance(self.names, Mapping) else self.names)}"
+        names = tuple(sorted(self.names) if isinstance(self.names, Mapping) else self.names)
+        return str(names[0]) if len(names) == 1 else f"one of {names}"
 
 
 one_of = OneOf

@@ -44,10 +44,12 @@ def default_config() -> CfgNode:
     return cfg
 
 
-def load_config(config_file: str, opts: Sequence[str] = (), *, resume: bool = False) -> CfgNode:
+def load_config(
+    config_file: str, opts: Sequence[str] = (), *, resume: bool = False, fixed: Sequence[str] = ()
+) -> CfgNode:
     """Defaults, then the YAML file, then ``KEY VALUE`` pairs; checked, on a device that exists, frozen.
 
-    Before the pairs further YAML files may stand, each merged over what came before.
+    Before the pairs further YAML files may stand, each merged over what came before; the pairs of ``fixed`` come last.
     With ``resume`` a SEED of -1 becomes that of the run in OUTPUT_DIR; else that of the run of MGOT.CROSS_STAGE.FROM.
 
     Raises:
@@ -57,7 +59,8 @@ def load_config(config_file: str, opts: Sequence[str] = (), *, resume: bool = Fa
     cfg = default_config()
     if config_file:
         _merge_file(cfg, Path(config_file))
-    _merge_options(cfg, opts)
+    for pairs in (opts, fixed):
+        _merge_options(cfg, pairs)
     check_config(cfg)
     _settle_device(cfg)
     _settle_seed(cfg, resume=resume)
