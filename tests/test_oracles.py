@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import inspect
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -172,9 +173,10 @@ identities = Prototypes.identity_v
 
 
 @pytest.mark.slow
-def test_the_type_checker_takes_no_oracle_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_type_checker_takes_no_oracle_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     api = pytest.importorskip("mypy.api")
     monkeypatch.chdir(ROOT)
-    told, _, _ = api.run(["--no-pretty", "--no-error-summary", "-c", TAKEN_FOR_OTHERS])
+    (tmp_path / "taken.py").write_text(TAKEN_FOR_OTHERS)
+    told, _, _ = api.run(["--no-pretty", "--no-error-summary", str(tmp_path / "taken.py")])
     errors = [(line.split(":")[1], line.split()[-1]) for line in told.splitlines() if "error:" in line]
     assert errors == [("4", "[assignment]"), ("5", "[assignment]"), ("6", "[attr-defined]")], told

@@ -16,8 +16,10 @@ from pathlib import Path
 from types import FrameType
 
 import mgot  # noqa: F401  restores what fast-reid needs and registers MGOT with it
+from mgot.arguments import fraction, whole
 from mgot.compat import require_fastreid
 from mgot.errors import UserError
+from mgot.ranges import between
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -25,11 +27,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", default="projects/MGOT/configs/sysu.yml", help="(%(default)s)")
     parser.add_argument(
-        "--steps", type=int, default=5, help="of each training stage; of several the first is not counted (%(default)s)"
+        "--steps",
+        type=whole(1, 10_000),
+        default=5,
+        help="of each training stage; of several the first is not counted (%(default)s)",
     )
     parser.add_argument(
         "--gpu-memory",
-        type=float,
+        type=fraction(between(0.1, 10_000)),
         metavar="GB",
         help="judge by a GPU of so much memory (default: the one that is here)",
     )
