@@ -6,9 +6,7 @@ import datetime
 import logging
 import re
 import runpy
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +14,9 @@ from fastreid.config import CfgNode
 
 from mgot.engine.keys import flat
 from mgot.engine.rules import RANGES, check_config
-from mgot.engine.run import train
 from mgot.engine.setup import default_config, load_config, set_key
 from mgot.errors import UserError
 from mgot.ranges import Interval, OneOf
-from tests.test_unread_keys import KNOWN
 
 REPO = Path(__file__).resolve().parent.parent
 DEMO = str(REPO / "projects/MGOT/configs/demo.yml")
@@ -137,98 +133,3 @@ def test_the_command_tells_each_key_in_one_line_and_creates_nothing(
         told = capsys.readouterr().err.strip()
         assert key in told and len(told.splitlines()) == 1 and "Traceback" not in told
     assert list(tmp_path.iterdir()) == []
-
-
-def accepted(base: CfgNode, key: str) -> list[object]:
-    """Values other than the config's own that the key takes, each once."""
-    own, found = repr(dict(flat(base))[key]), {}
-    for value in values_of(key):
-        try:
-            taken = dict(flat(changed(base, (key, value))))[key]
-        except UserError:
-            continue
-        if key not in HEAVY or taken <= HEAVY[key]:
-            found[repr(taken)] = value
-    return [value for taken, value in found.items() if taken != own]
-
-
-def packs(base: CfgNode, pattern: str) -> list[list[Change]]:
-    """Changes of some keys that are tried together: the first accepted value of each key, the second ..."""
-    keys = [key for key in DEFAULTS if re.match(pattern, key) and key not in ELSEWHERE]
-    read = [key for key in keys if not any(fnmatchcase(key, unread) for unread in KNOWN)]
-    found = {key: accepted(base, key) for key in read}
-    longest = max(len(values) for values in found.values())
-    return [[(key, values[n]) for key, values in found.items() if n < len(values)] for n in range(longest)]
-
-
-def survive(base: CfgNode, changes: Sequence[Change], run: Callable[[CfgNode], None]) -> None:
-    """Run with all changes, and where that is refused with each half, down to single ones, which may be refused."""
-    try:
-        run(changed(base, *changes))
-    except UserError as error:
-        if len(changes) > 1:
-            half = len(changes) // 2
-            survive(base, changes[:half], run)
-            survive(base, changes[half:], run)
-        else:
-            told = str(error)
-            assert "\n" not in told and re.search(r"[A-Z]\.[A-Z]", told), f"{changes[0]}: {told}"
-
-
-# Keys that are tried together, and the surroundings in which they are read.
-EVERY_TRANSFORM = [
-    word for name in ("CROP", "FLIP", "PADDING", "CJ", "AFFINE", "AUTOAUG", "AUGMIX", "REA", "RPT")
-    for word in (f"INPUT.{name}.ENABLED", True)
-]  # fmt: skip
-ALL_SCORES = ("TEST.RERANK.ENABLED", True, "TEST.AQE.ENABLED", True, "TEST.ROC.ENABLED", True)
-CAREFUL = (
-    "SOLVER.OPT", "SGD", "SOLVER.CLIP_GRADIENTS.ENABLED", True, "SOLVER.WARMUP_ITERS", 1,
-    "MODEL.FREEZE_LAYERS", ["backbone"], "SOLVER.FREEZE_ITERS", 1,
-)  # fmt: skip
-GROUPS: dict[str, tuple[str, Sequence[object]]] = {
-    "model": (r"MODEL\.", ()),
-    "input": (r"INPUT\.", ()),
-    "input by fast-reid": (r"INPUT\..*\.|INPUT\.SIZE", ("MGOT.AUG.BY", "host", *EVERY_TRANSFORM)),
-    "data": (r"DATASETS|DATALOADER", ()),
-    "solver": (r"SOLVER\.", ()),
-    "solver, clipped and frozen": (r"SOLVER\.(?!OPT)", CAREFUL),
-    "solver, cosine": (r"SOLVER\.(?!OPT|SCHED)", ("SOLVER.SCHED", "CosineAnnealingLR")),
-    "scoring": (r"TEST\.|MGOT\.TEST", ALL_SCORES),
-    "clusters": (r"MGOT\.CLUSTER\.", ()),
-    "clusters of any density": (r"MGOT\.CLUSTER\.(?!NAME)", ("MGOT.CLUSTER.NAME", "hdbscan")),
-    "matches": (r"MGOT\.(MATCHER|BELIEF)\.", ("MGOT.BELIEF.NAME", "mutual")),
-    "matches of some": (r"MGOT\.(MATCHER|BELIEF)\.(?!NAME)", ("MGOT.MATCHER.NAME", "unbalanced")),
-    "losses": (r"MGOT\.(LOSS|CROSS_STAGE)\.", ("SOLVER.MAX_EPOCH", 2, "MGOT.CROSS_START_EPOCH", 1)),
-    "network": (r"MGOT\.DEN\.", ()),
-    "people": (r"MGOT\.(AUG|DATA)\.", ()),
-    "the rest": (r"SEED|MGOT\.([A-Z_]+$|GUARD|CHECKPOINT)", ()),
-}
-
-
-def test_every_key_that_is_read_is_tried_in_a_group() -> None:
-    read = [key for key in DEFAULTS if not any(fnmatchcase(key, unread) for unread in KNOWN)]
-    missed = [key for key in read if not any(re.match(pattern, key) for pattern, _ in GROUPS.values())]
-    assert set(missed) <= {"OUTPUT_DIR", "CUDNN_BENCHMARK"}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("group", GROUPS)
-def test_what_is_accepted_trains_or_is_told(group: str, tiny_options: Options, tmp_path: Path) -> None:
-    pattern, surroundings = GROUPS[group]
-    base = load_config(DEMO, tiny_options(*SMALL, *surroundings))
-    base.defrost()
-    folder = tmp_path / "run"
-
-    def run(cfg: CfgNode) -> None:
-        cfg.OUTPUT_DIR = str(folder)
-        try:
-            train(cfg, resume=False)
-            assert (folder / "results.json").is_file()
-        except UserError:  # before the training nothing is created, within it what it has is kept
-            assert not folder.exists() or (folder / "diagnostics").exists() or list(folder.glob("events*"))
-            raise
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    for changes in packs(base, pattern):
-        survive(base, changes, run)
