@@ -206,5 +206,5 @@ def test_a_docstring_that_went_stale_is_warned_of(tmp_path: Path, caplog: pytest
     ]
     text = module["scale"].docstring.value
     assert '<autoref identifier="stale.scale" optional><code>scale</code></autoref>' in text
-    assert "    f = scale\n" in text and "[0, 1] \\[ours]" in text and "f, tau (float): numbers" in text
+    assert "    f = scale\n" in text and "[0, 1] \\[ours]" in text and "f,\u00a0tau (float): numbers" in text
     assert '<a href="../method.html#section-6">docs/method.md section 6</a>' in text

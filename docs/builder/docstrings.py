@@ -20,6 +20,7 @@ import griffe
 ROLE = re.compile(r":(?:class|func|meth|attr|data|mod):`(?P<name>[\w.]+)`")
 CITED = re.compile(r"docs/(?P<page>\w+)\.md(?:\s+section\s+(?P<section>\d))?")
 SECTION = re.compile(r"^(?P<indent> *)(?P<name>Args|Attributes):\n(?P<body>(?:(?P=indent) +\S.*\n?|\n)+)", re.MULTILINE)
+NO_BREAK = "\u00a0"  # griffe ends a name at the first plain space
 log = logging.getLogger("mkdocs.plugins.docstrings")
 
 
@@ -118,8 +119,9 @@ def one_entry(entry: re.Match[str], title: str, holder: Any) -> str:
     missing = [name for name, kind in types.items() if kind is None]
     if missing and not is_open(title, holder):
         log.warning("%s: its docstring describes %s, which is not there", holder.path, ", ".join(missing))
+    together = entry[0].replace(", ", f",{NO_BREAK}")
     kind = types[names[0]] if len(names) > 1 else None
-    return entry[0] if kind is None else entry[0].replace(": ", f" ({kind}): ")
+    return together if kind is None else together.replace(": ", f" ({kind}): ")
 
 
 def annotation(name: str, title: str, holder: Any) -> str | None:
