@@ -302,13 +302,8 @@ def test_features_repeated_to_the_full_size_cluster() -> None:
 
 
 def test_words_of_the_table() -> None:
-    assert [duration(x) for x in (0.254, 12.3, 200, 9000, 500_000)] == [
-        "0.25 s",
-        "12 s",
-        "3.3 min",
-        "2.5 h",
-        "5.8 days",
-    ]
+    seconds = (0.0123, 0.254, 12.3, 200, 9000, 500_000)
+    assert [duration(x) for x in seconds] == ["12 ms", "0.25 s", "12 s", "3.3 min", "2.5 h", "5.8 days"]
     assert gigabytes(1.234e9) == "1.23 GB" and gigabytes(4.56e10) == "45.6 GB"
     rows = [Row("a", 5.0), Row("b", whole="-"), Row("c", tried=False), Row("d", failure="set KEY")]
     assert total(rows).seconds == 5.0 and total(rows).found == "without c, d"
