@@ -75,7 +75,7 @@ def extract(scene: Scene) -> Iterator[Row]:
     rows = sum(len(each.features) for each in found)
     count = scene.schedule.labellings
     each = total * (_with_decoding(scene, seconds, sample.seconds) if scene.decodes_while_training else seconds)
-    told = f"{rows:,} of {total:,} images, {1e3 * seconds:.2g} ms each"
+    told = f"{rows:,} of {total:,} images, {duration(seconds)} each"
     told += ", visible ones twice (MGOT.MATCHER.VIEW)" if spectral is not None else ""
     yield Row("extract", count * each, each=times(count, each), found=told)
 
@@ -363,5 +363,5 @@ def score(scene: Scene) -> Iterator[Row]:
     total, count = len(lists.pools), scene.schedule.scorings
     decodes = scene.cfg.DATALOADER.CACHE != "disk"  # memory is for the training images only
     each = total * (_with_decoding(scene, seconds, sample.seconds) if decodes else seconds) + searching
-    told = f"{len(features):,} of {total:,} images, {1e3 * seconds:.2g} ms each; all searches in {duration(searching)}"
+    told = f"{len(features):,} of {total:,} images, {duration(seconds)} each; all searches in {duration(searching)}"
     yield Row("score", count * each, each=times(count, each), found=told)

@@ -28,6 +28,7 @@ from mgot.modeling.precision import resolve_precision
 SECONDS_OF_READING = 10.0  # that decoding a sample may take
 SECONDS_OF_A_STEP = 20.0  # that a step on a CPU may take; a smaller one is scaled
 LEAST_IMAGES = 32  # of a sample, of each modality
+_RANDOM = "the stages after the weights had random ones: what they say of features and clusters holds for these"
 _TRIED = 8  # images by which the pace is told
 _SHARE_OF_MEMORY = 0.7  # of the RAM, that a rehearsed step may take
 
@@ -74,8 +75,8 @@ def read_images(scene: Scene) -> Iterator[Row]:
         failure = f"{problem}; or set MGOT.DATA.SKIP_UNREADABLE True"
     count, how = _decoded_at_start(scene, lists)
     whole = count * seconds / scene.side_by_side
-    found = f"{len(train) + len(test):,} of {len(lists.training) + len(pools):,} decoded, {1e3 * seconds:.2g} ms each"
-    yield Row("images", whole, each=how, found=found, failure=failure)
+    found = f"{len(train) + len(test):,} of {len(lists.training) + len(pools):,} decoded, {duration(seconds)} each"
+    yield Row("images", whole, "" if count else "-", how, found, failure)
 
 
 def _pace(items: Sequence[Item], size: Sequence[int]) -> float:
@@ -108,7 +109,7 @@ def _decoded_at_start(scene: Scene, lists: Lists) -> tuple[int, str]:
     """How many images a run decodes before it trains, and a word on when."""
     cfg = scene.cfg
     if cfg.DATALOADER.CACHE == "off":
-        return 0, "at each access: below"
+        return 0, "in the rows below"
     if cfg.DATALOADER.CACHE == "ram":
         return len(lists.training), f"{len(lists.training):,} at the start"
     missing = sum(len(items) for items, size in blocks(cfg, lists) if not on_disk(cfg, items, size))
@@ -147,10 +148,12 @@ def load_weights(scene: Scene) -> Iterator[Row]:
         yield Row("weights", whole="-", found="those of MGOT.CROSS_STAGE.FROM, with the trainer")
         return
     start = time.perf_counter()
+    scene.notes.append(_RANDOM)
     model = MGOTTrainer.build_model(without_pretraining(cfg) if cfg.MODEL.WEIGHTS else cfg)
     if cfg.MODEL.WEIGHTS:
         AtomicCheckpointer(model).load(cfg.MODEL.WEIGHTS)
     scene.state = {name: value.cpu() for name, value in model.state_dict().items()}
+    scene.notes.remove(_RANDOM)
     backbone = cfg.MODEL.BACKBONE
     fetched = backbone.PRETRAIN_PATH or f"ImageNet's, by {cfg.MGOT.WEIGHTS_SOURCE}"
     source = cfg.MODEL.WEIGHTS or (fetched if backbone.PRETRAIN else "random ones (MODEL.BACKBONE.PRETRAIN False)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import tempfile
 import time
@@ -170,4 +171,4 @@ class _Gathering(logging.Handler):
         self._kept = kept
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._kept.append(record.getMessage())
+        self._kept.append(re.sub(r"^epoch \d+: ", "", record.getMessage()))  # those of both stages say the same

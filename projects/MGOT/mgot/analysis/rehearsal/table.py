@@ -38,10 +38,12 @@ class Row:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that suits them: "0.25 s", "12 s", "3.4 min", "2.1 h", "5.0 days"."""
+    """Seconds in the unit that suits them: "2.5 ms", "0.25 s", "12 s", "3.4 min", "2.1 h", "5.0 days"."""
     for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"
+    if seconds < 0.1:
+        return f"{1000 * seconds:.2g} ms"
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 
