@@ -356,7 +356,7 @@ def test_configs_of_small_cards_differ_by_memory_alone(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "card"), [("sysu-8gb", 8e9), ("sysu-12gb", 12e9)])
+@pytest.mark.parametrize(("name", "card"), [("sysu-8gb", 8 * 2.0**30), ("sysu-12gb", 12 * 2.0**30)])
 def test_configs_of_small_cards_fit_them(name: str, card: float) -> None:
     cfg = load_config(str(CONFIGS / f"{name}.yml"), ["MODEL.BACKBONE.PRETRAIN", "False"])
     need = footprint(cfg, torch.bfloat16).at(384) + room.CUDA_BYTES
