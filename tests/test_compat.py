@@ -146,10 +146,10 @@ def test_checkout_of_github_main_on_the_path_is_the_host(tmp_path: Path) -> None
 def test_missing_host_says_what_to_type(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['fastreid'] = None\n", encoding="utf-8")
     host_free = "import mgot.losses, mgot.matching, mgot.clustering, mgot.memory, mgot.principles, mgot.evaluation"
-    done = python(f"{host_free}\nfrom mgot.compat import require_fastreid\nrequire_host()", tmp_path)
+    done = python(f"{host_free}\nfrom mgot.compat import require_fastreid\nrequire_fastreid()", tmp_path)
     warning, *_, error = done.stderr.splitlines()
     assert "pip install --no-deps fastreid==1.4.0" in warning
-    assert error.startswith("mgot.compat.HostMissingError: ")
+    assert error.startswith("mgot.compat.FastreidMissingError: ")
     assert "pip install --no-deps fastreid==1.4.0" in error
     assert done.stdout == ""
 

@@ -67,7 +67,7 @@ def test_the_copy_trains_by_itself(config: str, keys: tuple[Any, ...], tiny_opti
     ran = done.stdout.splitlines()[-1].split()
     assert ran[0] == "ran" and all(Path(file).is_relative_to(checkout) for file in ran[1:]), ran
     results = json.loads((checkout / "logs/run/results.json").read_text())
-    assert {"initial", "intra", "final"} == {row["stage"] for row in results["rows"]}
+    assert {"initial", "intra", "fittest", "final"} == {row["stage"] for row in results["rows"]}
     assert ("backbone weights from projects/MGOT/weights/" in done.stdout) == (config == "demo.yml")
 
 

@@ -25,7 +25,7 @@ INSTALL_HOST = "pip install --no-deps fastreid==1.4.0"
 FASTREID_MISSING = f"fast-reid fast-reid is not installed: type `{INSTALL_HOST}`, or put a checkout of it on PYTHONPATH"
 
 
-class HostMissingError(UserError, ImportError):
+class FastreidMissingError(UserError, ImportError):
     """A part of MGOT that stands on fast-reid was asked for where fast-reid is missing."""
 
 
@@ -35,9 +35,9 @@ def fastreid_present() -> bool:
 
 
 def require_fastreid() -> None:
-    """Raise HostMissingError, with the line to type, where fast-reid is missing."""
+    """Raise FastreidMissingError, with the line to type, where fast-reid is missing."""
     if not fastreid_present():
-        raise HostMissingError(FASTREID_MISSING)
+        raise FastreidMissingError(FASTREID_MISSING)
 
 
 def apply() -> tuple[str, ...]:
