@@ -17,6 +17,7 @@ import torch
 from fastreid.config import CfgNode
 from fastreid.engine.hooks import PeriodicWriter
 from fastreid.engine.train_loop import HookBase
+from fastreid.utils import comm
 from torch import Tensor
 from tqdm import tqdm
 
@@ -213,7 +214,7 @@ class GatherHook(HookBase):
 
 
 class EpochWriter(PeriodicWriter):
-    """Writes metrics.json and TensorBoard at each epoch's end only.
+    """Writes metrics.json and TensorBoard at each epoch's end only; of several processes the first does.
 
     fast-reid's writers drop whatever is put at an iteration that they have written before, and its hook writes within
     epochs too: the scores of an epoch whose last step was written would be lost.
@@ -227,6 +228,8 @@ class EpochWriter(PeriodicWriter):
         self._folder = folder
 
     def before_train(self) -> None:
+        if not comm.is_main_process():
+            return
         trim_metrics(self._folder / "metrics.json", self.trainer.start_epoch * self.trainer.iters_per_epoch)
         self._writers = self.trainer.build_writers()
 

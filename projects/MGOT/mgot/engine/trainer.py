@@ -107,7 +107,6 @@ class MGOTTrainer(DefaultTrainer):
         record, line = RecordHook(out, cross_start=start), SummaryHook(cfg.SOLVER.IMS_PER_BATCH, cross_start=start)
         fittest = FittestHook(out, results, cross_start=start, match_again=match_again) if "fittest" in asked else None
         scores = ScoringHook(results, cross_start=start, period=cfg.TEST.EVAL_PERIOD, stages=asked)
-        writer = EpochWriter(out) if comm.is_main_process() else None
         saver = CheckpointHook(cfg.SOLVER.CHECKPOINT_PERIOD, intra=start if writes_intra(cfg) else 0)
         return in_order(
             runs(IterationTimer()),
@@ -124,7 +123,7 @@ class MGOTTrainer(DefaultTrainer):
             runs(line, after_epoch="means -> line"),
             runs(fittest, before_epoch="weights, matches -> fittest", after_epoch="weights, labels, line -> scores"),
             runs(scores, before_train="weights -> scores", after_epoch="weights, line -> scores"),
-            runs(writer, after_epoch="means, scores -> metrics"),
+            runs(EpochWriter(out), after_epoch="means, scores -> metrics"),
             runs(saver, after_epoch="weights, optimiser, labels, matches, memories, metrics -> checkpoint"),
         )
 
