@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from mgot.analysis.rehearsal import acts, machine, material, room
 from mgot.analysis.rehearsal.footprint import Footprint, LiveBytes, footprint
 from mgot.analysis.rehearsal.rehearse import explained, rehearse
+from mgot.analysis.rehearsal.scene import Scene
 from mgot.analysis.rehearsal.schedule import schedule_of
 from mgot.analysis.rehearsal.stand_in import repeated, spread
 from mgot.analysis.rehearsal.table import Row, duration, gigabytes, told, total
@@ -184,6 +185,34 @@ def test_steps_that_a_gpu_does_not_hold_are_halved_and_told(tiny_options: Option
     assert rows["cross steps"].found == "1 step of 12 views, scaled to 48" and not rows["cross steps"].failure
 
 
+def a_scene(options: list[str], folder: Path, *, device: str = "cpu", card: float | None = None) -> Scene:
+    """A scene before its first stage; a GPU need not be there."""
+    cfg = load_config(DEMO, options)
+    cfg.defrost()
+    cfg.MODEL.DEVICE = device
+    return Scene(cfg, folder, 1, card, schedule_of(cfg))
+
+
+def test_a_gpu_that_took_whole_steps_is_measured(tiny_options: Options, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(room, "card_peak", lambda device: 5 * 10**9)
+    scene = a_scene(tiny_options(), tmp_path, device="cuda", card=5.5e9)
+    scene.lines["card"] = Footprint(np.array([1e9]), np.array([1e6]), 0.0)
+    scene.views_taken = scene.views
+    (row,) = room.card(scene)
+    assert row.found == "measured; reckoned: 1.85 GB" and row.whole == "5.80 GB of 5.50 GB" and row.failure
+    scene.views_taken, scene.card = 6, 8e9
+    (row,) = room.card(scene)
+    assert row.found.startswith("reckoned for 48 views") and row.whole == "1.85 GB of 8.00 GB" and not row.failure
+
+
+@pytest.mark.parametrize(("device", "workers", "seconds"), [("cuda", 1, 3.0), ("cuda", 0, 4.0), ("cpu", 1, 4.0)])
+def test_a_gpu_works_while_images_are_decoded(
+    device: str, workers: int, seconds: float, tiny_options: Options, tmp_path: Path
+) -> None:
+    scene = a_scene(tiny_options("DATALOADER.NUM_WORKERS", workers), tmp_path, device=device)
+    assert acts._with_decoding(scene, 3.0, 1.0) == seconds
+
+
 def test_an_output_dir_of_another_run_is_told_and_not_touched(tiny_options: Options, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
@@ -324,9 +353,7 @@ def test_words_of_the_table() -> None:
     ],
 )
 def test_errors_are_explained(error: Exception, words: str, tiny_options: Options, tmp_path: Path) -> None:
-    cfg = load_config(DEMO, tiny_options())
-    scene = material.Scene(cfg, tmp_path, 1, None, schedule_of(cfg))
-    assert words in explained(error, scene)
+    assert words in explained(error, a_scene(tiny_options(), tmp_path))
 
 
 def test_the_machine_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
