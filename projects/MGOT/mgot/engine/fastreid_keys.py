@@ -33,6 +33,7 @@ from mgot.ranges import (
 _NOT_OF_FASTREID = ("Optimizer", "LBFGS", "SparseAdam", "Muon")  # need a closure, or parameters of one kind
 _SMALLEST_SIDE, _LARGEST_SIDE = 16, 4096  # of an image: backbones divide by 16 before their last stage; memory ends
 _LARGEST_BATCH = 65536
+_POOL_NOTHING = {"Identity", "Flatten"}
 _LARGEST_RATE = 100  # of learning and decay, and of their factors: past it every training diverges
 
 
@@ -67,7 +68,7 @@ RANGES: dict[str, Allowed] = {
     **{f"MODEL.BACKBONE.{name}": below(0, 1) for name in ("DROP_PATH_RATIO", "DROP_RATIO", "ATT_DROP_RATE")},
     "MODEL.HEADS.NAME": one_of(("MGOTHead",)),
     "MODEL.HEADS.NORM": one_of(tuple(name for name in NORMS if name != "FrozenBN")),  # it has no weights to begin with
-    "MODEL.HEADS.POOL_LAYER": one_of(tuple(sorted(pooling.__all__))),
+    "MODEL.HEADS.POOL_LAYER": one_of(tuple(sorted(set(pooling.__all__) - _POOL_NOTHING))),
     "MODEL.HEADS.NUM_CLASSES": at_least(0),
     "MODEL.PIXEL_MEAN": _PIXEL,
     "MODEL.PIXEL_STD": list_of(more_than(0), "three numbers more than 0", length=3),
