@@ -18,7 +18,7 @@ from mgot.matching import MATCHERS
 from mgot.registry import Part, keys_of
 
 REPO = Path(__file__).resolve().parent.parent
-YAMLS = sorted([*REPO.glob("configs/*.yml"), *REPO.glob("projects/MGOT/configs/*.yml")])
+YAMLS = sorted([*REPO.glob("configs/*.yml"), *REPO.glob("projects/MGOT/configs/**/*.yml")])
 BASE = REPO / "configs/Base-MGOT.yml"
 GROUPS: dict[str, dict[str, Part]] = {"CLUSTER": CLUSTERERS, "MATCHER": MATCHERS}
 SOURCES = sorted(REPO.glob("projects/MGOT/mgot/**/*.py"))

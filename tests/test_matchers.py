@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 
 from mgot.errors import UserError
 from mgot.matching import (
+    ADCA,
     MATCHERS,
+    PGM,
+    RPNR,
     UNMATCHED,
     Hungarian,
     Members,
@@ -31,7 +34,7 @@ from mgot.matching import (
 from mgot.transport import probability, uniform_transport
 from mgot.truth import Truth
 
-MATCH_ALL = ("otpa", "sinkhorn", "hungarian", "vote", "nearest")
+MATCH_ALL = ("otpa", "sinkhorn", "hungarian", "vote", "nearest", "pgm", "rpnr")
 
 
 def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -199,7 +202,7 @@ def test_unbalanced_keeps_the_heavy(n_v: int, n_r: int, seed: int, lam: float) -
         assert (table != UNMATCHED).any()
 
 
-@pytest.mark.parametrize("cls", [Hungarian, Nearest, Oracle, Sinkhorn, Unbalanced, Vote])
+@pytest.mark.parametrize("cls", [ADCA, PGM, RPNR, Hungarian, Nearest, Oracle, Sinkhorn, Unbalanced, Vote])
 def test_unknown_supply_is_refused(cls: type) -> None:
     with pytest.raises(UserError, match="supply"):
         cls(supply="thermal")

@@ -114,6 +114,7 @@ class MemoryBank:
         members_r: (2, M_r) infrared clusters and the labels they stand behind.
         belief_v, belief_r: (K_v,), (K_r,) float32 in [0, 1], how far each cluster's match is believed.
         cross_weight: what all cross-modality terms are multiplied by in this epoch.
+        cross_epoch: number of this epoch, counted from the cross stage's start.
 
     The tables are on the CPU, as labels are.
     """
@@ -130,6 +131,7 @@ class MemoryBank:
     belief_v: Tensor | None = None
     belief_r: Tensor | None = None
     cross_weight: float = 1.0
+    cross_epoch: int = 0
 
     def update(self, f_v: Tensor, y_v: Tensor, f_r: Tensor, y_r: Tensor) -> None:
         """Move the memories of both modalities sample by sample, then Phi_c once per label.

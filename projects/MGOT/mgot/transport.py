@@ -6,6 +6,7 @@ Notation: S cosine similarity (K_a, K_b) in [-1, 1]; P = (S+1)/2; Q plan; alpha,
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -54,8 +55,22 @@ def transport_cost(similarity: np.ndarray) -> np.ndarray:
     return -np.log(np.maximum(probability(similarity), _TINY))
 
 
+def exponential_cost(similarity: np.ndarray) -> np.ndarray:
+    """exp(-S) in [1/e, e] [PGM, RPNR]; cosine rounding outside [-1, 1] is clipped, NaN raises UserError."""
+    return np.exp(1.0 - 2.0 * probability(similarity))
+
+
+CostOf = Callable[[np.ndarray], np.ndarray]
+"""(K_a, K_b) similarities to costs, such as :func:`transport_cost`."""
+
+
 def uniform_transport(
-    similarity: np.ndarray, sharpness: float = 25.0, *, max_iterations: int = 2000, tolerance: float = 1e-3
+    similarity: np.ndarray,
+    sharpness: float = 25.0,
+    *,
+    max_iterations: int = 2000,
+    tolerance: float = 1e-3,
+    cost_of: CostOf = transport_cost,
 ) -> TransportPlan:
     """Entropic optimal transport under a uniform prior.
 
@@ -69,6 +84,7 @@ def uniform_transport(
         sharpness: lambda > 0.
         max_iterations: bound on Sinkhorn's iterations, each O(K_a K_b).
         tolerance: relative marginal error at which the solver stops and counts as converged.
+        cost_of: similarities to what takes the place of -log P.
 
     Returns:
         The plan; a side without prototypes gives an empty plan that counts as converged.
@@ -78,7 +94,7 @@ def uniform_transport(
     """
     if not sharpness > 0:
         raise UserError(f"the transport's lambda must be positive, not {sharpness}")
-    cost = transport_cost(similarity)
+    cost = cost_of(similarity)
     n_rows, n_columns = cost.shape
     if not cost.size:
         return TransportPlan(np.zeros(cost.shape), True, 0.0, 0.0, 0)
@@ -151,23 +167,24 @@ def relaxed_transport(
     return described._replace(converged=described.converged and bool(log["err"][-1] <= tolerance))
 
 
-def settled_transport(similarity: np.ndarray, sharpness: float = 25.0, *, max_iterations: int = 2000) -> TransportPlan:
+def settled_transport(
+    similarity: np.ndarray, sharpness: float = 25.0, *, max_iterations: int = 2000, cost_of: CostOf = transport_cost
+) -> TransportPlan:
     """:func:`uniform_transport`; where it does not converge POT's stabilised solver, or else the exact plan.
 
     The stabilised solver lowers the regularisation step by step, within the same bound on iterations. The exact plan,
     lambda -> infinity, always exists. Source: [ours]. Arguments and errors are those of :func:`uniform_transport`.
     """
-    plan = uniform_transport(similarity, sharpness, max_iterations=max_iterations)
+    plan = uniform_transport(similarity, sharpness, max_iterations=max_iterations, cost_of=cost_of)
     if plan.converged:
         return plan
-    stabilised = _stabilised_transport(similarity, sharpness, max_iterations)
+    stabilised = _stabilised_transport(cost_of(similarity), sharpness, max_iterations)
     if stabilised.converged:
         return stabilised._replace(failures=(_failure(plan),))
-    return exact_transport(similarity)._replace(failures=(_failure(plan), _failure(stabilised)))
+    return exact_transport(similarity, cost_of)._replace(failures=(_failure(plan), _failure(stabilised)))
 
 
-def _stabilised_transport(similarity: np.ndarray, sharpness: float, max_iterations: int) -> TransportPlan:
-    cost = transport_cost(similarity)
+def _stabilised_transport(cost: np.ndarray, sharpness: float, max_iterations: int) -> TransportPlan:
     alpha, beta = (np.full(n, 1.0 / n) for n in cost.shape)
     with warnings.catch_warnings(), np.errstate(all="ignore"):  # what overflows shows in the measured errors
         warnings.simplefilter("ignore")
@@ -182,9 +199,9 @@ def _failure(plan: TransportPlan) -> str:
     return f"{plan.solver}: marginal error {error:.1e} after {plan.iterations} iterations"
 
 
-def exact_transport(similarity: np.ndarray) -> TransportPlan:
+def exact_transport(similarity: np.ndarray, cost_of: CostOf = transport_cost) -> TransportPlan:
     """The limit lambda -> infinity of :func:`uniform_transport`, by POT's network simplex."""
-    cost = transport_cost(similarity)
+    cost = cost_of(similarity)
     n_rows, n_columns = cost.shape
     if not cost.size:
         return TransportPlan(np.zeros(cost.shape), True, 0.0, 0.0, 0)

@@ -26,6 +26,7 @@ from mgot.matching import (
     Members,
     OracleMatcher,
     Prototypes,
+    aggregated,
     cross_labels,
     cross_prototypes,
     matching_of,
@@ -228,11 +229,20 @@ def _seen(state: EpochState, view: str) -> tuple[Prototypes, dict[str, float]]:
     return seen(view, colour, Prototypes(psi_v.numpy(), phi_r, Members(state.spectral_v.numpy(), f_r, y_v, y_r)))
 
 
-def build_bank(state: EpochState, *, momentum: float, cross_weight: float | None, device: torch.device) -> MemoryBank:
+def build_bank(
+    state: EpochState,
+    *,
+    momentum: float,
+    cross_weight: float | None,
+    device: torch.device,
+    cross_start: int = 0,
+    aggregation: float = 0.0,
+) -> MemoryBank:
     """The memories that the state's labels and matches stand for.
 
     ``cross_weight`` is what this epoch's cross-modality terms are multiplied by; None in the intra-modality stage,
-    which has no cross memory.
+    which has no cross memory. ``cross_start`` is the first epoch of the cross stage; in it,
+    a visible prototype takes the share ``aggregation`` of its infrared match over.
     """
 
     def memory(prototypes: Tensor) -> PrototypeMemory:
@@ -241,7 +251,8 @@ def build_bank(state: EpochState, *, momentum: float, cross_weight: float | None
     bank = MemoryBank(memory(state.phi_v), memory(state.phi_r))
     if cross_weight is not None:
         assert state.matching is not None and state.belief is not None
-        bank.cross_weight = cross_weight
+        bank.cross_weight, bank.cross_epoch = cross_weight, state.epoch - cross_start
+        bank.visible = memory(aggregated(state.phi_v, state.phi_r, state.matching, aggregation))
         bank.belief_v, bank.belief_r = (torch.as_tensor(each, dtype=torch.float32) for each in state.belief)
         c_v, c_r = cross_labels(state.matching)
         bank.cross = memory(cross_prototypes(state.phi_v, state.phi_r, state.matching))

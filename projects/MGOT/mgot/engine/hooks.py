@@ -132,6 +132,8 @@ class MatchingHook(HookBase):
         momentum: m of the memories.
         temperature: tau, for the diagnostics.
         view: what the matcher sees, MGOT.MATCHER.VIEW.
+        cross_start: first epoch of the cross stage.
+        aggregation: share of its match that a visible prototype takes over in that stage.
     """
 
     in_checkpoint = True
@@ -145,9 +147,12 @@ class MatchingHook(HookBase):
         momentum: float,
         temperature: float,
         view: str = "colour",
+        cross_start: int = 0,
+        aggregation: float = 0.0,
     ) -> None:
         self._matcher, self._believer, self._weigh, self._view = matcher, believer, weigh, view
-        self._momentum, self._temperature = momentum, temperature
+        self._temperature = temperature
+        self._build = partial(build_bank, momentum=momentum, cross_start=cross_start, aggregation=aggregation)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> MatchingHook:
@@ -167,6 +172,8 @@ class MatchingHook(HookBase):
             momentum=loss.MOMENTUM,
             temperature=loss.TEMPERATURE,
             view=cfg.MGOT.MATCHER.VIEW,
+            cross_start=cross_start_epoch(cfg),
+            aggregation=stage.AGGREGATION,
         )
 
     def match(self, state: EpochState) -> Matching:
@@ -182,7 +189,7 @@ class MatchingHook(HookBase):
         self.match(state)
         assert state.belief is not None
         weight = self._weigh(trainer.epoch, state.belief.mean())
-        trainer.state.bank = build_bank(state, momentum=self._momentum, cross_weight=weight, device=trainer.device)
+        trainer.state.bank = self._build(state, cross_weight=weight, device=trainer.device)
         trainer.start_batches()
         truth, n_visible = identities(trainer.data_loader.dataset.items), trainer.data_loader.n_visible
         scalars = on_main(

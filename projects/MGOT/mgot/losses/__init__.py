@@ -14,6 +14,10 @@ from mgot.losses.pbcl import (
     visible_contrastive,
 )
 from mgot.losses.cpal import cross_prediction_alignment
+from mgot.losses.accl import accl
+from mgot.losses.hybrid import hybrid, hybrid_prototypes
+from mgot.losses.neighbour import Neighbour, neighbour_relations
+from mgot.losses.marginal import Marginal, marginal_cross_entropy
 from mgot.losses.objective import Objective, Term, add_loss_keys, loss_keys, terms_of, view, weight_key
 # isort: on
 
@@ -23,15 +27,22 @@ __all__ = [
     "Batch",
     "CrossBatch",
     "Loss",
+    "Marginal",
+    "Neighbour",
     "Objective",
     "RegisteredLoss",
     "Term",
+    "accl",
     "add_loss_keys",
     "cross_contrastive",
     "cross_prediction_alignment",
+    "hybrid",
+    "hybrid_prototypes",
     "infrared_contrastive",
     "loss_keys",
+    "marginal_cross_entropy",
     "mutual_contrastive",
+    "neighbour_relations",
     "prototype_cross_entropy",
     "register_loss",
     "terms_of",

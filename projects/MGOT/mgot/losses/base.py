@@ -52,6 +52,8 @@ class CrossBatch(Batch):
         c_v, c_r: (B_v,), (B_r,) cross label of each image, -1 where it has none.
         belief_v, belief_r: (B_v,), (B_r,) in [0, 1], how far each image's match is believed; None believes all in full.
         cross_weight: what the terms of the cross stage are multiplied by in this epoch. It is done for each of them.
+        v2r, r2v: (K_v,), (K_r,) match of each cluster, -1 where there is none.
+        cross_epoch: number of the epoch, counted from the cross stage's start.
     """
 
     phi_c: Tensor
@@ -62,6 +64,14 @@ class CrossBatch(Batch):
     belief_v: Tensor | None
     belief_r: Tensor | None
     cross_weight: float
+    v2r: Tensor
+    r2v: Tensor
+    cross_epoch: int
+
+    @property
+    def to_infrared(self) -> bool:
+        """Whether a loss that alternates goes from visible to infrared now: in epochs of even number [PGM]."""
+        return self.cross_epoch % 2 == 0
 
 
 Loss = Callable[[Any], Tensor]

@@ -119,4 +119,7 @@ def view(bank: MemoryBank, f_v: Tensor, f_r: Tensor, y_v: Tensor, y_r: Tensor, t
         belief_v=None if bank.belief_v is None else sent(bank.belief_v[y_v]),
         belief_r=None if bank.belief_r is None else sent(bank.belief_r[y_r]),
         cross_weight=bank.cross_weight,
+        v2r=sent(bank.v2r),
+        r2v=sent(bank.r2v),
+        cross_epoch=bank.cross_epoch,
     )

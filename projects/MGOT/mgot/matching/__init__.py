@@ -4,6 +4,8 @@ A matcher is called with :class:`Prototypes` and returns a :class:`Matching`; MG
 reaches an :class:`OracleMatcher` only.
 """
 
+from mgot.matching.adca import ADCA, pair_votes
+from mgot.matching.aggregation import aggregated
 from mgot.matching.base import (
     MATCHERS,
     SUPPLIES,
@@ -24,15 +26,20 @@ from mgot.matching.cross import cross_labels, cross_prototypes, members_of_label
 from mgot.matching.hungarian import Hungarian
 from mgot.matching.oracle import Oracle
 from mgot.matching.otpa import OTPA
+from mgot.matching.pgm import PGM
 from mgot.matching.plain import Nearest, Sinkhorn
+from mgot.matching.rpnr import RPNR
 from mgot.matching.unbalanced import Unbalanced
 from mgot.matching.views import VIEWS, mutual_share, seen
 from mgot.matching.vote import Vote, instance_votes
 
 __all__ = [
+    "ADCA",
     "BELIEFS",
     "MATCHERS",
     "OTPA",
+    "PGM",
+    "RPNR",
     "SUPPLIES",
     "UNMATCHED",
     "VIEWS",
@@ -48,6 +55,7 @@ __all__ = [
     "Sinkhorn",
     "Unbalanced",
     "Vote",
+    "aggregated",
     "argmax_both_ways",
     "believe",
     "correspondence",
@@ -58,6 +66,7 @@ __all__ = [
     "members_of_labels",
     "mutual_share",
     "nothing_matched",
+    "pair_votes",
     "register_belief",
     "register_matcher",
     "seen",

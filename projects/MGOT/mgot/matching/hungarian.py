@@ -37,11 +37,16 @@ class Hungarian(SupplyMatcher):
 
     def match(self, prototypes: Prototypes) -> Matching:
         scores = probability(prototypes.similarity)
-        if scores.shape[0] >= scores.shape[1]:
-            v2r, r2v = _passes(scores)
-        else:
-            r2v, v2r = _passes(scores.T)
+        v2r, r2v = assigned(scores)
         return correspondence(v2r, r2v, scores, self.supply)
+
+
+def assigned(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(v2r, r2v) by passes of linear assignment that maximise (K_v, K_r) scores, until every cluster has a match."""
+    if scores.shape[0] >= scores.shape[1]:
+        return _passes(scores)
+    r2v, v2r = _passes(scores.T)
+    return v2r, r2v
 
 
 def _passes(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

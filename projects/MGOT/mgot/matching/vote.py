@@ -67,13 +67,19 @@ def _ballots(f: np.ndarray, y: np.ndarray, phi: np.ndarray) -> tuple[np.ndarray,
     return y[voters], np.concatenate([(f[block] @ phi.T).argmax(axis=1) for block in blocks])
 
 
-def _greedy(votes: np.ndarray, similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def most_votes_first(votes: np.ndarray, similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(v2r, r2v), one to one: the free pair with the most votes first, the more similar of equals; else UNMATCHED."""
     v2r, r2v = np.full(votes.shape[0], UNMATCHED), np.full(votes.shape[1], UNMATCHED)
     rows, columns = np.nonzero(votes)
     for k in np.lexsort((-similarity[rows, columns], -votes[rows, columns])):
         i, j = rows[k], columns[k]
         if v2r[i] == UNMATCHED and r2v[j] == UNMATCHED:
             v2r[i], r2v[j] = j, i
+    return v2r, r2v
+
+
+def _greedy(votes: np.ndarray, similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    v2r, r2v = most_votes_first(votes, similarity)
     preference = votes + (similarity + 1.0) / 4.0  # below one vote: similarity decides between equal votes alone
     v2r = np.where(v2r == UNMATCHED, preference.argmax(axis=1), v2r)
     return v2r, np.where(r2v == UNMATCHED, preference.argmax(axis=0), r2v)

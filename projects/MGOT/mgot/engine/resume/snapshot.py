@@ -121,6 +121,7 @@ def pack_bank(bank: MemoryBank | None) -> dict[str, Any] | None:
     return {
         "momentum": bank.visible.momentum,
         "cross_weight": bank.cross_weight,
+        "cross_epoch": bank.cross_epoch,
         **{name: memory.prototypes.cpu() for name, memory in memories.items() if memory is not None},
         **{name: table.cpu() for name, table in tables.items() if table is not None},
     }
@@ -136,8 +137,8 @@ def unpack_bank(packed: dict[str, Any], device: torch.device) -> MemoryBank:
 
     tables: dict[str, Tensor] = {name: packed[name].cpu() for name in _TABLES if name in packed}
     cross = memory("cross") if "cross" in packed else None
-    weight = packed.get("cross_weight", 1.0)
-    return MemoryBank(memory("visible"), memory("infrared"), cross, **tables, cross_weight=weight)
+    weight, epoch = packed.get("cross_weight", 1.0), packed.get("cross_epoch", 0)
+    return MemoryBank(memory("visible"), memory("infrared"), cross, **tables, cross_weight=weight, cross_epoch=epoch)
 
 
 def pack_scalars(storage: EventStorage, since: int) -> dict[str, Any]:

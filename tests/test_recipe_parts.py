@@ -1,0 +1,297 @@
+"""The parts of other methods' recipes against plain loops of their equations, and what degenerate input gives."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import ot
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mgot.engine.rules import RANGES
+from mgot.errors import UserError
+from mgot.losses import (
+    CrossBatch,
+    Marginal,
+    Neighbour,
+    accl,
+    hybrid,
+    hybrid_prototypes,
+    marginal_cross_entropy,
+    neighbour_relations,
+)
+from mgot.matching import ADCA, PGM, RPNR, UNMATCHED, Hungarian, aggregated, correspondence, pair_votes
+from tests.test_losses import TAU, ce_loop, dot, softmax_loop, unit_rows
+from tests.test_matchers import HUB, drawn, from_similarity
+
+
+def a_batch(*, epoch: int = 0, b_v: int = 6, b_r: int = 4, k_v: int = 3, k_r: int = 2) -> CrossBatch:
+    """A step; the last visible cluster has no match."""
+    y_v, y_r = torch.arange(b_v) % k_v, torch.arange(b_r) % k_r
+    v2r = torch.arange(k_v) % k_r if k_r else torch.full((k_v,), -1)
+    v2r[-1:] = -1
+    r2v = torch.arange(k_r) % k_v if k_v else torch.full((k_r,), -1)
+    rows = [unit_rows(n, 5, seed).float() for seed, n in enumerate((b_v, b_r, k_v, k_r, k_r))]
+    f_v, f_r, phi_v, phi_r, phi_c = rows
+    labels = v2r[y_v], r2v[y_r], v2r[y_v], y_r
+    return CrossBatch(f_v, f_r, y_v, y_r, phi_v, phi_r, TAU, phi_c, *labels, None, None, 1.0, v2r, r2v, epoch)
+
+
+def labelled(f: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    return f[y >= 0].double(), y[y >= 0]
+
+
+# Losses
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 2, 7])
+def test_accl_is_one_direction_of_ccl_by_the_parity_of_the_epoch(epoch: int) -> None:
+    batch = a_batch(epoch=epoch)
+    if epoch % 2 == 0:
+        expected = ce_loop(*labelled(batch.f_v, batch.y_v2r)[:1], batch.phi_r, labelled(batch.f_v, batch.y_v2r)[1])
+    else:
+        expected = ce_loop(batch.f_r, batch.phi_v, batch.y_r2v)
+    assert float(accl(batch)) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_hybrid_contrasts_with_the_means_of_pairs(epoch: int) -> None:
+    batch = a_batch(epoch=epoch)
+    means = []
+    for j in range(2):
+        mean = (batch.phi_r[j] + batch.phi_v[batch.r2v[j]]).double() / 2
+        means.append(mean / math.sqrt(dot(mean, mean)))
+    if epoch == 0:
+        f, y = labelled(batch.f_v, batch.y_v2r)
+    else:
+        f, y = batch.f_r, batch.y_r
+    assert float(hybrid(batch)) == pytest.approx(ce_loop(f, torch.stack(means), y), rel=1e-4)
+
+
+def test_an_infrared_cluster_without_a_match_is_its_own_hybrid() -> None:
+    phi_v, phi_r = unit_rows(3, 5, 0), unit_rows(2, 5, 1)
+    mixed = hybrid_prototypes(phi_v, phi_r, torch.tensor([-1, 2]))
+    torch.testing.assert_close(mixed[0], phi_r[0])
+    torch.testing.assert_close(mixed[1], (phi_r[1] + phi_v[2]) / (phi_r[1] + phi_v[2]).norm())
+    torch.testing.assert_close(hybrid_prototypes(phi_v[:0], phi_r, torch.tensor([-1, -1])), phi_r)
+
+
+def relations_loop(f: Tensor, sigma: float, delta: float) -> float:
+    n, total = len(f), 0.0
+    distance = [[math.dist(a.tolist(), b.tolist()) for b in f] for a in f]
+    for i in range(n):
+        mean = sum(distance[i]) / n
+        for j in range(n):
+            if i != j:
+                relative, near = distance[i][j] / mean, math.exp(-(distance[i][j] ** 2) / sigma)
+                total += near * relative**2 + (1 - near) * max(delta - relative, 0) ** 2
+    return total / (n * (n - 1))
+
+
+@pytest.mark.parametrize(("n", "sigma", "delta"), [(2, 1.0, 1.0), (7, 1.0, 1.0), (30, 0.5, 1.5)])
+def test_neighbour_relations_are_the_loop(n: int, sigma: float, delta: float) -> None:
+    f = unit_rows(n, 5, n)
+    assert float(neighbour_relations(f.float(), sigma, delta)) == pytest.approx(
+        relations_loop(f, sigma, delta), rel=1e-4
+    )
+
+
+def test_neighbour_relations_sum_both_modalities_and_bear_images_that_are_the_same() -> None:
+    batch = a_batch()
+    expected = relations_loop(batch.f_v, 1.0, 1.0) + relations_loop(batch.f_r, 1.0, 1.0)
+    assert float(Neighbour()(batch)) == pytest.approx(expected, rel=1e-4)
+    same = unit_rows(1, 5, 0).float().repeat(4, 1).requires_grad_()
+    loss = neighbour_relations(same)
+    loss.backward()
+    assert loss.item() == 0.0 and same.grad is not None and torch.isfinite(same.grad).all()
+    for n in (0, 1):
+        few = unit_rows(n, 5, 0).requires_grad_()
+        neighbour_relations(few).backward()
+        assert neighbour_relations(few).item() == 0.0 and few.grad is not None
+
+
+def marginal_loop(f: Tensor, y: Tensor, phis: list[Tensor], labels: list[list[int]], shares: list[float]) -> float:
+    total, count = 0.0, 0
+    for row, label in zip(f.double(), y.tolist(), strict=True):
+        if label < 0:
+            continue
+        p = 0.0
+        for phi, of, share in zip(phis, labels, shares, strict=True):
+            predicted = softmax_loop([dot(row, each) / TAU for each in phi])
+            p += share * sum(q for q, own in zip(predicted, of, strict=True) if own == label)
+        total, count = total - math.log(p), count + 1
+    return total / count
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+@pytest.mark.parametrize("share", [0.3, 0.5])
+def test_marginal_sums_a_label_over_both_memories(epoch: int, share: float) -> None:
+    batch = a_batch(epoch=epoch, k_v=4, k_r=3, b_v=9, b_r=7)
+    if epoch == 0:
+        labels, y_v, y_r = [batch.v2r.tolist(), [0, 1, 2]], batch.y_v2r, batch.y_r
+    else:
+        labels, y_v, y_r = [[0, 1, 2, 3], batch.r2v.tolist()], batch.y_v, batch.y_r2v
+    phis, shares = [batch.phi_v, batch.phi_r], [share, 1 - share]
+    expected = sum(marginal_loop(f, y, phis, labels, shares) for f, y in ((batch.f_v, y_v), (batch.f_r, y_r)))
+    assert float(Marginal(visible=share)(batch)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_marginal_of_a_label_that_one_memory_lacks_has_a_gradient() -> None:
+    f = unit_rows(3, 5, 0).float().requires_grad_()
+    phis = unit_rows(2, 5, 1).float(), unit_rows(2, 5, 2).float()
+    loss = marginal_cross_entropy(
+        f, phis, (torch.tensor([0, -1]), torch.tensor([0, 1])), (0.5, 0.5), torch.tensor([1, 1, -1])
+    )
+    loss.backward()
+    assert f.grad is not None and torch.isfinite(f.grad).all() and f.grad[:2].abs().sum() > 0
+    assert f.grad[2].abs().sum() == 0
+
+
+@pytest.mark.parametrize("loss", [accl, hybrid, Neighbour(), Marginal()])
+@pytest.mark.parametrize("epoch", [0, 1])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"b_v": 0, "k_v": 0},
+        {"b_r": 0, "k_r": 0},
+        {"k_v": 1, "k_r": 1},
+        {"b_v": 40, "k_v": 20, "k_r": 1},
+        {"b_v": 0, "b_r": 0},
+    ],
+)
+def test_degenerate_steps_are_finite_and_keep_the_graph(loss, epoch: int, sizes: dict[str, int]) -> None:  # type: ignore[no-untyped-def]
+    batch = a_batch(epoch=epoch, **sizes)
+    batch = replace(batch, f_v=batch.f_v.requires_grad_(), f_r=batch.f_r.requires_grad_())
+    value = loss(batch)
+    assert torch.isfinite(value) and value.requires_grad
+    value.backward()
+    assert all(f.grad is None or torch.isfinite(f.grad).all() for f in (batch.f_v, batch.f_r))
+
+
+# Matchers
+
+
+def assignment_loop(cost: list[list[float]], rows: list[int]) -> dict[int, int]:
+    """The cheapest one-to-one pairs of some rows and all columns, by trying every one."""
+    few = len(cost[0])
+    if len(rows) <= few:
+        options = [dict(zip(rows, p, strict=True)) for p in _arrangements(list(range(few)), len(rows))]
+    else:
+        options = [dict(zip(p, range(few), strict=True)) for p in _arrangements(rows, few)]
+    return min(options, key=lambda pairs: sum(cost[i][j] for i, j in pairs.items()))
+
+
+def _arrangements(items: list[int], n: int) -> list[tuple[int, ...]]:
+    if n == 0:
+        return [()]
+    return [(first, *rest) for first in items for rest in _arrangements([x for x in items if x != first], n - 1)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(k_v=st.integers(1, 6), k_r=st.integers(1, 4), seed=st.integers(0, 9999))
+def test_pgm_is_the_passes_of_the_exponential_cost(k_v: int, k_r: int, seed: int) -> None:
+    p = drawn(k_v, k_r, seed)
+    matching = PGM()(p)
+    larger_first = k_v >= k_r
+    s = p.similarity if larger_first else p.similarity.T
+    cost = [[math.exp(-x) for x in row] for row in s.tolist()]
+    forward, backward = (matching.v2r, matching.r2v) if larger_first else (matching.r2v, matching.v2r)
+    expected: dict[int, int] = {}
+    while left := [i for i in range(len(cost)) if i not in expected]:
+        pairs = assignment_loop(cost, left)
+        if not expected:  # the first pass takes every cluster of the smaller side
+            taken_by = {j: i for i, j in pairs.items()}
+            assert backward.tolist() == [taken_by[j] for j in range(len(cost[0]))]
+        expected.update(pairs)
+    assert forward.tolist() == [expected[i] for i in range(len(cost))]
+
+
+def test_pgm_minds_a_bad_pair_more_than_hungarian() -> None:
+    # On the diagonal S sums to more, 0.45 to 0.40, and exp(-S) to more, 1.97 to 1.64.
+    s = from_similarity(np.array([[0.9, 0.2], [0.2, -0.45]]))
+    assert Hungarian()(s).v2r.tolist() == [0, 1] and PGM()(s).v2r.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(("k_v", "k_r"), [(6, 4), (1, 5), (9, 2)])
+def test_rpnr_is_the_argmax_of_the_plan(k_v: int, k_r: int) -> None:
+    p = drawn(k_v, k_r, 1)
+    cost = np.array([[math.exp(-x) for x in row] for row in p.similarity.tolist()])
+    plan = ot.sinkhorn(np.full(k_v, 1 / k_v), np.full(k_r, 1 / k_r), cost, 5.0, stopThr=1e-9)
+    matching = RPNR()(p)
+    assert matching.transport is not None and matching.transport.converged
+    np.testing.assert_allclose(matching.scores, plan, rtol=2e-3)
+    assert matching.v2r.tolist() == [max(range(k_r), key=lambda j: matching.scores[i, j]) for i in range(k_v)]
+    assert matching.r2v.tolist() == [max(range(k_v), key=lambda i: matching.scores[i, j]) for j in range(k_r)]
+
+
+def test_rpnr_spreads_over_a_hub_and_refuses_no_entropy() -> None:
+    assert RPNR()(HUB).v2r.tolist() == [0, 1, 2]
+    with pytest.raises(UserError, match="regularisation"):
+        RPNR(regularisation=0.0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    k_v=st.integers(1, 6), k_r=st.integers(1, 6), seed=st.integers(0, 9999), c=st.sampled_from([-1.0, 0.0, 0.5, 0.99])
+)
+def test_adca_is_the_plain_greedy_loop(k_v: int, k_r: int, seed: int, c: float) -> None:
+    p = drawn(k_v, k_r, seed)
+    assert p.members is not None
+    votes, closest = np.zeros((k_v, k_r), dtype=int), np.full((k_v, k_r), -np.inf)
+    for f, i in zip(p.members.f_v, p.members.y_v, strict=True):
+        for g, j in zip(p.members.f_r, p.members.y_r, strict=True):
+            if i >= 0 and j >= 0:
+                votes[i, j] += f @ g >= c
+                closest[i, j] = max(closest[i, j], f @ g)
+    ours, near = pair_votes(p.members, (k_v, k_r), c)
+    assert ours.tolist() == votes.tolist()
+    np.testing.assert_allclose(near, closest)
+    v2r, r2v = {}, {}
+    while pairs := [
+        (votes[i, j], closest[i, j], i, j)
+        for i in range(k_v) for j in range(k_r) if i not in v2r and j not in r2v and votes[i, j] > 0
+    ]:  # fmt: skip
+        *_, i, j = max(pairs)
+        v2r[i], r2v[j] = j, i
+    matching = ADCA(min_cosine=c)(p)
+    assert matching.v2r.tolist() == [v2r.get(i, UNMATCHED) for i in range(k_v)]
+    assert matching.r2v.tolist() == [r2v.get(j, UNMATCHED) for j in range(k_r)]
+
+
+def test_adca_needs_members_and_a_cosine() -> None:
+    with pytest.raises(UserError, match="members"):
+        ADCA()(HUB)
+    with pytest.raises(UserError, match="cosine"):
+        ADCA(min_cosine=1.5)
+
+
+# Aggregation of memories
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.9, 1.0])
+def test_aggregation_draws_a_prototype_to_its_match(share: float) -> None:
+    phi_v, phi_r = unit_rows(4, 5, 0), unit_rows(2, 5, 1)
+    v2r, r2v = np.array([1, UNMATCHED, 0, 1]), np.array([2, 0])
+    matching = correspondence(v2r, r2v, np.zeros((4, 2)), "visible")
+    before = phi_v.clone()
+    drawn_there = aggregated(phi_v, phi_r, matching, share)
+    assert torch.equal(phi_v, before)
+    for i, j in enumerate(v2r):
+        row = phi_v[i] if j == UNMATCHED else (1 - share) * phi_v[i] + share * phi_r[j]
+        torch.testing.assert_close(drawn_there[i], row / math.sqrt(dot(row, row)))
+
+
+def test_aggregation_without_a_cluster_or_a_match_leaves_what_there_is() -> None:
+    for k_v, k_r in ((0, 2), (3, 0), (3, 2)):
+        phi_v, phi_r = unit_rows(k_v, 5, 0), unit_rows(k_r, 5, 1)
+        nothing = correspondence(np.full(k_v, UNMATCHED), np.full(k_r, UNMATCHED), np.zeros((k_v, k_r)), "visible")
+        assert torch.equal(aggregated(phi_v, phi_r, nothing, 0.9), phi_v)
+
+
+def test_what_a_part_refuses_its_key_refuses() -> None:
+    assert not RANGES["MGOT.MATCHER.MIN_COSINE"].holds(1.5) and not RANGES["MGOT.MATCHER.REGULARISATION"].holds(0.0)
