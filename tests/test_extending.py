@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import runpy
 import sys
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from mgot.errors import UserError
 from mgot.losses import LOSSES, Batch, CrossBatch, register_loss
 from mgot.matching import MATCHERS
 from mgot.registry import Registry
-from tests.examples import ROOT, TEXT, code, command
+from tests.examples import ROOT, TEXT, code, command, section
 
 DEMO = str(ROOT / "projects/MGOT/configs/demo.yml")
 ONE_EPOCH = ("MGOT.TEST.STAGES", ["final"], "MGOT.TEST.SYSU_MODES", ["all"], "MGOT.CROSS_START_EPOCH", 0,
@@ -96,6 +97,28 @@ def test_the_example_of_a_loss_trains(trained: Callable[..., tuple[Path, dict[st
     assert terms["loss_uniformity"] < 0 and sum(terms.values()) == pytest.approx(logged["total_loss"], rel=1e-5)
     keys = yaml.safe_load((folder / "config.yaml").read_text())["MGOT"]["LOSS"]
     assert (keys["W_UNIFORMITY"], keys["UNIFORMITY_RATE"]) == (0.05, 3.0)
+
+
+@pytest.mark.slow
+def test_the_example_of_a_recipe_is_short_and_trains(
+    tiny_options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, (overlay,) = command("A recipe")
+    (keys,) = re.findall(r"^```yaml\n(.*?)^```", section("A recipe"), re.MULTILINE | re.DOTALL)
+    part = code("A recipe")
+    assert len([line for line in (part + keys).splitlines() if line.strip()]) < 40
+    (tmp_path / name).write_text(part)
+    (tmp_path / overlay).write_text(keys)
+    options = tiny_options(*ONE_EPOCH)
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    monkeypatch.setattr(sys, "argv", [name, "--config-file", DEMO, str(tmp_path / overlay), *options])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(tmp_path / name), run_name="__main__")
+    assert ended.value.code == 0
+    folder = Path(options[options.index("OUTPUT_DIR") + 1])
+    assert json.loads((folder / "results.json").read_text())["matcher"] == "mutual_pairs"
+    logged = {key for line in (folder / "metrics.json").read_text().splitlines() for key in json.loads(line)}
+    assert {key for key in logged if key.startswith("loss_")} == {"loss_vcl", "loss_icl", "loss_accl"}
 
 
 def test_the_batch_of_the_document_is_the_batch() -> None:
