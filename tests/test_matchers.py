@@ -15,6 +15,7 @@ from mgot.errors import UserError
 from mgot.matching import (
     ADCA,
     MATCHERS,
+    OTLA,
     PGM,
     RPNR,
     UNMATCHED,
@@ -34,7 +35,7 @@ from mgot.matching import (
 from mgot.transport import probability, uniform_transport
 from mgot.truth import Truth
 
-MATCH_ALL = ("otpa", "sinkhorn", "hungarian", "vote", "nearest", "pgm", "rpnr")
+MATCH_ALL = ("otpa", "sinkhorn", "hungarian", "vote", "nearest", "pgm", "rpnr", "otla")
 
 
 def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -202,7 +203,7 @@ def test_unbalanced_keeps_the_heavy(n_v: int, n_r: int, seed: int, lam: float) -
         assert (table != UNMATCHED).any()
 
 
-@pytest.mark.parametrize("cls", [ADCA, PGM, RPNR, Hungarian, Nearest, Oracle, Sinkhorn, Unbalanced, Vote])
+@pytest.mark.parametrize("cls", [ADCA, OTLA, PGM, RPNR, Hungarian, Nearest, Oracle, Sinkhorn, Unbalanced, Vote])
 def test_unknown_supply_is_refused(cls: type) -> None:
     with pytest.raises(UserError, match="supply"):
         cls(supply="thermal")

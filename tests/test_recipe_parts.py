@@ -17,15 +17,20 @@ from mgot.engine.rules import RANGES
 from mgot.errors import UserError
 from mgot.losses import (
     CrossBatch,
+    Distil,
+    Joint,
     Marginal,
     Neighbour,
     accl,
+    distilled,
     hybrid,
     hybrid_prototypes,
+    joint_contrastive,
     marginal_cross_entropy,
     neighbour_relations,
 )
-from mgot.matching import ADCA, PGM, RPNR, UNMATCHED, Hungarian, aggregated, correspondence, pair_votes
+from mgot.matching import ADCA, OTLA, PGM, RPNR, UNMATCHED, Hungarian, aggregated, correspondence, pair_votes
+from mgot.transport import uniform_transport
 from tests.test_losses import TAU, ce_loop, dot, softmax_loop, unit_rows
 from tests.test_matchers import HUB, drawn, from_similarity
 
@@ -152,7 +157,56 @@ def test_marginal_of_a_label_that_one_memory_lacks_has_a_gradient() -> None:
     assert f.grad[2].abs().sum() == 0
 
 
-@pytest.mark.parametrize("loss", [accl, hybrid, Neighbour(), Marginal()])
+def joint_loop(f: Tensor, phi: Tensor, positives: list[list[int]]) -> float:
+    total, count = 0.0, 0
+    for row, those in zip(f.double(), positives, strict=True):
+        predicted = softmax_loop([dot(row, each) / TAU for each in phi])
+        if those:
+            total, count = total - sum(math.log(predicted[k]) for k in those) / len(those), count + 1
+    return total / count
+
+
+@pytest.mark.parametrize("matches", [True, False])
+def test_joint_is_one_softmax_over_both_memories(matches: bool) -> None:
+    batch = a_batch(k_v=4, k_r=3, b_v=9, b_r=7)
+    phi = torch.cat([batch.phi_v, batch.phi_r])
+    visible, infrared = [[y] for y in batch.y_v.tolist()], [[4 + y] for y in batch.y_r.tolist()]
+    if matches:
+        visible = [[*own, 4 + m] if m >= 0 else own for own, m in zip(visible, batch.y_v2r.tolist(), strict=True)]
+        infrared = [[*own, m] for own, m in zip(infrared, batch.y_r2v.tolist(), strict=True)]
+    expected = joint_loop(batch.f_v, phi, visible) + joint_loop(batch.f_r, phi, infrared)
+    assert float(Joint(matches)(batch)) == pytest.approx(expected, rel=1e-4)
+    nothing = torch.full((9,), -1)
+    assert float(joint_contrastive(batch.f_v, phi, (nothing, nothing), TAU)) == 0.0
+
+
+def distilled_loop(f: Tensor, phi: Tensor, teacher: Tensor, sharpen: float) -> float:
+    total = 0.0
+    for row, other in zip(f.double(), teacher.double(), strict=True):
+        targets = softmax_loop([dot(other, each) / (sharpen * TAU) for each in phi])
+        predicted = softmax_loop([dot(row, each) / TAU for each in phi])
+        total -= sum(t * math.log(p) for t, p in zip(targets, predicted, strict=True))
+    return total / len(f)
+
+
+@pytest.mark.parametrize("sharpen", [0.5, 1.0])
+def test_distil_is_the_loop_across_modalities_and_views(sharpen: float) -> None:
+    batch = a_batch(k_v=4, k_r=3, b_v=8, b_r=7)
+    f_v, both = batch.f_v, torch.cat([batch.phi_v, batch.phi_r])
+    expected = distilled_loop(f_v, batch.phi_r, batch.phi_v[batch.y_v], sharpen)
+    expected += distilled_loop(batch.f_r, batch.phi_v, batch.phi_r[batch.y_r], sharpen)
+    expected += distilled_loop(f_v[:4], both, f_v[4:], sharpen) + distilled_loop(f_v[4:], both, f_v[:4], sharpen)
+    assert float(Distil(sharpen)(batch)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_teacher_learns_nothing() -> None:
+    f, phi, teacher = (unit_rows(n, 5, seed).float() for seed, n in enumerate((3, 4, 3)))
+    f, teacher = f.requires_grad_(), teacher.requires_grad_()
+    distilled(f, phi, teacher, TAU).backward()
+    assert f.grad is not None and f.grad.abs().sum() > 0 and teacher.grad is None
+
+
+@pytest.mark.parametrize("loss", [accl, hybrid, Neighbour(), Marginal(), Joint(), Joint(matches=False), Distil()])
 @pytest.mark.parametrize("epoch", [0, 1])
 @pytest.mark.parametrize(
     "sizes",
@@ -268,6 +322,26 @@ def test_adca_needs_members_and_a_cosine() -> None:
         ADCA()(HUB)
     with pytest.raises(UserError, match="cosine"):
         ADCA(min_cosine=1.5)
+
+
+@pytest.mark.parametrize("supply", ["visible", "infrared"])
+@pytest.mark.parametrize(("k_v", "k_r"), [(5, 3), (1, 4), (9, 2), (2, 1)])
+def test_otla_counts_the_images_that_the_transport_sends(supply: str, k_v: int, k_r: int) -> None:
+    p = drawn(k_v, k_r, 4)
+    assert p.members is not None
+    f_v, f_r, y_v, y_r = p.members
+    f, y, phi = (f_v, y_v, p.infrared) if supply == "visible" else (f_r, y_r, p.visible)
+    plan = uniform_transport(np.array([row @ phi.T for row, label in zip(f, y, strict=True) if label >= 0])).plan
+    votes = np.zeros((k_v, k_r))
+    for label, row in zip(y[y >= 0], plan, strict=True):
+        target = max(range(len(phi)), key=lambda k: row[k])
+        votes[(label, target) if supply == "visible" else (target, label)] += 1
+    matching, s = OTLA(supply=supply)(p), p.similarity
+    assert matching.v2r.tolist() == [max(range(k_r), key=lambda j: (votes[i, j], s[i, j])) for i in range(k_v)]
+    assert matching.r2v.tolist() == [max(range(k_v), key=lambda i: (votes[i, j], s[i, j])) for j in range(k_r)]
+    assert matching.transport is not None and matching.transport.converged
+    with pytest.raises(UserError, match="members"):
+        OTLA()(HUB)
 
 
 # Aggregation of memories

@@ -18,16 +18,16 @@ from mgot.engine.setup import load_config
 REPO = Path(__file__).resolve().parent.parent
 ABLATION = str(REPO / "projects/MGOT/configs/ablation.yml")
 RECIPES = sorted((REPO / "projects/MGOT/configs/recipes").glob("*.yml"))
-ROWS: dict[str, dict[str, Any]] = yaml.safe_load((REPO / "projects/MGOT/ablations/recipes.yml").read_text())["tables"][
-    0
-]["rows"]
+GRID = REPO / "projects/MGOT/ablations/recipes.yml"
+ROWS: dict[str, dict[str, Any]] = yaml.safe_load(GRID.read_text())["tables"][0]["rows"]
 # Of the data set and the schedule, which the rows of the grid share.
-OWN_SCALE = ("MODEL.", "DATASETS.", "SOLVER.", "OUTPUT_DIR", "MGOT.CROSS_START_EPOCH", "MGOT.DEN.", "_BASE_",
-             "MGOT.LOSS.MARGINAL_VISIBLE")  # fmt: skip
+OWN_SCALE = ("MODEL.", "DATASETS.", "DATALOADER.", "SOLVER.", "OUTPUT_DIR", "MGOT.CROSS_START_EPOCH", "MGOT.DEN.",
+             "_BASE_", "MGOT.LOSS.MARGINAL_VISIBLE")  # fmt: skip
 SMALL = (
     "MODEL.BACKBONE.PRETRAIN", False, "MODEL.BACKBONE.DEPTH", "18x", "MODEL.BACKBONE.FEAT_DIM", 512,
     "MODEL.BACKBONE.WITH_NL", False, "INPUT.SIZE_TRAIN", [64, 32], "INPUT.SIZE_TEST", [64, 32],
-    "SOLVER.MAX_EPOCH", 3, "SOLVER.STEPS", [1], "MGOT.CROSS_START_EPOCH", 1, "MGOT.ITERS_PER_EPOCH", 1,
+    "SOLVER.MAX_EPOCH", 3, "SOLVER.STEPS", [1], "SOLVER.WARMUP_ITERS", 0,
+    "MGOT.CROSS_START_EPOCH", 1, "MGOT.ITERS_PER_EPOCH", 1,
     "SOLVER.IMS_PER_BATCH", 32, "DATALOADER.NUM_INSTANCE", 4, "DATALOADER.NUM_WORKERS", 0, "MGOT.CLUSTER.K1", 8,
     "MGOT.CLUSTER.K2", 3, "MGOT.CLUSTER.EPS", 0.47, "MGOT.TEST.TRIALS", 1, "MGOT.TEST.STAGES", ["final"],
     "MGOT.TEST.SYSU_MODES", ["all"], "MGOT.TEST.SYSU_SHOTS", [1], "SEED", 0,

@@ -1,9 +1,7 @@
 """Every key that MGOT adds to fast-reid's config, once: default, what it may be, meaning, and docs/method.md's mark.
 
-Marks: [paper] stated by the paper; [OTLA] read in the same authors' earlier code; [field] convention of the released
-codes; [PGM], [RPNR], [ADCA], [DMDL] read in that one (docs/recipes.md); [ours] our own decision. A key without a range
-is text, or True or False. What a key may be beside another, and what fast-reid's own keys may be, stands in
-:mod:`mgot.engine.rules`.
+A key without a range is text, or True or False. What a key may be beside another, and what fast-reid's own keys may be,
+stands in :mod:`mgot.engine.rules`.
 """
 
 from __future__ import annotations
@@ -176,9 +174,9 @@ key("MGOT.LOSS.W_ICL", 1.0, at_least(0))
 key("MGOT.LOSS.W_CCL", 1.0, at_least(0))
 key("MGOT.LOSS.W_MCL", 1.0, at_least(0))
 key("MGOT.LOSS.W_CPAL", 1.0, at_least(0))
-# Terms of other recipes: a contrast across the modalities whose direction alternates by epoch [PGM]; one with means of
-# matched prototypes; relations of neighbours, their reach, and the relative distance from which on none is pushed
-# [RPNR: 0.25 accl, 0.5, 10]; a contrast with both memories at once, and the visible one's share [DMDL: 0.5].
+# Terms of other recipes: a cross contrast whose direction alternates by epoch [PGM, RPNR: 0.25]; one with means of matched
+# prototypes, and relations of neighbours [RPNR: 0.5, 10]; one with both memories at once, and the visible one's share
+# [DMDL: 0.5]; one with both in one softmax, where matches add positives [BMIL: 0.5]; soft targets for it [ours].
 key("MGOT.LOSS.W_ACCL", 0.0, at_least(0))
 key("MGOT.LOSS.W_HYBRID", 0.0, at_least(0))
 key("MGOT.LOSS.W_NEIGHBOUR", 0.0, at_least(0))
@@ -186,6 +184,10 @@ key("MGOT.LOSS.NEIGHBOUR_SIGMA", 1.0, more_than(0))
 key("MGOT.LOSS.NEIGHBOUR_DELTA", 1.0, at_least(0))
 key("MGOT.LOSS.W_MARGINAL", 0.0, at_least(0))
 key("MGOT.LOSS.MARGINAL_VISIBLE", 0.5, between(0, 1))
+key("MGOT.LOSS.W_JOINT", 0.0, at_least(0))
+key("MGOT.LOSS.JOINT_MATCHES", True)
+key("MGOT.LOSS.W_DISTIL", 0.0, at_least(0))
+key("MGOT.LOSS.DISTIL_SHARPEN", 0.5, above(0, 1))
 # w_adv, weight of the modality discriminator's loss L_D.
 key("MGOT.LOSS.W_ADV", 1.0, at_least(0))
 # Weights of the two divergences inside CPAL [OTLA].
@@ -195,14 +197,14 @@ key("MGOT.LOSS.CPAL_INFRARED", 0.5, at_least(0))
 key("MGOT.LOSS.MOMENTUM", 0.1, below(0, 1))
 
 # "otpa" [paper]; "sinkhorn", "hungarian", "vote", "nearest" [field]; "pgm" [PGM]; "rpnr" [RPNR]; "adca" [ADCA];
-# "unbalanced", for modalities that do not hold the same people [ours]; "oracle" (ground truth, for diagnosis only); or
-# a matcher registered from outside, whose dataclass fields become keys here.
+# "otla" [OTLA]; "unbalanced", for modalities that do not hold the same people [ours]; "oracle" (ground truth, for
+# diagnosis only); or a matcher registered from outside, whose dataclass fields become keys here.
 key("MGOT.MATCHER.NAME", "otpa", one_of(MATCHERS))
 # What the matcher sees of the visible images: "colour", the features that were clustered [paper]; "spectral", those of
 # the same images under random smooth laws of colour, which leave what near-infrared shows too; "both", the mean of
 # their similarities; "auto", of these three the one with most mutual nearest neighbours [ours: all three].
 key("MGOT.MATCHER.VIEW", "colour", one_of(VIEWS))
-# lambda, the sharpness of the transport: otpa, sinkhorn, unbalanced [OTLA].
+# lambda, the sharpness of the transport: otpa, otla, sinkhorn, unbalanced [OTLA].
 key("MGOT.MATCHER.LAMBDA", 25.0, more_than(0))
 # otpa. False: plain argmax of P, the degraded solution of the paper's Fig. 3 [paper].
 key("MGOT.MATCHER.UNIFORM_PRIOR", True)
@@ -214,9 +216,8 @@ key("MGOT.MATCHER.SUPPLY", "visible", one_of(SUPPLIES))
 key("MGOT.MATCHER.MAX_ITERATIONS", 2000, at_least(1))
 # unbalanced: rho, the price of mass that is not sent; the smaller, the more clusters stay alone [ours].
 key("MGOT.MATCHER.RELAXATION", 0.1, more_than(0))
-# rpnr: strength of the entropy in the transport [RPNR].
+# rpnr: strength of the entropy in the transport [RPNR]; adca: cosine from which on a pair of images votes [ADCA].
 key("MGOT.MATCHER.REGULARISATION", 5.0, more_than(0))
-# adca: cosine from which on a pair of images votes [ADCA].
 key("MGOT.MATCHER.MIN_COSINE", 0.5, within(-1, 1))
 # unbalanced: clusters with less than this share of the mean mass stay unmatched [ours].
 key("MGOT.MATCHER.MIN_MASS", 0.5, below(0, 1))

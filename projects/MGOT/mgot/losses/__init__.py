@@ -18,6 +18,7 @@ from mgot.losses.accl import accl
 from mgot.losses.hybrid import hybrid, hybrid_prototypes
 from mgot.losses.neighbour import Neighbour, neighbour_relations
 from mgot.losses.marginal import Marginal, marginal_cross_entropy
+from mgot.losses.joint import Distil, Joint, distilled, joint_contrastive
 from mgot.losses.objective import Objective, Term, add_loss_keys, loss_keys, terms_of, view, weight_key
 # isort: on
 
@@ -26,6 +27,8 @@ __all__ = [
     "LOSS_STAGES",
     "Batch",
     "CrossBatch",
+    "Distil",
+    "Joint",
     "Loss",
     "Marginal",
     "Neighbour",
@@ -36,9 +39,11 @@ __all__ = [
     "add_loss_keys",
     "cross_contrastive",
     "cross_prediction_alignment",
+    "distilled",
     "hybrid",
     "hybrid_prototypes",
     "infrared_contrastive",
+    "joint_contrastive",
     "loss_keys",
     "marginal_cross_entropy",
     "mutual_contrastive",

@@ -25,6 +25,7 @@ from mgot.matching.belief import BELIEFS, Belief, believe, register_belief
 from mgot.matching.cross import cross_labels, cross_prototypes, members_of_labels
 from mgot.matching.hungarian import Hungarian
 from mgot.matching.oracle import Oracle
+from mgot.matching.otla import OTLA
 from mgot.matching.otpa import OTPA
 from mgot.matching.pgm import PGM
 from mgot.matching.plain import Nearest, Sinkhorn
@@ -37,6 +38,7 @@ __all__ = [
     "ADCA",
     "BELIEFS",
     "MATCHERS",
+    "OTLA",
     "OTPA",
     "PGM",
     "RPNR",
