@@ -174,9 +174,9 @@ key("MGOT.LOSS.W_ICL", 1.0, at_least(0))
 key("MGOT.LOSS.W_CCL", 1.0, at_least(0))
 key("MGOT.LOSS.W_MCL", 1.0, at_least(0))
 key("MGOT.LOSS.W_CPAL", 1.0, at_least(0))
-# Terms of other recipes: a cross contrast whose direction alternates by epoch [PGM, RPNR: 0.25]; one with means of matched
-# prototypes, and relations of neighbours [RPNR: 0.5, 10]; one with both memories at once, and the visible one's share
-# [DMDL: 0.5]; one with both in one softmax, where matches add positives [BMIL: 0.5]; soft targets for it [ours].
+# Terms of other recipes: a cross contrast whose direction alternates by epoch [PGM, RPNR: 0.25]; one with means of
+# matched prototypes, and relations of neighbours [RPNR: 0.5, 10]; one that sums over both memories, and the visible
+# share [DMDL: 0.5]; one softmax over both, with matches as positives [BMIL: 0.5]; soft targets [ours].
 key("MGOT.LOSS.W_ACCL", 0.0, at_least(0))
 key("MGOT.LOSS.W_HYBRID", 0.0, at_least(0))
 key("MGOT.LOSS.W_NEIGHBOUR", 0.0, at_least(0))
