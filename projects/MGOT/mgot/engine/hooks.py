@@ -151,8 +151,8 @@ class MatchingHook(HookBase):
         aggregation: float = 0.0,
     ) -> None:
         self._matcher, self._believer, self._weigh, self._view = matcher, believer, weigh, view
-        self._temperature = temperature
-        self._build = partial(build_bank, momentum=momentum, cross_start=cross_start, aggregation=aggregation)
+        self._momentum, self._temperature = momentum, temperature
+        self._cross_start, self._aggregation = cross_start, aggregation
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> MatchingHook:
@@ -189,7 +189,14 @@ class MatchingHook(HookBase):
         self.match(state)
         assert state.belief is not None
         weight = self._weigh(trainer.epoch, state.belief.mean())
-        trainer.state.bank = self._build(state, cross_weight=weight, device=trainer.device)
+        trainer.state.bank = build_bank(
+            state,
+            momentum=self._momentum,
+            cross_weight=weight,
+            device=trainer.device,
+            cross_start=self._cross_start,
+            aggregation=self._aggregation,
+        )
         trainer.start_batches()
         truth, n_visible = identities(trainer.data_loader.dataset.items), trainer.data_loader.n_visible
         scalars = on_main(
