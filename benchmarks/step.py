@@ -17,8 +17,8 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from mgot.arguments import whole
+from mgot.engine.schedule.solver import build_fused_optimizer
 from mgot.engine.setup import load_config
-from mgot.engine.solver import build_fused_optimizer
 from mgot.memory import MemoryBank, PrototypeMemory
 from mgot.modeling import DEN
 

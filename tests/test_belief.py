@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mgot.engine.builders import cross_weight
+from mgot.engine.schedule.cross import cross_weight
 from mgot.errors import UserError
 from mgot.matching import BELIEFS, MATCHERS, UNMATCHED, Prototypes, believe, correspondence, register_belief
 

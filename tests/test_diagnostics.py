@@ -25,9 +25,9 @@ from mgot.analysis.diagnostics.record import (
     write_record,
 )
 from mgot.data.items import INFRARED, VISIBLE, Item
-from mgot.engine.records import epoch_line
 from mgot.engine.run import train
 from mgot.engine.setup import load_config
+from mgot.engine.watch.records import epoch_line
 from mgot.errors import UserError
 from mgot.evaluation.protocols import Protocol, Trial
 from mgot.matching import OTPA, Matching, Prototypes

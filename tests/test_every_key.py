@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from fastreid.config import CfgNode
 
-from mgot.engine.keys import flat
-from mgot.engine.rules import RANGES, check_config
+from mgot.engine.config.keys import flat
+from mgot.engine.config.rules import RANGES, check_config
 from mgot.engine.setup import default_config, load_config, set_key
 from mgot.errors import UserError
 from mgot.ranges import Interval, OneOf

@@ -15,8 +15,8 @@ import torch
 import yaml
 
 from mgot.clustering import CLUSTERERS
-from mgot.engine.builders import ground_truth_used
-from mgot.engine.keys import same_intra_stage
+from mgot.engine.config.builders import ground_truth_used
+from mgot.engine.config.keys import same_intra_stage
 from mgot.engine.setup import load_config
 from mgot.errors import UserError
 from mgot.losses import LOSSES, Batch, CrossBatch, register_loss

@@ -129,7 +129,7 @@ def test_a_training_keeps_to_its_device(precision: str, keys: Any, gpu: FakeCuda
     assert watched.trainer.grad_scaler.is_enabled() == (precision == "float16")
     rows = json.loads((Path(cfg.OUTPUT_DIR) / "results.json").read_text())["rows"]
     assert [row["stage"] for row in rows] == ["initial", "intra", "fittest", "final"]
-    assert watched.waits == 4 * [["engine/guards.py aten::_local_scalar_dense"]], "more than the look at the loss"
+    assert watched.waits == 4 * [["engine/watch/guards.py aten::_local_scalar_dense"]], "more than the look at the loss"
 
 
 def test_a_gpu_without_bfloat16_trains_in_float16(monkeypatch: pytest.MonkeyPatch, tiny_options: Options) -> None:

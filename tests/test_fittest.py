@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from mgot.engine.evaluator import Scores
 from mgot.engine.resume.fittest import FITTEST, FittestHook
 from mgot.engine.run import evaluate, train
 from mgot.engine.setup import load_config
+from mgot.engine.watch.evaluator import Scores
 from mgot.errors import UserError
 from mgot.evaluation.results import ResultsFile
 from mgot.matching import Matching, correspondence

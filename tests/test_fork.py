@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from mgot.engine.keys import same_intra_stage, told_of_a_donor
+from mgot.engine.config.keys import same_intra_stage, told_of_a_donor
 from mgot.engine.resume.checkpoint import INTRA, by_progress, checkpoint_files, load_tensors
 from mgot.engine.resume.fork import begin_from_donor
 from mgot.engine.setup import load_config

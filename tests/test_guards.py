@@ -18,7 +18,7 @@ from torch import nn
 
 from mgot.clustering import Clustering, cluster
 from mgot.engine.epoch import EpochState, label_epoch, match_epoch
-from mgot.engine.guards import EpochGuardHook, StepGuard, epoch_warnings, feature_spread
+from mgot.engine.watch.guards import EpochGuardHook, StepGuard, epoch_warnings, feature_spread
 from mgot.errors import UserError
 from mgot.matching import OTPA, Prototypes, believe, cross_labels, cross_prototypes
 from mgot.memory import PrototypeMemory, cluster_means

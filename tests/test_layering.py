@@ -24,6 +24,8 @@ LAYERS = (
     {"modeling"},
     {"data"},
     {"analysis.diagnostics", "config"},
+    {"engine.schedule"},
+    {"engine.config"},
     {"engine"},
     {"retrieval", "analysis", "command"},
 )

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from mgot.clustering import DBSCAN, HDBSCAN, TrueClusters
 from mgot.data.items import INFRARED, VISIBLE, Item
 from mgot.data.overlap import incomplete_overlap
-from mgot.engine.builders import build_clusterer, build_matcher, cross_start_epoch, ground_truth_used
+from mgot.engine.config.builders import build_clusterer, build_matcher, ground_truth_used
 from mgot.engine.run import evaluate, train
+from mgot.engine.schedule.cross import cross_start_epoch
 from mgot.engine.setup import load_config
 from mgot.errors import UserError
 from mgot.evaluation.results import format_rows

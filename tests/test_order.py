@@ -13,9 +13,9 @@ import pytest
 import mgot.engine.trainer as trainer_module
 from mgot.clustering import cluster
 from mgot.engine import epoch as epoch_module
-from mgot.engine import guards, step
+from mgot.engine import step
 from mgot.engine.epoch import EpochState, Matched, RunState
-from mgot.engine.order import (
+from mgot.engine.schedule.order import (
     HANDED_ON,
     PHASES,
     STEP,
@@ -30,6 +30,7 @@ from mgot.engine.order import (
 )
 from mgot.engine.setup import load_config
 from mgot.engine.trainer import MGOTTrainer
+from mgot.engine.watch import guards
 from mgot.matching import believe
 from mgot.modeling.extraction import extract
 

@@ -21,9 +21,9 @@ import torch
 from mgot.data.dataset import DATASETS, TwoModalityDataset, register_dataset
 from mgot.data.registered import DATASET_REGISTRY, FastreidDataset, registered
 from mgot.data.sets.regdb import RegDB
-from mgot.engine.about import describe_training_set
 from mgot.engine.run import evaluate, train
 from mgot.engine.setup import default_config, load_config
+from mgot.engine.watch.about import describe_training_set
 from mgot.errors import UserError
 from tests.examples import code
 from tests.trees import coloured_images, regdb_tree

@@ -11,8 +11,8 @@ import torch
 from fastreid.modeling.meta_arch import build_model
 from torch import Tensor, nn
 
-from mgot.engine.keys import same_intra_stage
-from mgot.engine.rules import check_config
+from mgot.engine.config.keys import same_intra_stage
+from mgot.engine.config.rules import check_config
 from mgot.errors import UserError
 from mgot.modeling.recompute import buffers_set_aside, recompute
 from tests.test_modeling import bank, batch, small_config

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from fastreid.modeling.backbones.build import BACKBONE_REGISTRY
 
-from mgot.engine.fastreid_keys import optimizer_names
-from mgot.engine.rules import check_config
+from mgot.engine.config.fastreid_keys import optimizer_names
+from mgot.engine.config.rules import check_config
 from mgot.engine.setup import default_config, load_config
 from mgot.errors import UserError
 from mgot.modeling.fastreid_backbones import DEPTHS

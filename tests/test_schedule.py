@@ -13,8 +13,8 @@ from fastreid.solver import build_lr_scheduler
 from fastreid.utils.events import EventStorage
 from torch import nn
 
+from mgot.engine.schedule.solver import StageHook, begin_stage, build_fused_optimizer, log_rate_of, stages
 from mgot.engine.setup import check_config
-from mgot.engine.solver import StageHook, begin_stage, build_fused_optimizer, log_rate_of, stages
 from mgot.errors import UserError
 from tests.test_modeling import small_config
 from tests.test_step import WithBackbone

@@ -12,9 +12,9 @@ from fastreid.solver import build_optimizer
 from fastreid.utils.events import EventStorage
 from torch import Tensor, nn
 
-from mgot.engine.guards import StepGuard
-from mgot.engine.solver import build_fused_optimizer
+from mgot.engine.schedule.solver import build_fused_optimizer
 from mgot.engine.step import TrainingStep
+from mgot.engine.watch.guards import StepGuard
 from mgot.errors import UserError
 from tests.test_modeling import small_config
 

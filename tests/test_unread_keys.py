@@ -13,7 +13,7 @@ import pytest
 
 import mgot
 from mgot.clustering import CLUSTERERS
-from mgot.engine.keys import flat
+from mgot.engine.config.keys import flat
 from mgot.engine.setup import default_config, load_config
 from mgot.errors import UserError
 from mgot.losses import LOSSES, loss_keys
@@ -36,7 +36,7 @@ GIVEN = {
     "_create_gradient_clipper": {"cfg": "SOLVER.CLIP_GRADIENTS"},
     "clip_grad_norm": {"cfg": "SOLVER.CLIP_GRADIENTS"},
 }
-NO_READERS = {PACKAGE / "engine/rules.py", PACKAGE / "config.py"}  # judge and declare; others must read
+NO_READERS = {PACKAGE / "engine/config/rules.py", PACKAGE / "config.py"}  # judge and declare; others must read
 
 # Keys that no source names, and why each may stand.
 KNOWN = {

@@ -16,10 +16,10 @@ from mgot.data.sets.sysu import SYSUMM01, official_draws, read_sysu
 from mgot.data.synthetic.layout import write_sysu
 from mgot.data.synthetic.presets import preset
 from mgot.data.synthetic.settings import Settings
-from mgot.engine.about import describe_run, describe_training_set
 from mgot.engine.run import evaluate, train
 from mgot.engine.setup import load_config
 from mgot.engine.trainer import MGOTTrainer
+from mgot.engine.watch.about import describe_run, describe_training_set
 from mgot.errors import UserError
 from mgot.evaluation import score_protocols
 from tests.trees import (

@@ -147,10 +147,12 @@ def summary(name: str) -> str:
 
 
 def api_page(name: str) -> str:
-    """A page about one package: by its own face where it has one (`__all__`), else module by module."""
+    """A page about one package: by its own face where it has one (`__all__`), else module by module, rooms last."""
     text = f"# mgot.{name}\n\n::: mgot.{name}\n"
     file = source_of(name)
     if file.name != "__init__.py" or "__all__" in file.read_text(encoding="utf-8"):
         return text
-    modules = sorted(each.stem for each in file.parent.glob("*.py") if each.stem != "__init__")
-    return text + "".join(f"\n::: mgot.{name}.{each}\n{MODULE}" for each in modules)
+    found = (each.relative_to(file.parent).with_suffix("").parts for each in file.parent.rglob("*.py"))
+    modules = sorted((each for each in found if each != ("__init__",)), key=lambda each: (len(each) > 1, each))
+    paths = (".".join(each).removesuffix(".__init__") for each in modules)
+    return text + "".join(f"\n::: mgot.{name}.{each}\n{MODULE}" for each in paths)

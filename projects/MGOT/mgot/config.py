@@ -1,7 +1,7 @@
 """Every key that MGOT adds to fast-reid's config, once: default, what it may be, meaning, and docs/method.md's mark.
 
 A key without a range is text, or True or False. What a key may be beside another, and what fast-reid's own keys may be,
-stands in :mod:`mgot.engine.rules`.
+stands in :mod:`mgot.engine.config.rules`.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The loop: setup, trainer, hooks."""
+"""The loop: setup, run, trainer, hooks, epoch and step. The rooms beside them hold what these call for."""

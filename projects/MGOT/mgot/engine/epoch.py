@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mgot.clustering import Clusterer, Clustering, OracleClusterer, clusters_of
 from mgot.data.loaders import EpochLabels
-from mgot.engine.builders import Believer
+from mgot.engine.config.builders import Believer
 from mgot.errors import UserError
 from mgot.matching import (
     Belief,

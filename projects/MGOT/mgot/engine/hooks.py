@@ -27,16 +27,10 @@ from mgot.data.items import identities
 from mgot.data.loaders import build_ordered_loader, my_run
 from mgot.data.transforms import draw_laws, under_laws_each
 from mgot.distributed import average_buffers, gather_rows, on_main
-from mgot.engine.builders import (
-    Believer,
-    build_believer,
-    build_clusterer,
-    build_matcher,
-    cross_start_epoch,
-    cross_weight,
-)
+from mgot.engine.config.builders import Believer, build_believer, build_clusterer, build_matcher
 from mgot.engine.epoch import EpochState, RunState, build_bank, describe_epoch, label_epoch, match_epoch
 from mgot.engine.resume.output import trim_metrics
+from mgot.engine.schedule.cross import cross_start_epoch, cross_weight
 from mgot.matching import Matcher, Matching, OracleMatcher
 from mgot.modeling.extraction import extract
 

@@ -13,12 +13,12 @@ from fastreid.utils import comm
 
 from mgot.data.loaders import build_dataset
 from mgot.data.registered import configured
-from mgot.engine.about import describe_run
-from mgot.engine.evaluator import score_model
 from mgot.engine.resume.checkpoint import AtomicCheckpointer, checkpoint_files
 from mgot.engine.resume.fork import writes_intra
 from mgot.engine.resume.output import check_space, claim_folder, clear_folder, remove_temporaries, unless_refused
 from mgot.engine.trainer import MGOTTrainer, without_pretraining
+from mgot.engine.watch.about import describe_run
+from mgot.engine.watch.evaluator import score_model
 from mgot.errors import UserError
 from mgot.evaluation.results import ResultsFile, format_rows
 

@@ -24,12 +24,12 @@ from fastreid.utils.logger import setup_logger
 
 from mgot.config import add_mgot_config
 from mgot.data.registered import add_dataset_keys
-from mgot.engine.builders import add_part_keys
-from mgot.engine.keys import changes, flat, saved_keys
+from mgot.engine.config.builders import add_part_keys
+from mgot.engine.config.keys import changes, flat, saved_keys
+from mgot.engine.config.rules import RANGES, check_config
 from mgot.engine.resume.checkpoint import by_progress, load_tensors
 from mgot.engine.resume.fork import donor_path
 from mgot.engine.resume.output import claim_folder
-from mgot.engine.rules import RANGES, check_config
 from mgot.errors import UserError, shortened
 
 logger = logging.getLogger("mgot")

@@ -11,7 +11,7 @@ from fastreid.utils import comm
 from fastreid.utils.events import EventStorage
 from torch import Tensor, nn
 
-from mgot.engine.guards import StepGuard
+from mgot.engine.watch.guards import StepGuard
 
 
 class TrainingStep:

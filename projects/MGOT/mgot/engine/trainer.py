@@ -22,14 +22,8 @@ from torch import nn
 
 from mgot import distributed  # noqa: F401  readies fast-reid for several processes
 from mgot.data.loaders import CrossModalityLoader, build_train_loader
-from mgot.engine.about import describe_run, describe_training_set
-from mgot.engine.builders import cross_start_epoch
 from mgot.engine.epoch import RunState
-from mgot.engine.evaluator import ScoringHook, score_model
-from mgot.engine.guards import EpochGuardHook, StepGuard
 from mgot.engine.hooks import ClusteringHook, EpochWriter, GatherHook, MatchingHook, MemoryUpdateHook, ProgressHook
-from mgot.engine.order import in_order, runs
-from mgot.engine.records import RecordHook, SummaryHook
 from mgot.engine.resume.beginning import Beginning, find_beginning
 from mgot.engine.resume.checkpoint import AtomicCheckpointer
 from mgot.engine.resume.fittest import FittestHook
@@ -37,8 +31,14 @@ from mgot.engine.resume.fork import writes_intra
 from mgot.engine.resume.saving import CheckpointHook, save_if_sound
 from mgot.engine.resume.signals import StopRequest
 from mgot.engine.resume.snapshot import pack_run, random_states, restore_process, unpack_bank, unpack_scalars
-from mgot.engine.solver import StageHook, build_fused_optimizer, build_rate_hook, stages
+from mgot.engine.schedule.cross import cross_start_epoch
+from mgot.engine.schedule.order import in_order, runs
+from mgot.engine.schedule.solver import StageHook, build_fused_optimizer, build_rate_hook, stages
 from mgot.engine.step import TrainingStep
+from mgot.engine.watch.about import describe_run, describe_training_set
+from mgot.engine.watch.evaluator import ScoringHook, score_model
+from mgot.engine.watch.guards import EpochGuardHook, StepGuard
+from mgot.engine.watch.records import RecordHook, SummaryHook
 from mgot.errors import Interrupted, UserError
 from mgot.evaluation.results import ResultsFile
 from mgot.matching import Matching
@@ -91,7 +91,7 @@ class MGOTTrainer(DefaultTrainer):
     def build_hooks(self) -> list[Any]:
         """The hooks in the order in which each phase calls them, with what each needs -> gives there.
 
-        The phases and the things handed on are those of :mod:`mgot.engine.order`, which refuses another order.
+        The phases and the things handed on are those of :mod:`mgot.engine.schedule.order`, which refuses another order.
         """
         cfg, keys, out = self.cfg, self.cfg.MGOT, Path(self.cfg.OUTPUT_DIR)
         start, asked = cross_start_epoch(cfg), keys.TEST.STAGES
@@ -275,7 +275,7 @@ class MGOTTrainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
-        """As fast-reid's: :func:`mgot.engine.evaluator.score_model`."""
+        """As fast-reid's: :func:`mgot.engine.watch.evaluator.score_model`."""
         return score_model(cfg, model)._asdict()
 
 

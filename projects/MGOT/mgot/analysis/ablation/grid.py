@@ -13,9 +13,10 @@ from typing import Any
 import yaml
 from fastreid.config import CfgNode
 
-from mgot.engine.builders import cross_start_epoch, ground_truth_used
-from mgot.engine.keys import flat, same_intra_stage
+from mgot.engine.config.builders import ground_truth_used
+from mgot.engine.config.keys import flat, same_intra_stage
 from mgot.engine.resume.fork import writes_intra
+from mgot.engine.schedule.cross import cross_start_epoch
 from mgot.engine.setup import default_config, load_config
 from mgot.errors import UserError
 

@@ -27,13 +27,14 @@ from mgot.clustering import cluster as search
 from mgot.data.image_set import ImageSet
 from mgot.data.items import identities
 from mgot.data.transforms import Laws, draw_laws, under_laws_each
-from mgot.engine.builders import build_clusterer, cross_start_epoch
+from mgot.engine.config.builders import build_clusterer
 from mgot.engine.epoch import EpochState, label_epoch
-from mgot.engine.evaluator import CrossModalityEvaluator
-from mgot.engine.guards import EpochGuardHook
 from mgot.engine.hooks import MatchingHook, MemoryUpdateHook
-from mgot.engine.records import RecordHook
+from mgot.engine.schedule.cross import cross_start_epoch
 from mgot.engine.trainer import MGOTTrainer
+from mgot.engine.watch.evaluator import CrossModalityEvaluator
+from mgot.engine.watch.guards import EpochGuardHook
+from mgot.engine.watch.records import RecordHook
 from mgot.errors import UserError
 from mgot.evaluation.one_search import score_search
 from mgot.modeling.extraction import embed

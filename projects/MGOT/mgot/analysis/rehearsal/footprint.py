@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mgot.engine.solver import build_fused_optimizer
+from mgot.engine.schedule.solver import build_fused_optimizer
 from mgot.engine.trainer import MGOTTrainer, without_pretraining
 from mgot.memory import MemoryBank, PrototypeMemory
 from mgot.modeling import DEN

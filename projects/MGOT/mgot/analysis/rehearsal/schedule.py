@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from fastreid.config import CfgNode
 
-from mgot.engine.builders import cross_start_epoch
 from mgot.engine.resume.fork import writes_intra
+from mgot.engine.schedule.cross import cross_start_epoch
 
 
 class Schedule(NamedTuple):

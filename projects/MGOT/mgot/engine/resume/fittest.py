@@ -13,8 +13,8 @@ from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 
 from mgot.distributed import on_main
-from mgot.engine.evaluator import score_model
 from mgot.engine.resume.checkpoint import load_tensors
+from mgot.engine.watch.evaluator import score_model
 from mgot.errors import UserError
 from mgot.evaluation.results import ResultsFile, format_rows
 from mgot.files import replacing

@@ -14,9 +14,9 @@ from typing import Any
 from fastreid.config import CfgNode
 
 from mgot.data.registered import registered
-from mgot.engine.builders import cross_start_epoch
-from mgot.engine.keys import among, changes, saved_keys, told_of_a_donor
+from mgot.engine.config.keys import among, changes, saved_keys, told_of_a_donor
 from mgot.engine.resume.checkpoint import AtomicCheckpointer, load_tensors, progress_of
+from mgot.engine.schedule.cross import cross_start_epoch
 from mgot.errors import UserError
 
 logger = logging.getLogger("mgot")

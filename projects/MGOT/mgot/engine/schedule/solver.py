@@ -18,7 +18,7 @@ from fastreid.engine.train_loop import HookBase
 from fastreid.solver import build_lr_scheduler, build_optimizer
 from torch import nn
 
-from mgot.engine.builders import cross_start_epoch
+from mgot.engine.schedule.cross import cross_start_epoch
 from mgot.errors import UserError
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from fastreid.config import CfgNode
 
 from mgot.data.registered import configured
-from mgot.engine.builders import ground_truth_used
+from mgot.engine.config.builders import ground_truth_used
 
 
 def describe_training_set(cfg: CfgNode) -> dict[str, Any]:

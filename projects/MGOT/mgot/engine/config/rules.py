@@ -10,9 +10,9 @@ from typing import Any
 from fastreid.config import CfgNode
 
 from mgot import config
-from mgot.engine import fastreid_keys
-from mgot.engine.keys import flat
-from mgot.engine.solver import stages
+from mgot.engine.config import fastreid_keys
+from mgot.engine.config.keys import flat
+from mgot.engine.schedule.solver import stages
 from mgot.errors import UserError, shortened
 from mgot.losses import LOSSES, weight_key
 from mgot.modeling.fastreid_backbones import DEPTHS

@@ -1,0 +1,1 @@
+"""What looks on while a run trains: it warns, writes down, and scores."""
