@@ -92,12 +92,22 @@ def plan(x: float, y: float) -> str:
     return drawn + f'{rescued} fill="none" stroke="{INK}" stroke-width="2.5" stroke-dasharray="4 3"/>'
 
 
+def view() -> list[str]:
+    """What the matcher may see in place of the visible prototypes, or with them: the same clusters without colour."""
+    drawn = [box(24, 164, 208, 42, VISIBLE, ("visible without colour", "the matcher's other view"))]
+    drawn += [arrow((232, 185), (372, 185), colour=VISIBLE)]
+    return drawn + [
+        f'<circle cx="{280 + 20 * n}" cy="185" r="7" fill="white" stroke="{VISIBLE}" stroke-width="2"/>'
+        for n in range(4)
+    ]
+
+
 def epoch_start() -> list[str]:
     """The upper half: from features to memories."""
     drawn = [band(8, 318, "At each epoch's start, without gradients")]
     for y, colour, name, places in (
-        (66, VISIBLE, "visible", ((24, 26), (60, 38), (92, 20), (30, 58))),
-        (206, INFRARED, "infrared", ((26, 24), (62, 50), (88, 22))),
+        (58, VISIBLE, "visible", ((24, 26), (60, 38), (92, 20), (30, 58))),
+        (214, INFRARED, "infrared", ((26, 24), (62, 50), (88, 22))),
     ):
         drawn += [
             box(24, y + 6, 96, 64, colour, (name, "features")),
@@ -107,8 +117,9 @@ def epoch_start() -> list[str]:
         drawn += [arrow((256, y + 38), (284, y + 38), colour=colour)]
         count = len(places)
         drawn += [dot(298, y + 38 + 20 * (n - (count - 1) / 2), 8, colour) for n in range(count)]
-    drawn += [text(310, 178, "prototypes", bold=True), text(310, 196, "cluster means", size=13)]
-    drawn += [arrow((312, 104), (372, 104), colour=VISIBLE), arrow((312, 244), (372, 244), colour=INFRARED)]
+    drawn += [text(310, 151, "prototypes", bold=True), text(310, 168, "cluster means", size=13)]
+    drawn += [arrow((312, 96), (372, 96), colour=VISIBLE), arrow((312, 252), (372, 252), colour=INFRARED)]
+    drawn += view()
     drawn += [f'<rect x="374" y="50" width="270" height="262" rx="8" fill="white" stroke="{CROSS}" stroke-width="2"/>']
     drawn += [text(509, 72, "OTPA: optimal transport", bold=True), plan(412, 106)]
     drawn += [
