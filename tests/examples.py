@@ -23,7 +23,7 @@ def code(heading: str) -> str:
 
 def command(heading: str) -> tuple[str, list[str]]:
     """The file that the section's command line runs, and the KEY VALUE pairs at its end."""
-    (line,) = re.findall(r"^```sh\n(.*?)\n```", section(heading), re.MULTILINE | re.DOTALL)
-    words = shlex.split(line)
+    (block,) = re.findall(r"^```sh\n(.*?)\n```", section(heading), re.MULTILINE | re.DOTALL)
+    (words,) = (shlex.split(line) for line in block.splitlines() if "--config-file" in line)
     config = words.index("--config-file")
     return words[config - 1], words[config + 2 :]

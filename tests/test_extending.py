@@ -121,6 +121,16 @@ def test_the_example_of_a_recipe_is_short_and_trains(
     assert {key for key in logged if key.startswith("loss_")} == {"loss_vcl", "loss_icl", "loss_accl"}
 
 
+def test_the_walk_trains_the_example_of_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    name, pairs = command("In ten minutes")
+    assert name == command("A loss")[0]
+    exec(code("A loss"), {"__name__": __name__})
+    cfg = load_config(DEMO, pairs)
+    assert cfg.MGOT.LOSS.W_UNIFORMITY == 0.05
+    assert 0 < cfg.MGOT.CROSS_START_EPOCH < cfg.SOLVER.MAX_EPOCH == 3
+
+
 def test_the_batch_of_the_document_is_the_batch() -> None:
     table = TEXT.split("\n## A loss\n")[1].split("| field | shape |")[1].split("\n\n")[0]
     named = {word for row in table.splitlines()[2:] for word in row.split("|")[1].replace(",", " ").split()}
