@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--config-file", default="projects/MGOT/configs/demo.yml", help="(%(default)s)")
     add("--repeats", type=whole(1), default=8, help="steps of each, the fastest counts (%(default)s)")
-    add("--threads", type=whole(1, 1024), default=1, help="of a processor (%(default)s)")
+    add("--threads", type=whole(1, 1024), default=1, help="CPU threads (%(default)s)")
     add("--profile", action="store_true", help="name the five operations that take longest")
     add("opts", nargs="*", metavar="KEY VALUE", help="config overrides")
 
@@ -103,7 +103,7 @@ def plain_step(cfg: CfgNode, model: DEN, batch: dict[str, Tensor]) -> Step:
 
 
 def seconds_of(step: Callable[[], Any], device: torch.device) -> float:
-    """Time of a call until the device is done; on processors that of all cores together, whatever else they do."""
+    """Time of a call until the device is done; on CPUs that of all cores together, whatever else they do."""
     clock = perf_counter if device.type == "cuda" else process_time
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""Runs of a grid that differ in the cross stage alone share one intra stage, and each seed may have its own data."""
+"""Runs of a grid that differ only in the cross stage share one intra stage, and each seed may have its own data."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from mgot.engine.setup import load_config
 from mgot.errors import Interrupted, UserError
 from tests.test_resume import DEMO, figures, run, signal_at, tiny_keys
 
-# Keys of the cross stage alone.
+# Keys that only the cross stage has.
 OTHER = ("MGOT.MATCHER.NAME", "hungarian", "MGOT.LOSS.W_MCL", "0.0", "MGOT.PAIRED_SAMPLING", "False",
          "MGOT.CROSS_STAGE.BASE_LR", "1e-4")  # fmt: skip
 

@@ -50,7 +50,7 @@ FASTREID_BOUND = {
     "modeling",
     "retrieval.checkpoint",
     "retrieval.export",
-    "retrieval.models",  # for a checkpoint alone: an ONNX file is read without fast-reid
+    "retrieval.models",  # only for a checkpoint: an ONNX file is read without fast-reid
 }
 
 
@@ -139,7 +139,7 @@ def test_tools_take_no_name_from_the_package_root(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMED if name.split(".")[0] in CORE])
-def test_core_knows_its_libraries_alone(name: str) -> None:
+def test_core_knows_only_its_libraries(name: str) -> None:
     source = read(name)
     assert not knows_cfg(source)
     foreign = {other.split(".")[0] for other in imported(source)} - {"mgot"}
@@ -150,7 +150,7 @@ FASTREID_FREE = [name for name in NAMED if not any(f"{name}.".startswith(f"{boun
 
 
 @pytest.mark.parametrize("name", FASTREID_FREE)
-def test_host_free_modules_lead_to_no_host(name: str) -> None:
+def test_free_modules_lead_to_no_fastreid(name: str) -> None:
     """Neither a module nor one it imports, nor a package that holds one of them, needs fast-reid."""
     seen: set[str] = set()
     waiting = [name]

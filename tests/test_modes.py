@@ -194,7 +194,7 @@ def test_matchers_train_on_incomplete_overlap(
 
 
 def test_nobody_matched_still_trains(tiny_options: Options) -> None:
-    """Losses, cross labels, memories and paired draws where a matcher leaves every cluster alone."""
+    """Losses, cross labels, memories and paired draws where a matcher leaves every cluster unmatched."""
 
     @register_matcher("nobody")
     class Nobody:

@@ -48,7 +48,7 @@ def write_pairs(root: Path) -> None:
 
 @pytest.fixture(name="forget", autouse=True)
 def fixture_forget() -> Iterator[None]:
-    """What a test registers is known to that test alone."""
+    """What a test registers is known only to that test."""
     ours, theirs = dict(DATASETS), dict(DATASET_REGISTRY._obj_map)
     yield
     for registry, before in ((DATASETS, ours), (DATASET_REGISTRY._obj_map, theirs)):

@@ -1,4 +1,4 @@
-"""A key that nothing reads is a bug: every key of the config, the host's included, against the sources that run."""
+"""A key that nothing reads is a bug: every key of the config, fast-reid's included, against the sources that run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mgot.matching import MATCHERS
 from mgot.registry import keys_of
 
 HOST, PACKAGE = Path(fastreid.__file__).parent, Path(mgot.__file__).parent
-# What of the host runs under MGOT: files, and of its trainer's the functions that are not replaced.
+# What of fast-reid runs under MGOT: files, and of its trainer's the functions that are not replaced.
 HOST_FILES = (
     "solver/build.py",
     "data/transforms/build.py",
@@ -30,7 +30,7 @@ HOST_FILES = (
     "modeling/backbones/**/*.py",
 )
 HOST_FUNCTIONS = ("default_setup", "__init__", "auto_scale_hyperparams")
-# Functions that are given a part of the config alone: parameter and part.
+# Functions that are given only a part of the config: parameter and part.
 GIVEN = {
     "options": {"keys": "MGOT"},
     "_create_gradient_clipper": {"cfg": "SOLVER.CLIP_GRADIENTS"},
@@ -40,11 +40,11 @@ NO_READERS = {PACKAGE / "engine/config/rules.py", PACKAGE / "config.py"}  # judg
 
 # Keys that no source names, and why each may stand.
 KNOWN = {
-    "KD.*": "of the host's distillation, another meta-architecture",
-    "MODEL.QUEUE_SIZE": "of the host's memory queue, another meta-architecture",
-    "MODEL.LOSSES.*": "of the host's losses: DEN has its own",
+    "KD.*": "of fast-reid's distillation, another meta-architecture",
+    "MODEL.QUEUE_SIZE": "of fast-reid's memory queue, another meta-architecture",
+    "MODEL.LOSSES.*": "of fast-reid's losses: DEN has its own",
     **{
-        f"MODEL.HEADS.{name}": "of the host's heads: MGOTHead has no classifier"
+        f"MODEL.HEADS.{name}": "of fast-reid's heads: MGOTHead has no classifier"
         for name in ("EMBEDDING_DIM", "NECK_FEAT", "CLS_LAYER", "MARGIN", "SCALE")
     },
     "DATALOADER.SET_WEIGHT": "of a sampler over several training sets, which MGOT refuses",
@@ -91,7 +91,7 @@ def aliases_of(function: ast.FunctionDef) -> dict[str, str]:
 
 
 def reads(source: str, functions: tuple[str, ...] = ()) -> Iterator[str]:
-    """Parts of the config that a source's functions read, or some of these functions alone."""
+    """Parts of the config that a source's functions read, or only some of these functions."""
     for function in ast.walk(ast.parse(source)):
         if not isinstance(function, ast.FunctionDef) or (functions and function.name not in functions):
             continue

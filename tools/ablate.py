@@ -31,7 +31,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=whole(1, MOST_PROCESSES), default=1, help="runs side by side (%(default)s)")
     parser.add_argument("--output", type=Path, help="folder of runs and tables (logs/ablation/<name of the grid>)")
     parser.add_argument(
-        "--no-share", action="store_true", help="train each run alone, also where the cross stage alone differs"
+        "--no-share", action="store_true", help="train each run in full, also where only the cross stage differs"
     )
     parser.add_argument(
         "--row", action="append", default=[], help="train only rows whose names begin so (all); may come several times"

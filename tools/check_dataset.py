@@ -27,7 +27,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default=os.getenv("FASTREID_DATASETS", "datasets"),
         help="the folder that holds the data set's folder (default: FASTREID_DATASETS, or ./datasets)",
     )
-    parser.add_argument("--folder", help="the data set's folder, as MGOT.DATA.FOLDER says it (Folder alone)")
+    parser.add_argument("--folder", help="the data set's folder, as MGOT.DATA.FOLDER says it (for Folder only)")
     parser.add_argument("--workers", type=whole(1, MOST_PROCESSES), help="processes at work (default: one a core)")
     return parser.parse_args(argv)
 

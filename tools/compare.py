@@ -23,7 +23,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, default=Path("logs/comparison"), help="folder for comparison.md and curves (%(default)s)"
     )
-    parser.add_argument("--no-curves", action="store_true", help="tables alone, which need no matplotlib")
+    parser.add_argument("--no-curves", action="store_true", help="only tables, which need no matplotlib")
     parser.add_argument("--json", action="store_true", help="print a JSON object instead of the tables")
     return parser.parse_args(argv)
 

@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-import mgot  # noqa: F401  restores what the host needs and registers MGOT with it
+import mgot  # noqa: F401  restores what fast-reid needs and registers MGOT with it
 from mgot.arguments import require_file, require_file_target, whole
 from mgot.compat import require_fastreid
 from mgot.errors import UserError

@@ -34,9 +34,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--index", type=Path, help="file of the gallery's features (DIR.mgot-index.npz beside DIR)")
     add("--output", type=Path, default=Path("search.jpg"), help="contact sheet to write (%(default)s)")
     add("--json", action="store_true", help="print a JSON object instead of tables")
-    add("--query-modality", choices=MODALITIES, help="of the queries; asked for by models with two stems alone")
+    add("--query-modality", choices=MODALITIES, help="of the queries; needed only by models with two stems")
     add("--gallery-modality", choices=MODALITIES, help="of the gallery, for such models (the other one)")
-    add("--exact-up-to", type=int, default=EXACT_UP_TO, help="past so many images, near cells alone (%(default)s)")
+    add("--exact-up-to", type=int, default=EXACT_UP_TO, help="past so many images, only near cells (%(default)s)")
     return parser.parse_args(argv)
 
 

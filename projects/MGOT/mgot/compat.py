@@ -22,7 +22,7 @@ from mgot.errors import UserError
 
 HOST = "fastreid"
 INSTALL_HOST = "pip install --no-deps fastreid==1.4.0"
-FASTREID_MISSING = f"fast-reid fast-reid is not installed: type `{INSTALL_HOST}`, or put a checkout of it on PYTHONPATH"
+FASTREID_MISSING = f"fast-reid is not installed: type `{INSTALL_HOST}`, or put a checkout of it on PYTHONPATH"
 
 
 class FastreidMissingError(UserError, ImportError):

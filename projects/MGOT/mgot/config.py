@@ -214,7 +214,7 @@ key("MGOT.MATCHER.OPPOSITE_TRANSPORT", True)
 key("MGOT.MATCHER.SUPPLY", "visible", one_of(SUPPLIES))
 # Bound on Sinkhorn's iterations [ours].
 key("MGOT.MATCHER.MAX_ITERATIONS", 2000, at_least(1))
-# unbalanced: rho, the price of mass that is not sent; the smaller, the more clusters stay alone [ours].
+# unbalanced: rho, the price of mass that is not sent; the smaller, the more clusters stay unmatched [ours].
 key("MGOT.MATCHER.RELAXATION", 0.1, more_than(0))
 # rpnr: strength of the entropy in the transport [RPNR]; adca: cosine from which on a pair of images votes [ADCA].
 key("MGOT.MATCHER.REGULARISATION", 5.0, more_than(0))
@@ -258,7 +258,7 @@ key("MGOT.AUG.SPECTRAL_PROB", 0.0, within(0, 1))
 # Infrared grey-level jitter: gain in 1 +- this, offset in +- this of the range; 0 switches it off [field].
 key("MGOT.AUG.INFRARED_JITTER", 0.2, within(0, 1))
 
-# Keys of one data set alone join these from its own file, mgot/data/sets/*.py: own_keys.
+# Keys of a single data set join these from its own file, mgot/data/sets/*.py: own_keys.
 
 # Compare the numbers of images with the published data set's when training starts, and warn of differences.
 key("MGOT.DATA.CHECK_COUNTS", True)

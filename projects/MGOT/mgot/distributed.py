@@ -124,7 +124,7 @@ def on_main(compute: Callable[[], T], *, send: Callable[[T], T] | None = None) -
     """Let the first process compute and all have the result.
 
     Args:
-        compute: called in the first process alone.
+        compute: called only in the first process.
         send: what the others get of the result; all of it by default.
 
     Raises:

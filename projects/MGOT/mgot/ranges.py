@@ -24,7 +24,7 @@ class Allowed(Protocol):
 
 @dataclass(frozen=True)
 class Interval:
-    """Numbers between two ends, infinite by default; whole ones alone where ``whole`` is set."""
+    """Numbers between two ends, infinite by default; only whole ones where ``whole`` is set."""
 
     low: float = -math.inf
     high: float = math.inf

@@ -30,7 +30,7 @@ SAMPLERS = (OURS, *HOST_SAMPLERS)
 _BY_IDENTITY = ("NaiveIdentitySampler", "BalancedIdentitySampler")
 INPUT_BY = ("batch", "host")
 
-# Keys of fast-reid that its transforms alone obey.
+# Keys of fast-reid that only its own transforms obey.
 _HOST_ONLY = ("CROP", "AUGMIX", "AUTOAUG", "CJ", "AFFINE", "RPT")
 
 
@@ -165,7 +165,7 @@ def build_fastreid_transforms(cfg: CfgNode) -> FastreidTransforms | None:
     """fast-reid's transforms where MGOT.AUG.BY says so.
 
     Raises:
-        UserError: a transform is switched on that is fast-reid's alone, and MGOT.AUG.BY is not "host".
+        UserError: a transform is switched on that only fast-reid has, and MGOT.AUG.BY is not "host".
     """
     if cfg.MGOT.AUG.BY == "host":
         return FastreidTransforms(build_transforms(cfg, is_train=True))

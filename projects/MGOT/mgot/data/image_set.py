@@ -56,7 +56,7 @@ class ImageSet(Dataset[dict[str, Any]]):
         size: (height, width) in pixels; bicubic, as fast-reid resizes.
         cache: how decoded images are kept.
         skip_unreadable: warn of an image that cannot be read and let the next readable one of the list stand in for it,
-            by its pixels alone: labels stay those of the index.
+            only by its pixels: labels stay those of the index.
         desc: label of the progress bar that filling the cache shows.
 
     Raises:

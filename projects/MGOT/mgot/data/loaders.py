@@ -149,7 +149,7 @@ class CrossModalityLoader:
         seed = np.random.SeedSequence([self.sampler.seed, epoch, self._rank]).generate_state(1, np.uint64)[0]
         self._generator.manual_seed(int(seed >> np.uint64(1)))
         images = self.sampler.n_classes // self._world_size * self.sampler.n_instances
-        pixels = torch.zeros(images, 3, 1, 1, device=self.device)  # what is drawn depends on the number of images alone
+        pixels = torch.zeros(images, 3, 1, 1, device=self.device)  # what is drawn depends only on the number of images
         for _ in range(skip):
             self.augmentation(pixels.repeat(self.augmentation.visible_copies, 1, 1, 1), pixels, self._generator)
 

@@ -116,7 +116,7 @@ def configured(cfg: CfgNode, name: str) -> TwoModalityDataset:
 
 
 def visible_people(name: str, root: str, keys: Any) -> list[Item]:
-    """Visible training items of any registered data set, by path: ours, or one of fast-reid's, of visible images alone.
+    """Visible training items of any registered data set, by path: ours, or one of fast-reid's, of visible images only.
 
     Args:
         name: in fast-reid's registry.

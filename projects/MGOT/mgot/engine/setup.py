@@ -90,7 +90,7 @@ def _config_of_the_run(folder: Path) -> dict[str, Any]:
 def _tell_changes(cfg: CfgNode) -> None:
     before = _config_of_the_run(Path(cfg.OUTPUT_DIR))
     now = saved_keys({"config": cfg.dump()})
-    now.pop("MGOT.CROSS_STAGE.FROM")  # read at a run's beginning alone
+    now.pop("MGOT.CROSS_STAGE.FROM")  # read only where a run begins
     changed = changes(before, now)
     if changed:
         logger.warning(f"--resume: the run began with other keys: {', '.join(changed)}")
@@ -199,9 +199,9 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
 
 def setup_logging(cfg: CfgNode) -> None:
-    """MGOT's lines go to the terminal and the host's log.txt; the host's own to the file, its warnings to both."""
-    host = setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank())
-    for handler in host.handlers:
+    """MGOT's lines go to the terminal and to log.txt; fast-reid's go to the file, and its warnings to both."""
+    fastreid = setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank())
+    for handler in fastreid.handlers:
         if getattr(handler, "stream", None) is sys.stdout:
             handler.setLevel(logging.WARNING)
     logger.setLevel(logging.INFO)
@@ -211,6 +211,6 @@ def setup_logging(cfg: CfgNode) -> None:
         terminal = logging.StreamHandler(sys.stdout)
         terminal.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(terminal)
-    for handler in host.handlers:
+    for handler in fastreid.handlers:
         if getattr(handler, "stream", None) is not sys.stdout:
             logger.addHandler(handler)

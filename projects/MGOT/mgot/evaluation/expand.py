@@ -1,6 +1,6 @@
 """Average query expansion of a search: transductive, so its figures stand in rows of their own.
 
-Letters: N_q queries, N_g gallery images, N = N_q + N_g, D feature dimension.
+Notation: N_q queries, N_g gallery images, N = N_q + N_g, D feature dimension.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Protocols to rows of a results table: features in, figures in percent out, averaged over trials.
 
-Letters: N pool size, N_q queries, N_g gallery images of a trial, D feature dimension.
+Notation: N pool size, N_q queries, N_g gallery images of a trial, D feature dimension.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class Sinkhorn(SupplyMatcher):
         v2r[i] = argmax_j Q_ij;   r2v[j] = argmax_i Q_ij
 
     with the Q of :func:`mgot.transport.settled_transport`. It differs from OTPA in the way back: a demand
-    cluster looks at all supply clusters, not at those alone that took it. Source: [field], RPNR's setting.
+    cluster looks at all supply clusters, not only at those that took it. Source: [field], RPNR's setting.
 
     Args:
         sharpness: lambda.

@@ -1,4 +1,4 @@
-"""Matching by unbalanced transport: clusters may stay alone."""
+"""Matching by unbalanced transport: clusters may stay unmatched."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Unbalanced(SupplyMatcher):
 
     Args:
         sharpness: lambda.
-        relaxation: rho; the smaller it is, the cheaper it is to leave a cluster alone.
+        relaxation: rho; the smaller it is, the cheaper it is to leave a cluster unmatched.
         min_mass: in [0, 1]; 0 matches every cluster.
         supply: the other modality's clusters index the shared label space.
         max_iterations: bound on Sinkhorn's iterations.

@@ -80,6 +80,6 @@ def most_votes_first(votes: np.ndarray, similarity: np.ndarray) -> tuple[np.ndar
 
 def _greedy(votes: np.ndarray, similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     v2r, r2v = most_votes_first(votes, similarity)
-    preference = votes + (similarity + 1.0) / 4.0  # below one vote: similarity decides between equal votes alone
+    preference = votes + (similarity + 1.0) / 4.0  # below one vote: similarity decides only between equal votes
     v2r = np.where(v2r == UNMATCHED, preference.argmax(axis=1), v2r)
     return v2r, np.where(r2v == UNMATCHED, preference.argmax(axis=0), r2v)

@@ -140,7 +140,7 @@ class DEN(nn.Module):
 
         Args:
             batch: ``images`` (B, 3, H, W) in 0..255 of any dtype; ``is_visible`` (B,) bool; for training also
-                ``targets`` (B,), the pseudo label of each image within its modality. A bare tensor is images alone.
+                ``targets`` (B,), the pseudo label of each image within its modality. A bare tensor is images only.
                 The last two are best left on the CPU, where they steer without a wait for the device. ``whole``, where
                 several processes share a batch, is its :class:`mgot.data.sampler.WholeBatch`.
 

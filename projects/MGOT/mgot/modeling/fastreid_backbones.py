@@ -53,7 +53,7 @@ class _Architectures(CfgNode):
     """fast-reid's table of RegNet's and EfficientNet's numbers, read wherever the command runs and from a clean state.
 
     fast-reid names its YAML files relative to the working folder (regnet/regnet.py:551, regnet/effnet.py:244), so that
-    they are found beside its checkout alone, and merges each into what the last one left (regnet/regnet.py:568): a
+    they are found only beside its checkout, and merges each into what the last one left (regnet/regnet.py:568): a
     RegNetX built after a RegNetY would keep its squeeze-and-excitation.
     """
 

@@ -97,7 +97,7 @@ class OnnxEmbedder:
 
         Args:
             images: (B, 3, H, W) RGB in 0..255, uint8 or float, H and W as ``facts.input_size`` says.
-            is_visible: (B,) bool, which images are visible ones; read by two-stream models alone, which need it.
+            is_visible: (B,) bool, which images are visible ones; only two-stream models read it, and they need it.
 
         Returns:
             Features in the images' order; (0, D) for no image.

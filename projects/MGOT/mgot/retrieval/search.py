@@ -50,7 +50,7 @@ class Request:
         index: file that keeps the gallery's features; None for ``<gallery>.mgot-index.npz`` beside the gallery.
         query_visible: modality of the queries, for a model that asks; None where it does not.
         gallery_visible: likewise of the gallery; None for the other modality than the queries'.
-        exact_up_to: images above which the search looks at the nearest cells alone.
+        exact_up_to: images above which the search looks only at the nearest cells.
     """
 
     gallery: Path

@@ -1,4 +1,4 @@
-"""Which training comes next, and where it begins: runs that differ in the cross stage alone share one intra stage."""
+"""Which training comes next, and where it begins: runs that differ only in the cross stage share one intra stage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Agenda:
     Args:
         left: the runs to train, in order, but that those with a checkpoint of their own come first.
         known: all runs of the grid: one that has finished may have the intra stage that others need.
-        share: False: every run trains alone, and none waits.
+        share: False: every run trains its own intra stage, and none waits.
     """
 
     def __init__(self, left: Iterable[Run], known: Sequence[Run], *, share: bool = True) -> None:

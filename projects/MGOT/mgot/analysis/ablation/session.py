@@ -27,7 +27,7 @@ class Ablation:
         options: KEY VALUE pairs for every run.
         training: path of the training command in the repository.
         roots: seed -> folder of the data sets that its runs read; empty: that of the environment for all.
-        share: runs that differ in the cross-modality stage alone share one intra-modality stage.
+        share: runs that differ only in the cross-modality stage share one intra-modality stage.
         rows: beginnings of the names of the rows to train now; none means all.
 
     Raises:

@@ -89,7 +89,7 @@ def record_epoch(
         cross: whether it belongs to the cross-modality stage.
         features: (N, D) L2-normalised.
         labels: (N,) pseudo labels, -1 = outlier.
-        identities: (N,) ground truth, for the distances alone.
+        identities: (N,) ground truth, only for the distances.
         prototypes: (K, D) L2-normalised.
         majorities: (K,) majority identities.
         matching: of these prototypes.

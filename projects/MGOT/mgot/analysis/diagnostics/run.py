@@ -59,7 +59,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """Finished, scored alone, a mean of trials, unfinished at some epoch, or without results."""
+        """Finished, only scored, a mean of trials, unfinished at some epoch, or without results."""
         trained = [line["iteration"] + 1 for line in self.metrics if "total_loss" in line]
         if self.rows and "trials" in self.results:
             return f"mean of {len(self.results['trials'])} trials"

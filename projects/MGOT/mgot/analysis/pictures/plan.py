@@ -57,7 +57,7 @@ def _positions(clusters: np.ndarray, kept: np.ndarray) -> np.ndarray:
 def diagonal_order(record: EpochRecord) -> tuple[np.ndarray, np.ndarray]:
     """Orders of rows and columns that put matches on the diagonal.
 
-    Prototypes that matches link, over any number of steps, make a block. Blocks of right matches alone come first, then
+    Prototypes that matches link, over any number of steps, make a block. Blocks of only right matches come first, then
     those that hold a wrong one, the surest first in each; unmatched prototypes come last.
     """
     v2r, r2v, kinds = kept_matches(record)

@@ -1,4 +1,4 @@
-"""How often each part of a run comes: epochs, steps, scorings and files, told from the config alone."""
+"""How often each part of a run comes: epochs, steps, scorings and files, told from nothing but the config."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ class _Image(NamedTuple):
 def read_folder(root: str | Path, folder: str) -> Lists:
     """The lists of ``<root>/<folder>``: training by person and name, test by camera, person and name.
 
-    A tree may serve training alone, or scoring alone: lists may be empty. The remarks name what is missing for a
+    A tree may serve only training, or only scoring: lists may be empty. The remarks name what is missing for a
     training, what is passed over, and people who stand in training and in test.
 
     Raises:

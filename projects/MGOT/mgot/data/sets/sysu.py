@@ -155,8 +155,8 @@ class SYSUMM01(TwoModalityDataset):
 def read_sysu(root: str | Path, *, validation: bool = False) -> Lists:
     """The lists of ``<root>/SYSU-MM01``, each in the order camera, identity, file name.
 
-    A copy without ``val_id.txt`` trains on the train IDs alone; the remarks say so. With ``validation`` the train IDs
-    alone are trained on too, and the val IDs stand where the test IDs would; nobody of the test IDs is in any list.
+    A copy without ``val_id.txt`` trains on the train IDs only; the remarks say so. ``validation`` does that too. The
+    val IDs then stand where the test IDs would, and nobody of the test IDs is in any list.
 
     Raises:
         UserError: the folder, a camera's folder or a list of IDs that is needed is missing or malformed, an identity

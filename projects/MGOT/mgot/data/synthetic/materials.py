@@ -86,7 +86,7 @@ def curve(reflectance: np.ndarray) -> np.ndarray:
     return np.clip(CURVE_LEVEL + CURVE_CHROMA * chroma + CURVE_GREEN * (1.0 - green), 0.0, 1.0)
 
 
-# What colour says of near-infrared; "own" is no function of it and stands in LAWS alone.
+# What colour says of near-infrared; "own" is no function of it and stands only in LAWS.
 COLOUR_LAWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"slope": trend, "curve": curve}
 LAWS = (*COLOUR_LAWS, "own")
 

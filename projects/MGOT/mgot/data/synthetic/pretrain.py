@@ -1,4 +1,4 @@
-"""A stand-in for ImageNet weights: the slim ResNet learns to name rendered people from visible images alone. [ours]
+"""A stand-in for ImageNet weights: the slim ResNet learns to name rendered people from visible images only. [ours]
 
 The people are others than the demo's (another seed): none of the demo's identities and no infrared image is seen here.
 A share of the images loses its colour, more of them as training goes on (`spectral.py`), so that the weights come to
