@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mgot.engine.rules import RANGES
+from mgot.engine.config.rules import RANGES
 from mgot.errors import UserError
 from mgot.losses import (
     CrossBatch,

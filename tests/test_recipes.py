@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from mgot.engine.keys import flat
+from mgot.engine.config.keys import flat
 from mgot.engine.run import train
 from mgot.engine.setup import load_config
 
