@@ -22,15 +22,20 @@ from torch import Tensor, nn
 from mgot.data.items import INFRARED, VISIBLE, Item
 from mgot.data.loaders import CrossModalityLoader, EpochLabels
 from mgot.data.transforms import Augmentation
+from mgot.engine.resume import signals
 from mgot.engine.run import evaluate, train
 from mgot.engine.setup import load_config
 from mgot.engine.trainer import MGOTTrainer
 from mgot.errors import Interrupted
+from mgot.evaluation.protocols import Protocol, Trial
+from mgot.evaluation.scoring import score_protocol
+from mgot.matching import Matching, cross_prototypes
 from mgot.memory import PrototypeMemory
 from mgot.modeling import DEN, gather, heads
 from mgot.modeling.extraction import extract
 from mgot.neighbours.external import on_device
 from mgot.neighbours.features import check_features
+from mgot.principles import prediction_entropies
 from tests.fake_cuda import FakeCuda, fake_cuda
 from tests.test_modeling import bank, batch, small_config
 
@@ -56,20 +61,24 @@ def config(options: list[str]) -> CfgNode:
 
 
 class Watched:
-    """A trainer whose steps are watched: waits for the GPU, and what the backbone computed in."""
+    """A trainer that is watched: waits for the GPU in steps and when losses are written, the backbone's formats."""
 
     def __init__(self, cfg: CfgNode, gpu: FakeCuda) -> None:
         self.waits: list[list[str]] = []
+        self.written: list[list[str]] = []
         self.formats: set[torch.dtype] = set()
         self.trainer = MGOTTrainer(cfg)
-        run_step = self.trainer.run_step
 
-        def watched() -> None:
-            before = len(gpu.waits)
-            run_step()
-            self.waits.append(gpu.waits[before:])
+        def watched(act: Callable[[], None], into: list[list[str]]) -> Callable[[], None]:
+            def acting() -> None:
+                before = len(gpu.waits)
+                act()
+                into.append(gpu.waits[before:])
 
-        self.trainer.run_step = watched  # type: ignore[method-assign]
+            return acting
+
+        self.trainer.run_step = watched(self.trainer.run_step, self.waits)  # type: ignore[method-assign]
+        self.trainer.write_losses = watched(self.trainer.write_losses, self.written)  # type: ignore[method-assign]
         self.trainer.network.backbone.register_forward_hook(self._see)
 
     def _see(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -130,6 +139,7 @@ def test_a_training_keeps_to_its_device(precision: str, keys: Any, gpu: FakeCuda
     rows = json.loads((Path(cfg.OUTPUT_DIR) / "results.json").read_text())["rows"]
     assert [row["stage"] for row in rows] == ["initial", "intra", "fittest", "final"]
     assert watched.waits == 4 * [["engine/watch/guards.py aten::_local_scalar_dense"]], "more than the look at the loss"
+    assert watched.written == 2 * [["engine/step.py aten::_to_copy"]], "more than a copy an epoch"
 
 
 def test_a_gpu_without_bfloat16_trains_in_float16(monkeypatch: pytest.MonkeyPatch, tiny_options: Options) -> None:
@@ -247,6 +257,46 @@ def test_several_processes_put_their_rows_in_order_on_the_gpu(
 def everybody_has_the_same(parts: list[Tensor], mine: Tensor) -> None:
     for part in parts:
         part.copy_(mine)
+
+
+def test_labels_given_on_the_gpu_are_read_off_it_once(gpu: FakeCuda) -> None:
+    model = model_on_gpu().train()
+    given = {name: part.to("cuda") for name, part in batch().items()}
+    gpu.waits.clear()
+    losses = model(given)
+    assert {str(each.device) for each in losses.values()} == {"cuda:0"}
+    assert gpu.waits == 2 * ["modeling/heads.py aten::_to_copy"]
+    memory = PrototypeMemory(torch.eye(2, 512, device="cuda"))
+    gpu.waits.clear()
+    memory.update(torch.rand(3, 512, device="cuda"), torch.tensor([0, 1, 0]).to("cuda", non_blocking=True))
+    assert gpu.waits == ["memory.py aten::_to_copy"]
+
+
+def test_who_uses_the_library_may_hold_features_on_the_gpu(gpu: FakeCuda) -> None:
+    f, phi = torch.rand(4, 4, device="cuda"), torch.rand(2, 4, device="cuda")
+    assert check_features(f).rows.shape == (4, 4)
+    everybody = np.arange(4)
+    protocol = Protocol("plain", (Trial(everybody[:2], everybody[2:]),), "none", False, "seeded")
+    assert score_protocol(protocol, everybody % 2, everybody, features=f)["protocol"] == "plain"
+    assert len(prediction_entropies(torch.rand(4, 4), phi, 0.05)) == 2
+    pairs = np.arange(2)
+    assert cross_prototypes(phi, phi, Matching(pairs, pairs, np.eye(2), "visible", pairs[:0])).device.type == "cuda"
+
+
+@pytest.mark.parametrize(("backend", "device"), [("nccl", "cuda"), ("gloo", "cpu")])
+def test_processes_agree_to_stop_where_their_backend_can(
+    backend: str, device: str, gpu: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def all_reduce(number: Tensor, op: object) -> None:
+        asked.append(number.device.type)
+
+    monkeypatch.setattr(signals.comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(signals.dist, "get_backend", lambda: backend)
+    monkeypatch.setattr(signals.dist, "all_reduce", all_reduce)
+    signals.StopRequest().agreed(0)
+    assert asked == [device]
 
 
 def left_behind(labels: Tensor, f: Tensor) -> Tensor:

@@ -94,7 +94,7 @@ def test_features_are_the_evaluations(weights: Path, gallery: Path) -> None:
     model = build_model(cfg)
     model.load_state_dict(torch.load(weights, weights_only=True)["model"])
     images = ImageSet([Item(str(path), 0, 1, 1) for path in paths], cfg.INPUT.SIZE_TEST)
-    expected = extract(model, build_ordered_loader(images, 2, 0), flip=cfg.TEST.FLIP.ENABLED)
+    expected = extract(model, build_ordered_loader(images, 2, 0, device="cpu"), flip=cfg.TEST.FLIP.ENABLED)
     np.testing.assert_allclose(np.stack([np.asarray(each) for each in features]), expected.numpy(), atol=1e-5)
 
 

@@ -172,7 +172,7 @@ def _occurrence(y: Tensor) -> Tensor:
     """(B,) how many earlier entries equal each entry: [3, 5, 3, 3] -> [0, 0, 1, 2]."""
     order = torch.sort(y, stable=True).indices
     ranked = y[order]
-    position = torch.arange(len(y), device=y.device)
+    position = torch.arange(len(y))
     start = torch.ones_like(ranked, dtype=torch.bool)
     start[1:] = ranked[1:] != ranked[:-1]
     first = torch.cummax(torch.where(start, position, torch.zeros_like(position)), dim=0).values

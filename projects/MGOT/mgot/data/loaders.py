@@ -290,7 +290,7 @@ def build_ordered_loader(
     batch_size: int,
     num_workers: int,
     *,
-    device: str | torch.device = "cpu",
+    device: str | torch.device,
     first: int | None = None,
 ) -> DataLoader[dict[str, Any]]:
     """Images in their own order, each once, for extraction on a device; several processes have equal runs of them.

@@ -113,7 +113,7 @@ def unpack_epoch(packed: dict[str, Any] | None) -> EpochState | None:
 
 
 def pack_bank(bank: MemoryBank | None) -> dict[str, Any] | None:
-    """The memories with their labels, on the CPU."""
+    """The memories with their labels; a checkpoint is read back to the CPU, whatever device it was written from."""
     if bank is None:
         return None
     memories = {name: getattr(bank, name) for name in _MEMORIES}
@@ -122,8 +122,8 @@ def pack_bank(bank: MemoryBank | None) -> dict[str, Any] | None:
         "momentum": bank.visible.momentum,
         "cross_weight": bank.cross_weight,
         "cross_epoch": bank.cross_epoch,
-        **{name: memory.prototypes.cpu() for name, memory in memories.items() if memory is not None},
-        **{name: table.cpu() for name, table in tables.items() if table is not None},
+        **{name: memory.prototypes for name, memory in memories.items() if memory is not None},
+        **{name: table for name, table in tables.items() if table is not None},
     }
 
 
@@ -135,7 +135,7 @@ def unpack_bank(packed: dict[str, Any], device: torch.device) -> MemoryBank:
         made.prototypes = packed[name].to(device)  # the constructor's normalisation would round a second time
         return made
 
-    tables: dict[str, Tensor] = {name: packed[name].cpu() for name in _TABLES if name in packed}
+    tables: dict[str, Tensor] = {name: packed[name] for name in _TABLES if name in packed}
     cross = memory("cross") if "cross" in packed else None
     weight, epoch = packed.get("cross_weight", 1.0), packed.get("cross_epoch", 0)
     return MemoryBank(memory("visible"), memory("infrared"), cross, **tables, cross_weight=weight, cross_epoch=epoch)
