@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -102,6 +104,60 @@ def test_broken_pieces_are_told_and_the_later_stages_tried(
     assert "- cluster FAILS: epoch 0: the visible images form no cluster" in out and "raise MGOT.CLUSTER.EPS" in out
     assert "2 of these would fail" in out and "- note: the stages after the weights had random ones" in out
     assert "the next loss is the same" in out
+
+
+class Loader:
+    """Meets a signal in its end, where Python drops what is raised."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self.number)
+
+
+def in_a_loaders_end(number: int, scene: Scene) -> list[Row]:
+    Loader(number)
+    return [Row("first")]
+
+
+def with_a_loaders_process(number: int, scene: Scene) -> list[Row]:
+    try:
+        signal.raise_signal(number)
+    finally:
+        signal.raise_signal(signal.SIGCHLD)
+    return [Row("first")]
+
+
+def worker_died(number: int, frame: object) -> None:
+    raise RuntimeError("DataLoader worker (pid 1) exited unexpectedly")
+
+
+def not_reached(scene: Scene) -> list[Row]:
+    raise AssertionError("a stage after the signal")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("stage", [in_a_loaders_end, with_a_loaders_process])
+def test_a_signal_that_a_loader_swallows_ends_the_rehearsal(
+    stage: Callable[[int, Scene], list[Row]],
+    number: int,
+    tiny_options: Options,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stages = (("first", partial(stage, number)), ("second", not_reached))
+    monkeypatch.setattr("mgot.analysis.rehearsal.rehearse.TIMED", stages)
+    before = signal.getsignal(number)
+    pytorchs = signal.signal(signal.SIGCHLD, worker_died)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            rehearse(load_config(DEMO, tiny_options()), steps=1)
+    finally:
+        signal.signal(signal.SIGCHLD, pytorchs)
+    assert ended.value.code == 128 + number
+    assert os.listdir(tmp_path) == [] and signal.getsignal(number) is before
 
 
 def test_mistakes_of_the_command_line_end_with_two(

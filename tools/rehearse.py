@@ -4,16 +4,15 @@
 Prints one table: the time of each stage for the whole run, GPU memory and RAM at the peak, disk and /dev/shm;
 what does not fit, and which key mends it.
 
-Exit code 0: nothing would fail; 1: something would, named below the table; 2: there is nothing to rehearse.
+Exit code 0: nothing would fail; 1: something would, named below the table; 2: there is nothing to rehearse;
+130 or 143: Ctrl-C or SIGTERM ended it.
 """
 
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
 import mgot  # noqa: F401  restores what fast-reid needs and registers MGOT with it
 from mgot.arguments import fraction, whole
@@ -42,15 +41,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _ended(number: int, frame: FrameType | None) -> None:
-    """End as by Ctrl-C, so that what was written is removed."""
-    raise SystemExit(128 + number)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Rehearse and print; the exit code."""
     args = parse(argv)
-    signal.signal(signal.SIGTERM, _ended)
     try:
         require_fastreid()
         from mgot.analysis.rehearsal.rehearse import rehearse

@@ -18,6 +18,7 @@ from fastreid.utils.env import seed_all_rng
 from fastreid.utils.events import EventStorage
 
 from mgot.analysis.rehearsal import acts, material, room
+from mgot.analysis.rehearsal.ending import Ending
 from mgot.analysis.rehearsal.machine import card_memory, existing, process_age
 from mgot.analysis.rehearsal.scene import NotTried, Scene
 from mgot.analysis.rehearsal.schedule import schedule_of
@@ -80,11 +81,12 @@ def rehearse(cfg: CfgNode, *, steps: int, card_gb: float | None = None) -> Repor
 
     Raises:
         UserError: ``steps`` is not 1 or more, or nothing can be written beside OUTPUT_DIR.
+        SystemExit: Ctrl-C or SIGTERM came.
     """
     if steps < 1:
         raise UserError(f"--steps: {steps} is too few; give 1 or more")
     began = Row("start", process_age(), found="Python and its libraries")
-    with _folder_beside(Path(cfg.OUTPUT_DIR)) as folder, _listening(folder) as warnings:
+    with Ending() as ending, _folder_beside(Path(cfg.OUTPUT_DIR)) as folder, _listening(folder) as warnings:
         card = card_memory(torch.device(cfg.MODEL.DEVICE)) if card_gb is None else card_gb * room.GB
         scene = Scene(cfg, folder, steps, card, schedule_of(cfg), rows=[began])
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
@@ -92,14 +94,14 @@ def rehearse(cfg: CfgNode, *, steps: int, card_gb: float | None = None) -> Repor
         acts.wake()
         with EventStorage(0) as storage:
             for name, stage in TIMED:
-                _play(scene, name, stage, storage)
+                _play(scene, name, stage, storage, ending)
         scene.rows.append(total(scene.rows))
         for name, stage in ROOM:
-            _play(scene, name, stage, storage)
+            _play(scene, name, stage, storage, ending)
         return Report(scene.rows, told(scene.rows, [*scene.notes, *warnings]))
 
 
-def _play(scene: Scene, name: str, stage: Stage, storage: EventStorage) -> None:
+def _play(scene: Scene, name: str, stage: Stage, storage: EventStorage, ending: Ending) -> None:
     """Try a stage: its rows, or one that says what went wrong."""
     start = time.perf_counter()
     if scene.trainer is not None:
@@ -110,6 +112,7 @@ def _play(scene: Scene, name: str, stage: Stage, storage: EventStorage) -> None:
         rows = [Row(name, found=str(missing), tried=False)]
     except Exception as error:  # whatever a stage of a run may raise: the later ones are rehearsed all the same
         rows = [Row(name, failure=explained(error, scene))]
+    ending.check()
     scene.rows += rows
     for row in rows:
         _say(f"{row.name}: {row.verdict}, {duration(time.perf_counter() - start)}")
