@@ -82,16 +82,18 @@ def _with_recompute(cfg: CfgNode, parts: Sequence[str]) -> CfgNode:
 
 
 def ram(scene: Scene) -> Iterator[Row]:
-    """RAM: this process's peak, and what a whole run holds beyond it."""
-    cfg, need, also = scene.cfg, float(ram_peak() + scene.workers), ""
+    """RAM: this process's peak, measured, and what a whole run holds beyond it, estimated."""
+    cfg, need, beyond = scene.cfg, float(ram_peak() + scene.workers), []
     if cfg.DATALOADER.CACHE == "ram" and scene.lists is not None and scene.sample is not None:
         missing = len(scene.lists.training) - len(scene.sample.train)
         need += missing * _image_bytes(cfg.INPUT.SIZE_TRAIN)
+        beyond += [f"{missing:,} more images"] if missing else []
     line = scene.lines.get("ram")
     if line is not None and scene.views_taken < scene.views:
         need += line.at(scene.views) - line.at(scene.views_taken)
-        also = f", and a step of {scene.views} views"
-    found = "this process" + (" and its loaders" if scene.workers else "") + also
+        beyond.append(f"a step of {scene.views} views")
+    found = "measured: this process" + (" and its loaders" if scene.workers else "")
+    found += f"; estimated: {' and '.join(beyond)}" if beyond else ""
     there = ram_to_have()
     if there is None:
         yield Row("RAM", whole=gigabytes(need), found=f"{found}; this system does not say what is free")
