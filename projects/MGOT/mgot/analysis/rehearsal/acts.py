@@ -219,7 +219,9 @@ def _steps(scene: Scene, name: str, epoch: int, epochs: int) -> Row:
         try:
             paces = [step(scene) for _ in range(scene.steps)]
         except torch.cuda.OutOfMemoryError:
-            failure = failure or "the GPU's memory does not hold a step"
+            failure = (
+                failure or "the GPU's memory does not hold a step: set MGOT.RECOMPUTE, or lower SOLVER.IMS_PER_BATCH"
+            )
             _halve(scene)
             begin_epoch(scene, epoch)
     scene.workers = max(scene.workers, children_memory())
