@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import importlib.metadata
 import logging
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import torch
 import tests.reference_clustering as reference
 from mgot import compiled
 from mgot.errors import UserError
-from mgot.neighbours import symmetric
+from mgot.neighbours import external, symmetric
 from mgot.neighbours.exact import rounding_error, search_rows
 from mgot.neighbours.external import by_faiss, on_device
 from mgot.neighbours.features import Features, check_features
@@ -167,6 +169,20 @@ def test_missing_faiss_and_missing_gpu_are_said(tmp_path: Path, monkeypatch: pyt
     assert nearest(features, 5).ids.shape == (30, 5)  # auto needs none
     with pytest.raises(UserError, match=r"^the search of a folder: faiss is not installed: .*pip install faiss-cpu"):
         load_index(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize("names, told", [(["faiss-cpu"], 0), (["numpy", None], 0), (["faiss_cpu", "faiss-gpu"], 1)])
+def test_two_packages_of_faiss_are_told_once(
+    names: list[str | None], told: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = [types.SimpleNamespace(metadata={"Name": name}) for name in names]
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: found)
+    monkeypatch.setattr(logging.getLogger("mgot"), "propagate", True)
+    external._warn_of_two.cache_clear()
+    for _ in range(2):
+        external.require_faiss("a search")
+    external._warn_of_two.cache_clear()
+    assert caplog.text.count("faiss-cpu and faiss-gpu are both installed") == told
 
 
 def test_loops_compile_where_nothing_can_be_cached(

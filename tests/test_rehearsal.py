@@ -17,7 +17,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mgot.analysis.rehearsal import acts, machine, material, room
+from mgot.analysis.rehearsal import extraction, machine, material, room
 from mgot.analysis.rehearsal.footprint import Footprint, LiveBytes, footprint
 from mgot.analysis.rehearsal.rehearse import explained, rehearse
 from mgot.analysis.rehearsal.scene import Scene
@@ -57,7 +57,7 @@ def all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in (
         (material, "SECONDS_OF_READING"),
         (material, "SECONDS_OF_A_STEP"),
-        (acts, "SECONDS_OF_EXTRACTION"),
+        (extraction, "SECONDS_OF_EXTRACTION"),
     ):
         monkeypatch.setattr(module, name, 1e9)
 
@@ -266,7 +266,7 @@ def test_a_gpu_works_while_images_are_decoded(
     device: str, workers: int, seconds: float, tiny_options: Options, tmp_path: Path
 ) -> None:
     scene = a_scene(tiny_options("DATALOADER.NUM_WORKERS", workers), tmp_path, device=device)
-    assert acts._with_decoding(scene, 3.0, 1.0) == seconds
+    assert extraction.with_decoding(scene, 3.0, 1.0) == seconds
 
 
 def test_an_output_dir_of_another_run_is_told_and_not_touched(tiny_options: Options, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
+import logging
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,8 @@ from mgot.errors import UserError
 from mgot.neighbours.exact import rounding_error
 from mgot.neighbours.features import Features
 from mgot.neighbours.ranking import Candidates, vouch
+
+logger = logging.getLogger("mgot")
 
 SPARE = 32
 SPARE_LOW = 128
@@ -45,7 +50,10 @@ def on_device(features: Features, k: int, device: str) -> Candidates:
 
 
 def require_faiss(asked_by: str, remedy: str = "") -> Any:
-    """The module faiss, which faiss-cpu and faiss-gpu bring alike; UserError, by who asks for it, where neither is."""
+    """The module faiss, which faiss-cpu and faiss-gpu bring alike; UserError, by who asks for it, where neither is.
+
+    Where both are installed a warning says so, once: their files lie over one another.
+    """
     try:
         import faiss
     except ImportError:
@@ -53,7 +61,20 @@ def require_faiss(asked_by: str, remedy: str = "") -> Any:
             f"{asked_by}: faiss is not installed: type `pip install faiss-cpu`, or on a GPU `pip install faiss-gpu`"
             f"{remedy}"
         ) from None
+    _warn_of_two()
     return faiss
+
+
+@functools.cache
+def _warn_of_two() -> None:
+    installed = {
+        (found.metadata["Name"] or "").lower().replace("_", "-") for found in importlib.metadata.distributions()
+    }
+    if {"faiss-cpu", "faiss-gpu"} <= installed:
+        logger.warning(
+            "faiss-cpu and faiss-gpu are both installed, and one has overwritten the other: type "
+            "`pip uninstall -y faiss-cpu faiss-gpu`, then install the one that you want"
+        )
 
 
 def _faiss(key: str) -> Any:

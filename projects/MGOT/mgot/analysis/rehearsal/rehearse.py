@@ -17,7 +17,7 @@ from fastreid.config import CfgNode
 from fastreid.utils.env import seed_all_rng
 from fastreid.utils.events import EventStorage
 
-from mgot.analysis.rehearsal import acts, material, room
+from mgot.analysis.rehearsal import checkpoints, extraction, labelling, material, room, training
 from mgot.analysis.rehearsal.ending import Ending
 from mgot.analysis.rehearsal.machine import card_memory, existing, process_age
 from mgot.analysis.rehearsal.scene import NotTried, Scene
@@ -34,14 +34,14 @@ TIMED: tuple[tuple[str, Stage], ...] = (
     ("memory", material.weigh_steps),
     ("weights", material.load_weights),
     ("trainer", material.build_trainer),
-    ("extract", acts.extract),
-    ("cluster", acts.cluster),
-    ("match", acts.match),
-    ("intra steps", acts.intra),
-    ("cross steps", acts.cross),
-    ("save", acts.save),
-    ("score", acts.score),
-    ("resume", acts.resume),
+    ("extract", extraction.extract),
+    ("cluster", labelling.cluster),
+    ("match", labelling.match),
+    ("intra steps", training.intra),
+    ("cross steps", training.cross),
+    ("save", checkpoints.save),
+    ("score", extraction.score),
+    ("resume", checkpoints.resume),
 )
 ROOM: tuple[tuple[str, Stage], ...] = (
     ("GPU memory", room.card),
@@ -91,7 +91,7 @@ def rehearse(cfg: CfgNode, *, steps: int, card_gb: float | None = None) -> Repor
         scene = Scene(cfg, folder, steps, card, schedule_of(cfg), rows=[began])
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
         seed_all_rng(cfg.SEED)
-        acts.wake()
+        labelling.wake()
         with EventStorage(0) as storage:
             for name, stage in TIMED:
                 _play(scene, name, stage, storage, ending)
