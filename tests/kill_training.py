@@ -16,6 +16,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +58,8 @@ def start(output: Path) -> int:
             torch.manual_seed(cfg.SEED)
             train(cfg, resume=True)
             status = 0
+    except BaseException:
+        traceback.print_exc()  # into child.log, which the assertion quotes
     finally:
         os._exit(status)
 

@@ -168,3 +168,11 @@ def test_old_python_gets_one_line() -> None:
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "Python 3.10 - 3.13" in done.stderr
+
+
+@pytest.mark.parametrize("before, after", [({}, "AVX512_CORE_BF16"), ({"ONEDNN_MAX_CPU_ISA": "ALL"}, "ALL")])
+def test_convolutions_keep_from_amx_unless_asked(before: dict[str, str], after: str) -> None:
+    asked = "".join(f"os.environ[{name!r}] = {value!r}; " for name, value in before.items())
+    clean = "import os; os.environ.pop('ONEDNN_MAX_CPU_ISA', None); "
+    done = python(f"{clean}{asked}import mgot; print(os.environ['ONEDNN_MAX_CPU_ISA'])")
+    assert done.stdout.split() == [after], done.stderr

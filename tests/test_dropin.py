@@ -82,8 +82,8 @@ def test_a_mistake_in_the_copy_is_one_line(tmp_path: Path) -> None:
 
 def test_configs_need_nothing_outside_the_project(tmp_path: Path) -> None:
     copied = copy_project(tmp_path) / "configs"
-    names = sorted(path.name for path in copied.iterdir())
-    assert {"Base-MGOT.yml", "sysu.yml", "regdb.yml", "llcm.yml", "demo.yml"} <= set(names)
+    names = sorted(str(path.relative_to(copied)) for path in copied.rglob("*.yml"))
+    assert {"Base-MGOT.yml", "sysu.yml", "regdb.yml", "llcm.yml", "demo.yml", "recipes/pgm.yml"} <= set(names)
     for name in names:
         merged = CfgNode.load_yaml_with_base(str(copied / name))
         assert merged == CfgNode.load_yaml_with_base(str(PROJECT / "configs" / name))

@@ -1,4 +1,4 @@
-"""What fast-reid, fast-reid, needs on today's Python, PyTorch and NumPy.
+"""What fast-reid needs on today's Python, PyTorch and NumPy.
 
 fast-reid is the PyPI wheel ``fastreid==1.4.0`` or a checkout of fast-reid's GitHub main branch. Each shim below cites
 fast-reid's line that it serves (of the wheel, unless said otherwise), and does nothing where that line works already.
@@ -11,6 +11,7 @@ import collections
 import collections.abc
 import importlib.util
 import logging
+import os
 import sys
 import types
 import warnings
@@ -49,7 +50,16 @@ def apply() -> tuple[str, ...]:
     shims = (_collections_abcs, _torch_six, _numpy_bool)
     restored = tuple(name for shim in shims for name in shim())
     _quiet_hints()
+    _without_amx()
     return restored
+
+
+def _without_amx() -> None:
+    """Keep oneDNN from Intel's AMX: with PyTorch 2.14 convolutions of small bfloat16 images come out as NaN there.
+
+    oneDNN reads the variable at its first use. Who sets it beforehand keeps what is set.
+    """
+    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
 
 def _collections_abcs() -> list[str]:

@@ -56,7 +56,7 @@ def transport_cost(similarity: np.ndarray) -> np.ndarray:
 
 
 def exponential_cost(similarity: np.ndarray) -> np.ndarray:
-    """exp(-S) in [1/e, e] [PGM, RPNR]; cosine rounding outside [-1, 1] is clipped, NaN raises UserError."""
+    """exp(-S) in [1/e, e], as PGM and RPNR have it; cosines rounded out of [-1, 1] are clipped; NaN is a UserError."""
     return np.exp(1.0 - 2.0 * probability(similarity))
 
 

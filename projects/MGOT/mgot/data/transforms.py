@@ -99,6 +99,14 @@ def _constants(values: Sequence[float], x: Tensor) -> Tensor:
     return torch.stack([torch.full((), value, device=x.device, dtype=x.dtype) for value in values])
 
 
+def _mixed(x: Tensor, weight: Tensor) -> Tensor:
+    """(B, H, W) sums of the channels of (B, 3, H, W) by (B, 3) weights.
+
+    Term by term: a matrix product rounds by the number of images on some CPUs, and several processes share a batch.
+    """
+    return sum((weight[:, k, None, None] * x[:, k] for k in range(1, 3)), weight[:, 0, None, None] * x[:, 0])
+
+
 def channel_view(x: Tensor, gray_prob: float, generator: torch.Generator, spectral_prob: float = 0.0) -> Tensor:
     """A visible image as one channel: luma with probability ``gray_prob``, else a random one, in all three.
 
@@ -109,7 +117,7 @@ def channel_view(x: Tensor, gray_prob: float, generator: torch.Generator, spectr
     weight = F.one_hot(channel, 3).to(x.dtype)
     gray = torch.rand(b, 1, generator=generator, device=x.device) < gray_prob
     weight = torch.where(gray, _constants(_LUMA, x), weight)
-    view = torch.einsum("bc,bchw->bhw", weight, x)[:, None].expand(b, c, h, w)
+    view = _mixed(x, weight)[:, None].expand(b, c, h, w)
     if spectral_prob == 0:
         return view
     spectral = torch.rand(b, 1, 1, 1, generator=generator, device=x.device) < spectral_prob
@@ -149,10 +157,10 @@ def under_laws(x: Tensor, laws: Laws) -> Tensor:
         laws: of B images, on the same device. An image of one colour becomes its luma.
     """
     b, _, h, w = x.shape
-    c = (x / 127.5 - 1.0).flatten(2)
-    weights = laws.linear[:, :, None] + laws.square @ c
-    y = (weights * c).sum(dim=1)
-    luma = torch.einsum("c,bcn->bn", _constants(_LUMA, x), x.flatten(2))
+    c = x / 127.5 - 1.0
+    weights = [laws.linear[:, i, None, None] + _mixed(c, laws.square[:, i]) for i in range(3)]
+    y = sum((weights[i] * c[:, i] for i in range(1, 3)), weights[0] * c[:, 0]).flatten(1)
+    luma = _mixed(x, _constants(_LUMA, x).expand(b, 3)).flatten(1)
     spread, mean = torch.std_mean(y, dim=1, keepdim=True, correction=0)
     luma_spread, luma_mean = torch.std_mean(luma, dim=1, keepdim=True, correction=0)
     y = (y - mean) * (luma_spread / (spread + 1e-6)) + luma_mean
