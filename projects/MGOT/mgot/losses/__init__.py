@@ -14,8 +14,8 @@ from mgot.losses.pbcl import (
     visible_contrastive,
 )
 from mgot.losses.cpal import cross_prediction_alignment
-from mgot.losses.accl import accl
-from mgot.losses.hybrid import hybrid, hybrid_prototypes
+from mgot.losses.alternate import accl
+from mgot.losses.hybrid_memory import hybrid, hybrid_prototypes
 from mgot.losses.neighbour import Neighbour, neighbour_relations
 from mgot.losses.marginal import Marginal, marginal_cross_entropy
 from mgot.losses.joint import Distil, Joint, distilled, joint_contrastive
