@@ -139,17 +139,21 @@ def test_a_failure_is_shown_and_the_others_go_on(make: Callable[..., Ablation], 
     assert starts(tmp_path) == 3
 
 
+@pytest.mark.parametrize("said, threads", [(None, "2"), ("3", "3")])
 def test_a_broken_run_with_a_checkpoint_is_resumed_and_cores_are_divided(
-    make: Callable[..., Ablation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., Ablation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str | None, threads: str
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
     tables: dict[str, object] = {"t": {"plain": {}}}
     (run,) = runs_of(plan(CONFIG, GRID, [])[1:2], (0,), tmp_path / "out", {})[:1]
     run.folder.mkdir(parents=True)
     (run.folder / "last_checkpoint").write_text("model_0001.pth")
     make(tables).run(jobs=4)
-    assert (run.folder / "starts").read_text() == "True 2\n"
-    assert (run.folder.parent / "seed_1/starts").read_text() == "False 2\n"
+    assert (run.folder / "starts").read_text() == f"True {threads}\n"
+    assert (run.folder.parent / "seed_1/starts").read_text() == f"False {threads}\n"
 
 
 def test_an_interrupt_ends_the_children(make: Callable[..., Ablation], tmp_path: Path) -> None:

@@ -24,12 +24,12 @@ class Runner:
 
     Args:
         command: of one training, to which its options, SEED and OUTPUT_DIR are appended.
-        jobs: trainings side by side; each gets an equal part of the cores.
+        jobs: trainings side by side; each gets an equal part of the cores, or OMP_NUM_THREADS where that is set.
     """
 
     def __init__(self, command: Sequence[str], jobs: int) -> None:
         self._command, self._jobs = list(command), jobs
-        self._environment = {**os.environ, "OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // jobs, 1))}
+        self._environment = {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // jobs, 1)), **os.environ}
         self._lock = threading.Lock()
         self._processes: set[subprocess.Popen[bytes]] = set()
         self._stopped = False
