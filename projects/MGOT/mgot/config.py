@@ -1,7 +1,7 @@
-"""Every key that MGOT adds to fast-reid's config, once: default, what it may be, meaning, and docs/method.md's mark.
+"""Every key that MGOT adds to fast-reid's config, once: default, allowed values, meaning, and docs/method.md's mark.
 
-A key without a range is text, or True or False. What a key may be beside another, and what fast-reid's own keys may be,
-stands in :mod:`mgot.engine.config.rules`.
+A key without a range is text, or True or False. :mod:`mgot.engine.config.rules` has the rules for keys that limit each
+other, and for fast-reid's own keys.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from mgot.ranges import (
 )
 
 DEFAULTS: dict[str, Any] = {}
-"""Key to default; one that fast-reid has too gets this default in place of its own."""
+"""Key to default. If fast-reid has the key too, this default replaces fast-reid's."""
 RANGES: dict[str, Allowed] = {}
-"""Key to what it may be."""
+"""Key to its allowed values."""
 
 
 def key(name: str, default: Any, allowed: Allowed | None = None) -> None:
-    """Declare a key: its default, and what it may be where its type does not say so."""
+    """Declare a key: its default, and its allowed values if the type is not enough."""
     DEFAULTS[name] = default
     if allowed is not None:
         RANGES[name] = allowed
@@ -64,7 +64,7 @@ def add_mgot_config(cfg: CN) -> None:
         setattr(node, last, copy.copy(default))
 
 
-# Seed of Python, NumPy, torch, the sampler and the augmentation; -1 draws a new one for each run.
+# Seed of Python, NumPy, torch, the sampler and the augmentation; -1 draws a new seed for each run.
 key("SEED", -1, at_least(-1))
 # Our sampler of both modalities, or one of fast-reid's by its name, which draws each modality by its pseudo labels:
 # TrainingSampler (fast-reid's default), NaiveIdentitySampler, BalancedIdentitySampler, ImbalancedDatasetSampler.
@@ -74,7 +74,7 @@ key("DATALOADER.SAMPLER_TRAIN", "CrossModalitySampler", one_of(SAMPLERS))
 key("DATALOADER.CACHE", "off", one_of(CACHES))
 # Folder of the disk cache; empty: image_cache under the data root.
 key("DATALOADER.CACHE_DIR", "")
-# Most that this folder may hold, in 10^9 bytes; what was not used for longest makes room.
+# Size limit of this folder, in 10^9 bytes. If it is full, what was not used for longest is deleted.
 key("DATALOADER.CACHE_LIMIT_GB", 64.0, more_than(0))
 
 # "unsupervised" [paper]; "supervised": ground-truth identities as clusters and matches through the same losses, an
@@ -91,72 +91,74 @@ key("MGOT.ITERS_PER_EPOCH", 200, at_least(1))
 key("MGOT.PRECISION", "auto", one_of(PRECISIONS))
 # Compile the backbone with torch.compile; pays on GPUs, after minutes of compiling [ours].
 key("MGOT.COMPILE", False)
-# Parts of the backbone that the backward pass computes again, so that their inside need not be kept: the same step in
-# less memory, for one more forward pass. Module names; a container such as "layer1" stands for its blocks, and
-# "conv1+bn1+relu+maxpool" is one part. Not with MGOT.COMPILE [ours].
+# Parts of the backbone that the backward pass computes again, so their intermediate results are not kept. The step is
+# the same and needs less memory. It costs one more forward pass. Module names; a container such as "layer1" stands for
+# its blocks, and "conv1+bn1+relu+maxpool" is one part. Not with MGOT.COMPILE [ours].
 key("MGOT.RECOMPUTE", [], NAMES)
-# From the cross stage on, draw the same cross labels for both modalities of a batch, so that CPAL meets the same
-# people on both sides [ours].
+# From the cross stage on, draw the same cross labels for both modalities of a batch, so that CPAL sees the same people
+# on both sides [ours].
 key("MGOT.PAIRED_SAMPLING", True)
-# Keep what pictures and reports are drawn from in OUTPUT_DIR/diagnostics: matrices, matches, labels and a sample of
-# features at each epoch's start, at most about 6 MB an epoch, and some ranking lists [ours].
+# Keep the data for pictures and reports in OUTPUT_DIR/diagnostics: matrices, matches, labels and a sample of features
+# at each epoch's start, at most about 6 MB an epoch, and some ranking lists [ours].
 key("MGOT.DIAGNOSTICS", True)
 
-# Begin although OUTPUT_DIR holds another run, which is removed; --resume goes on with it all the same [ours].
+# Start although OUTPUT_DIR holds another run, and remove that run. With --resume it is continued, not removed [ours].
 key("MGOT.OVERWRITE", False)
-# Checkpoints kept beside the final one, the newest; SOLVER.CHECKPOINT_PERIOD says how often [ours].
+# Number of newest checkpoints kept beside the final one. SOLVER.CHECKPOINT_PERIOD says how often they are written
+# [ours].
 key("MGOT.CHECKPOINT.KEEP", 2, at_least(1))
-# Write model_intra.pth at the end of the intra-modality stage, which MGOT.CHECKPOINT.KEEP never removes; other runs
-# begin there by MGOT.CROSS_STAGE.FROM [ours].
+# Write model_intra.pth at the end of the intra-modality stage. MGOT.CHECKPOINT.KEEP never removes it. Other runs can
+# start from it with MGOT.CROSS_STAGE.FROM [ours].
 key("MGOT.CHECKPOINT.INTRA", True)
 
-# Another run's model_intra.pth, or its checkpoint of the end of the epoch before MGOT.CROSS_START_EPOCH: the run
-# begins there, in an OUTPUT_DIR of its own, as if the intra-modality stage had been trained in it; empty: from
-# epoch 0 [ours].
+# Another run's model_intra.pth, or its checkpoint at the end of the epoch before MGOT.CROSS_START_EPOCH. The run starts
+# there, in its own OUTPUT_DIR, as if it had trained the intra-modality stage itself. Empty: it starts from epoch 0
+# [ours].
 key("MGOT.CROSS_STAGE.FROM", "")
-# The cross stage begins with a fresh optimiser and a fresh schedule, whose steps count from its start [field: PGM].
-# Warm-up and SOLVER.DELAY_EPOCHS come once, at the run's start. False: one optimiser and one schedule through both
-# stages, SOLVER.STEPS counted from the run's start; the next two keys are then not read.
+# The cross stage starts with a new optimiser and a new schedule. Its steps count from the start of the stage [field:
+# PGM]. Warm-up and SOLVER.DELAY_EPOCHS come once, at the run's start. False: one optimiser and one schedule through
+# both stages, SOLVER.STEPS counted from the run's start. The next two keys are not used then.
 key("MGOT.CROSS_STAGE.OWN_OPTIMIZER", True)
 # Decay epochs of the cross stage, counted from its start; empty: SOLVER.STEPS [field: the same for both].
 key("MGOT.CROSS_STAGE.STEPS", [], STEPS)
 # Learning rate at the cross stage's start; 0: SOLVER.BASE_LR [field: the same for both].
 key("MGOT.CROSS_STAGE.BASE_LR", 0.0, within(0, 100))
-# Epochs in which the weights of CCL, MCL and CPAL grow to their full size, from the share RAMP_FROM of it.
-# While they are small, VCL and ICL undo what single wrong matches teach, and what many right ones have in common adds
-# up; at full weight from the start the first matching confirms itself. 0: at once [paper] [ours: both].
+# Epochs in which the weights of CCL, MCL and CPAL grow to their full size, from the share RAMP_FROM of it. While they
+# are small, VCL and ICL undo what a few wrong matches teach, and what many right matches have in common adds up. At
+# full weight from the start, the network would learn the errors of the first matching. 0: full at once [paper] [ours:
+# both].
 key("MGOT.CROSS_STAGE.RAMP_EPOCHS", 0, at_least(0))
 # What the weights grow with: "epochs", or "belief": min(mean belief / BELIEF_GOAL, 1)^2, measured at each epoch's
-# start, so that a cold matching earns its weight and a warm one has it at once [ours].
+# start: small for a poor matching, full at once for a good one [ours].
 key("MGOT.CROSS_STAGE.GROWTH", "epochs", one_of(("epochs", "belief")))
 key("MGOT.CROSS_STAGE.BELIEF_GOAL", 0.5, more_than(0))
 key("MGOT.CROSS_STAGE.RAMP_FROM", 0.1, within(0, 1))
 # Share of its infrared match that a visible prototype takes over at each epoch's start [ADCA: 0.9]; 0: nothing.
 key("MGOT.CROSS_STAGE.AGGREGATION", 0.0, within(0, 1))
 
-# How far each match is believed, a weight in [0, 1] of its images in CCL and MCL: "full" [paper], "share" of the
-# pair in its row and column of the plan, "mutual" certainty of the two clusters [ours].
+# The belief in a match: a weight in [0, 1] of its images in CCL and MCL. "full" is 1 [paper]; "share" is the share of
+# the pair in its row and column of the plan; "mutual" is the certainty of the two clusters [ours].
 key("MGOT.BELIEF.NAME", "full", one_of(BELIEFS))
-# Power of that weight; 0 believes in full [ours].
+# Exponent of that weight; with 0 every weight is 1 [ours].
 key("MGOT.BELIEF.POWER", 0.5, at_least(0))
 
-# Steps of one epoch whose loss may be infinite or NaN: they are skipped; one more stops the run [ours].
+# Number of steps in an epoch that may have an infinite or NaN loss. They are skipped; one more stops the run [ours].
 key("MGOT.GUARD.MAX_SKIPPED_STEPS", 10, at_least(0))
-# Total variance of a modality's normalised features under which a warning says they collapse [ours].
+# If the total variance of a modality's normalised features is below this, a warning says that they collapse [ours].
 key("MGOT.GUARD.MIN_SPREAD", 0.01, within(0, 1))
-# Ratio of the modalities' numbers of clusters over which a warning is given [ours].
+# If one modality has more than this many times the clusters of the other, there is a warning [ours].
 key("MGOT.GUARD.MAX_CLUSTER_RATIO", 5.0, at_least(1))
 
 # "dbscan" [paper]; "hdbscan", clusters of any density with no eps [ours]; "oracle" (ground truth, for diagnosis
 # only); or a clusterer registered from outside, whose dataclass fields become keys here.
 key("MGOT.CLUSTER.NAME", "dbscan", one_of(CLUSTERERS))
-# k1 of the k-reciprocal neighbours, oneself included [field].
+# k1 of the k-reciprocal neighbours, the image itself included [field].
 key("MGOT.CLUSTER.K1", 30, at_least(2))
 # k2 of the local query expansion, at most k1 [field].
 key("MGOT.CLUSTER.K2", 6, at_least(1))
 # dbscan: eps on the Jaccard distance [field: 0.6 on SYSU-MM01, 0.3 on RegDB].
 key("MGOT.CLUSTER.EPS", 0.6, between(0, 1))
-# Smallest neighbourhood of a core image, oneself included: dbscan [field], hdbscan [ours].
+# Smallest neighbourhood of a core image, the image itself included: dbscan [field], hdbscan [ours].
 key("MGOT.CLUSTER.MIN_SAMPLES", 4, at_least(1))
 # hdbscan: fewest images of a cluster [ours].
 key("MGOT.CLUSTER.MIN_CLUSTER_SIZE", 8, at_least(2))
@@ -168,15 +170,16 @@ key("MGOT.CLUSTER.SEARCH", "auto", one_of(("auto", *SEARCHES)))
 # tau, the temperature of every prototype cross-entropy [field].
 key("MGOT.LOSS.TEMPERATURE", 0.05, more_than(0))
 # Weights of the terms in the total; 0 switches a term off [ours: all weights]. A loss registered from outside gets its
-# weight here by itself, as W_ and its name.
+# weight here automatically, as W_ and its name.
 key("MGOT.LOSS.W_VCL", 1.0, at_least(0))
 key("MGOT.LOSS.W_ICL", 1.0, at_least(0))
 key("MGOT.LOSS.W_CCL", 1.0, at_least(0))
 key("MGOT.LOSS.W_MCL", 1.0, at_least(0))
 key("MGOT.LOSS.W_CPAL", 1.0, at_least(0))
-# Terms of other recipes: a cross contrast whose direction alternates by epoch [PGM, RPNR: 0.25]; one with means of
-# matched prototypes, and relations of neighbours [RPNR: 0.5, 10]; one that sums over both memories, and the visible
-# share [DMDL: 0.5]; one softmax over both, with matches as positives [BMIL: 0.5]; soft targets [ours].
+# Terms of other recipes. ACCL: cross contrast, the direction alternates by epoch [PGM, RPNR: 0.25]. HYBRID: contrast
+# with means of matched prototypes; NEIGHBOUR: relations of neighbours [RPNR: 0.5, 10]. MARGINAL: contrast with a sum
+# over both memories, and the visible share of it [DMDL: 0.5]. JOINT: one softmax over both memories, with matches as
+# positives [BMIL: 0.5]. DISTIL: soft targets [ours].
 key("MGOT.LOSS.W_ACCL", 0.0, at_least(0))
 key("MGOT.LOSS.W_HYBRID", 0.0, at_least(0))
 key("MGOT.LOSS.W_NEIGHBOUR", 0.0, at_least(0))
@@ -200,23 +203,24 @@ key("MGOT.LOSS.MOMENTUM", 0.1, below(0, 1))
 # "otla" [OTLA]; "unbalanced", for modalities that do not hold the same people [ours]; "oracle" (ground truth, for
 # diagnosis only); or a matcher registered from outside, whose dataclass fields become keys here.
 key("MGOT.MATCHER.NAME", "otpa", one_of(MATCHERS))
-# What the matcher sees of the visible images: "colour", the features that were clustered [paper]; "spectral", those of
-# the same images under random smooth laws of colour, which leave what near-infrared shows too; "both", the mean of
-# their similarities; "auto", of these three the one with most mutual nearest neighbours [ours: all three].
+# What the matcher sees of the visible images: "colour", the features that were clustered [paper]; "spectral", features
+# of the same images under random smooth laws of colour, so that only what near-infrared shows too is left; "both", the
+# mean of the two similarities; "auto", of these three the one with the most mutual nearest neighbours [ours: all
+# three].
 key("MGOT.MATCHER.VIEW", "colour", one_of(VIEWS))
 # lambda, the sharpness of the transport: otpa, otla, sinkhorn, unbalanced [OTLA].
 key("MGOT.MATCHER.LAMBDA", 25.0, more_than(0))
 # otpa. False: plain argmax of P, the degraded solution of the paper's Fig. 3 [paper].
 key("MGOT.MATCHER.UNIFORM_PRIOR", True)
-# otpa. False: demand clusters that nobody took stay unmatched [paper: True].
+# otpa. False: demand clusters that no supply cluster took stay unmatched [paper: True].
 key("MGOT.MATCHER.OPPOSITE_TRANSPORT", True)
 # The modality that moves first, "visible" or "infrared"; the other one's clusters index the labels [ours].
 key("MGOT.MATCHER.SUPPLY", "visible", one_of(SUPPLIES))
 # Bound on Sinkhorn's iterations [ours].
 key("MGOT.MATCHER.MAX_ITERATIONS", 2000, at_least(1))
-# unbalanced: rho, the price of mass that is not sent; the smaller, the more clusters stay unmatched [ours].
+# unbalanced: rho, the price of mass that is not sent. The smaller it is, the more clusters stay unmatched [ours].
 key("MGOT.MATCHER.RELAXATION", 0.1, more_than(0))
-# rpnr: strength of the entropy in the transport [RPNR]; adca: cosine from which on a pair of images votes [ADCA].
+# rpnr: strength of the entropy in the transport [RPNR]; adca: smallest cosine of a pair of images that votes [ADCA].
 key("MGOT.MATCHER.REGULARISATION", 5.0, more_than(0))
 key("MGOT.MATCHER.MIN_COSINE", 0.5, within(-1, 1))
 # unbalanced: clusters with less than this share of the mean mass stay unmatched [ours].
@@ -228,9 +232,9 @@ key("MGOT.MATCHER.MIN_MASS", 0.5, below(0, 1))
 key("MGOT.WEIGHTS_SOURCE", "host", one_of(WEIGHTS_SOURCES))
 # Modules of the backbone whose pooled outputs feed the discriminator [OTLA: all stages]; empty: the default.
 key("MGOT.DEN.STAGES", [], NAMES)
-# The retrieval neck (MODEL.HEADS.WITH_BNNECK) is the discriminator's neck of the last stage, so that the reversal
-# reaches it; where the last stage is not the backbone's output, one more neck [OTLA]. False: a neck of its own
-# for each stage [ours].
+# The retrieval neck (MODEL.HEADS.WITH_BNNECK) is also the discriminator's neck of the last stage, so that the reversal
+# reaches it. If the last stage is not the backbone's output, it is one more neck [OTLA]. False: each stage has its own
+# neck [ours].
 key("MGOT.DEN.SHARED_NECK", True)
 # T of the reversal coefficient 2/(1+exp(-10 t/T)) - 1, in iterations [OTLA: 10000 on SYSU-MM01, 2000 on RegDB].
 key("MGOT.DEN.REVERSAL_ITERS", 10000, at_least(1))
@@ -241,15 +245,15 @@ key("MGOT.DEN.LOGIT_NORM", True)
 # The discriminator's starting weights: "otla", Kaiming (fan out), the last layer N(0, 0.001), necks N(1, 0.01)
 # [OTLA]; "torch", PyTorch's own [ours].
 key("MGOT.DEN.INIT", "otla", one_of(INITS))
-# Learning rate of the backbone as a share of SOLVER.BASE_LR [OTLA: 0.1, for pretrained weights]; 1.0
-# for a backbone that is small or starts from random weights [ours].
+# Learning rate of the backbone as a share of SOLVER.BASE_LR [OTLA: 0.1, for pretrained weights]. Set 1.0 for a backbone
+# that is small or starts from random weights [ours].
 key("MGOT.DEN.BACKBONE_LR_FACTOR", 0.1, above(0, 100))
 # Modules of the backbone that each modality has of its own, such as ["conv1", "bn1"]: the two-stream stem [field];
 # empty: one shared stream [OTLA].
 key("MGOT.DEN.TWO_STREAM_STEM", [], NAMES)
 
 # Who crops, mirrors and erases by fast-reid's INPUT keys: "batch", our code on whole batches on the device [ours];
-# "host", its own transforms, image by image in the loader's workers, with all that it has (INPUT.CJ, AUTOAUG, ...).
+# "host", its own transforms, image by image in the loader's workers, with all its options (INPUT.CJ, AUTOAUG, ...).
 key("MGOT.AUG.BY", "batch", one_of(INPUT_BY))
 # Chance that the second visible view becomes grey, rather than a random channel copied to all three [field].
 key("MGOT.AUG.GRAY_PROB", 0.25, within(0, 1))
@@ -258,43 +262,43 @@ key("MGOT.AUG.SPECTRAL_PROB", 0.0, within(0, 1))
 # Infrared grey-level jitter: gain in 1 +- this, offset in +- this of the range; 0 switches it off [field].
 key("MGOT.AUG.INFRARED_JITTER", 0.2, within(0, 1))
 
-# Keys of a single data set join these from its own file, mgot/data/sets/*.py: own_keys.
+# Keys of a single data set are in its own file, mgot/data/sets/*.py: own_keys.
 
 # Compare the numbers of images with the published data set's when training starts, and warn of differences.
 key("MGOT.DATA.CHECK_COUNTS", True)
-# SYSU-MM01: train on the people of train_id.txt only and score those of val_id.txt in place of the test people, so
-# that keys are chosen without a look at these [ours]. Cameras 1, 2 and 6 saw nine of them at most: mind the all
+# SYSU-MM01: train only on the people of train_id.txt, and score those of val_id.txt in place of the test people. So
+# keys can be chosen without looking at the test people [ours]. Cameras 1, 2 and 6 saw at most nine of them: use the all
 # search, not the indoor one.
 key("MGOT.DATA.VALIDATION", False)
-# Train on where an image cannot be read: warn, and let the next image of the list stand in; False stops.
+# If an image cannot be read: True warns and uses the next image of the list, False stops.
 key("MGOT.DATA.SKIP_UNREADABLE", False)
 # Share of the training identities that keep both modalities; the others keep one [ours].
 key("MGOT.DATA.OVERLAP", 1.0, within(0, 1))
-# The modality that those others lose: "visible", "infrared", or "both", by turns [ours].
+# The modality that those others lose: "visible", "infrared", or "both", alternating [ours].
 key("MGOT.DATA.OVERLAP_DROPS", "both", one_of(DROPS))
-# alpha: share of the visible training identities that give way to other people, image for image; infrared and
-# the test images stay [field: SMC 2026].
+# alpha: share of the visible training identities that are replaced by other people, image for image. Infrared images
+# and test images stay [field: SMC 2026].
 key("MGOT.DATA.REPLACED", 0.0, within(0, 1))
 # Those other people: the visible training images of a registered data set, ours (LLCM) or fast-reid's (Market1501).
 key("MGOT.DATA.STRANGERS", "")
-# Seed of who keeps both or is replaced, apart from SEED: runs of several seeds train on the same people [ours].
+# Seed of who keeps both or is replaced. It is not SEED, so runs with several seeds train on the same people [ours].
 key("MGOT.DATA.OVERLAP_SEED", 0, at_least(0))
 
-# When to score: "initial" (before training), "intra" (after that stage), "fittest" (the epoch of the cross stage
-# whose matches look best without labels, kept in fittest.pth, at the price of one labelling and one scoring more
-# [ours]), and always "final".
+# When to score: "initial" (before training), "intra" (after that stage), "fittest" (the epoch of the cross stage with
+# the best matches, judged without labels, kept in fittest.pth; it costs one more labelling and scoring [ours]), and
+# always "final".
 key("MGOT.TEST.STAGES", ["initial", "intra", "fittest", "final"], some_of(STAGES, always="final"))
 # SYSU-MM01: gallery cameras, "all" and "indoor"; images of each identity and camera, 1 = single-, 10 = multi-shot.
 key("MGOT.TEST.SYSU_MODES", ["all", "indoor"], some_of(GALLERY_CAMERAS))
 key("MGOT.TEST.SYSU_SHOTS", [1, 10], list_of(at_least(1), "one or more whole numbers from 1 on", filled=True))
-# SYSU-MM01's galleries: "official" (rand_perm_cam.mat), "seeded" (the released codes'), or "auto": official where
-# that file is there.
+# SYSU-MM01's galleries: "official" (rand_perm_cam.mat), "seeded" (as in the released codes), or "auto": official if
+# that file exists.
 key("MGOT.TEST.DRAWS", "auto", one_of(("auto", "official", "seeded")))
 # Number of gallery draws; the mean and the deviation over them are reported.
 key("MGOT.TEST.TRIALS", 10, count(1, 1000))
 # RegDB's split: trained on, and tested on.
 key("MGOT.TEST.REGDB_TRIAL", 1, count(1, 10))
-# Score a checkpoint on another split than it was trained on, whose test people it has seen.
+# Score a checkpoint on another split than it was trained on. It has seen test people of that split.
 key("MGOT.TEST.OTHER_TRIAL", False)
-# Directions scored on data sets that have both; RegDB's own word for infrared is thermal.
+# Directions scored on data sets that have both. For RegDB, infrared means thermal.
 key("MGOT.TEST.DIRECTIONS", ["visible-to-infrared", "infrared-to-visible"], some_of(DIRECTIONS))
