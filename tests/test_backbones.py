@@ -103,10 +103,10 @@ def test_unknown_names_and_depths_are_told() -> None:
     cfg = backbone_config("build_resnet_backbone", "50x").clone()  # as a config that nobody checked
     cfg.defrost()
     cfg.MODEL.BACKBONE.NAME = "build_x"
-    with pytest.raises(UserError, match=r"MODEL\.BACKBONE\.NAME: 'build_x' is none of .*build_osnet_backbone"):
+    with pytest.raises(UserError, match=r"MODEL\.BACKBONE\.NAME: 'build_x' is not one of .*build_osnet_backbone"):
         build_backbone(cfg)
     for name, depth in (("resnet", "51x"), ("mobilenetv3", "Huge"), ("shufflenetv2", "9x"), ("regnet", "b0")):
-        with pytest.raises(UserError, match=rf"MODEL\.BACKBONE\.DEPTH: build_{name}_backbone knows no '{depth}'"):
+        with pytest.raises(UserError, match=rf"MODEL\.BACKBONE\.DEPTH: build_{name}_backbone has no '{depth}'"):
             cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH = f"build_{name}_backbone", depth
             build_backbone(cfg)
 

@@ -27,7 +27,7 @@ Options = Callable[..., list[str]]
 CONFIGS: dict[str, tuple[list[str], str]] = {
     "a key of ours misspelt": (["MGOT.CLUSTER.EPSS", "0.5"], "did you mean 'MGOT.CLUSTER.EPS'"),
     "a key of fast-reid's misspelt": (["SOLVER.BASE_LRR", "0.5"], "did you mean 'SOLVER.BASE_LR'"),
-    "a key without a value": (["MGOT.CLUSTER.EPS"], "KEY VALUE pairs: 'MGOT.CLUSTER.EPS' stands alone"),
+    "a key without a value": (["MGOT.CLUSTER.EPS"], "KEY VALUE pairs: 'MGOT.CLUSTER.EPS' has no value"),
     "a word for a number": (["MGOT.CLUSTER.EPS", "much"], "MGOT.CLUSTER.EPS cannot be 'much'"),
     "a number for a list": (["MGOT.TEST.SYSU_MODES", "3"], "MGOT.TEST.SYSU_MODES cannot be"),
     "eps 0": (["MGOT.CLUSTER.EPS", "0"], "MGOT.CLUSTER.EPS must be between 0 and 1"),
@@ -179,7 +179,7 @@ SURROUNDINGS: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "an output folder that is a file": (spoil_output_file, "file cannot be written"),
     "an output folder of another run": (
         spoil_output_run,
-        "holds another run (metrics.json): go on with",
+        "holds another run (metrics.json): continue it with",
     ),
     "an unknown data set": (lambda folder: ["DATASETS.NAMES", "('SYSU',)"], "no data set named 'SYSU' is registered"),
     "a batch that does not divide": (lambda folder: ["SOLVER.IMS_PER_BATCH", "30"], "must be a multiple of 2 x"),
@@ -216,7 +216,7 @@ def test_data(
     argv = ["--config-file", DEMO, *tiny_options()]
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
     if damage == "no folder":
-        refused(argv, "is no folder: set FASTREID_DATASETS")
+        refused(argv, "is not a folder: set FASTREID_DATASETS")
         return
     folder = tmp_path / "SYSU-MM01"
     if damage == "no people":
@@ -242,7 +242,9 @@ def test_as_a_process(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(REPO / "projects/MGOT"), "FASTREID_DATASETS": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=REPO, check=False)
     assert (
-        done.returncode == 2 and "is no folder: set FASTREID_DATASETS" in done.stderr and "Traceback" not in done.stderr
+        done.returncode == 2
+        and "is not a folder: set FASTREID_DATASETS" in done.stderr
+        and "Traceback" not in done.stderr
     )
 
 

@@ -140,7 +140,7 @@ def test_several_processes_find_the_same(published: Path, monkeypatch: pytest.Mo
 def test_no_such_root(tool: ModuleType, tmp_path: Path, capsys: Any) -> None:
     assert tool.main(["LLCM", "--root", str(tmp_path / "nowhere")]) == 2
     error = capsys.readouterr().err
-    assert "is no folder: set FASTREID_DATASETS, or --root" in error
+    assert "is not a folder: set FASTREID_DATASETS, or --root" in error
     assert error.count("\n") == 1
 
 
@@ -151,4 +151,4 @@ def test_no_such_data_set(tool: ModuleType, capsys: Any) -> None:
 
 def test_a_folder_is_named_where_it_is_an_option(tool: ModuleType, published: Path, capsys: Any) -> None:
     assert tool.main(["LLCM", "--root", str(published), "--folder", "LLCM2"]) == 2
-    assert "--folder: LLCM lies in LLCM: name the folder above it by --root" in capsys.readouterr().err
+    assert "--folder: the folder of LLCM is LLCM: name the folder above it with --root" in capsys.readouterr().err

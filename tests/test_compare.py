@@ -65,7 +65,7 @@ def test_a_finished_and_an_unfinished_run(tool: ModuleType, tmp_path: Path, caps
         "whole", "finished", "3", "sysu-all-single", "40.00 +- 1.25", "20.00", "10.00", "0.600", "0.250", "-", "2.0",
     ]  # fmt: skip
     assert "unfinished: 1 of 2 epochs" in part and "40.00" not in part and "0.500" in part
-    assert "do not differ but for OUTPUT_DIR" in out
+    assert "differ only in OUTPUT_DIR" in out
     page = (tmp_path / "out/comparison.md").read_text()
     assert page.startswith(out.split("\nwritten:")[0].rstrip("\n")) and "(curves.png)" in page
     assert (tmp_path / "out/curves.png").read_bytes().startswith(b"\x89PNG")
@@ -140,7 +140,7 @@ def test_runs_of_one_name_are_told_apart_and_odd_names_are_drawn(tmp_path: Path)
     ("make", "message"),
     [
         (lambda folder: None, "no such folder"),
-        (lambda folder: folder.mkdir(), "is no run: it holds none of config.yaml"),
+        (lambda folder: folder.mkdir(), "is not a run: it holds none of config.yaml"),
         (lambda folder: write_run(folder).joinpath("results.json").write_text("{"), "results.json: not the JSON"),
         (lambda folder: write_run(folder).joinpath("results.json").write_text("[]"), "results.json: not the JSON"),
         (lambda folder: write_run(folder).joinpath("config.yaml").write_text("a: [1"), "config.yaml: not the YAML"),

@@ -135,7 +135,7 @@ def test_a_copy_without_val_split_says_so(tmp_path: Path) -> None:
     (folder / "exp/val_id.txt").unlink()
     lists = sysu.read_sysu(tmp_path)
     assert len(lists.infrared) == total((3, 6), "train")
-    assert "val_id.txt is missing: training goes without the val split" in lists.remarks[0]
+    assert "val_id.txt is missing: training has no val split" in lists.remarks[0]
 
 
 def break_folder(folder: Path) -> None:
@@ -181,15 +181,15 @@ def no_infrared(folder: Path) -> None:
     [
         (
             break_folder,
-            r"SYSU-MM01 is no folder: set FASTREID_DATASETS, or --root, to the folder that holds SYSU-MM01/",
+            r"SYSU-MM01 is not a folder: set FASTREID_DATASETS, or --root, to the folder that holds SYSU-MM01/",
         ),
         (break_camera, "cam4 is missing: the copy is incomplete"),
         (break_train_ids, r"train_id\.txt is missing: request it from its authors"),
-        (break_test_ids, r"test_id\.txt: 'six' is no identity"),
+        (break_test_ids, r"test_id\.txt: 'six' is not an identity"),
         (empty_test_ids, r"test_id\.txt names no identity"),
-        (negative_test_ids, r"test_id\.txt: '-5' is no identity"),
+        (negative_test_ids, r"test_id\.txt: '-5' is not an identity"),
         (binary_test_ids, r"test_id\.txt cannot be read"),
-        (overlap, r"identities \[5\] stand both in training and in test_id\.txt"),
+        (overlap, r"identities \[5\] are both in training and in test_id\.txt"),
         (no_infrared, "holds no infrared training image"),
     ],
 )
@@ -264,7 +264,7 @@ def test_paths_may_hold_spaces(tmp_path: Path) -> None:
 def test_training_and_test_may_not_share_an_image(tmp_path: Path) -> None:
     folder = regdb_tree(tmp_path)
     shutil.copy(folder / "idx/train_visible_1.txt", folder / "idx/test_visible_1.txt")
-    with pytest.raises(UserError, match=r"split 1: .* stands both in training and in test"):
+    with pytest.raises(UserError, match=r"split 1: .* is both in training and in test"):
         regdb.read_regdb(tmp_path, 1)
 
 

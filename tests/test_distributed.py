@@ -141,7 +141,7 @@ def test_processes_share_a_batch_without_overlap_and_know_it_whole(tmp_path: Pat
     for part in parts:
         assert torch.equal(part["whole"].targets, alone["targets"])
         assert torch.equal(part["whole"].is_visible, alone["is_visible"])
-    with pytest.raises(UserError, match="4 pseudo classes per batch, which do not divide among 3 processes"):
+    with pytest.raises(UserError, match="4 pseudo classes per batch, which cannot be divided among 3 processes"):
         batches(0, 3)
 
 

@@ -239,7 +239,7 @@ def test_places_that_are_not_there_or_of_the_wrong_kind(
 @pytest.mark.parametrize(
     ("pairs", "told"),
     [
-        (["SEED"], "'SEED' stands alone"),
+        (["SEED"], "'SEED' has no value"),
         (["SEEED", "1"], "did you mean 'SEED'"),
         (["MGOT.CLUSTER.EPS", "7"], "MGOT.CLUSTER.EPS must be between 0 and 1, not 7.0"),
     ],

@@ -94,7 +94,7 @@ def test_some_without_identities_are_remarked(tmp_path: Path) -> None:
     write_images(folder / "visible/train", ["loose.jpg"])
     lists = Folder().read(tmp_path)
     (remark,) = lists.remarks
-    assert "visible/train: 1 of 7 images are in no person's folder, so the figures of visible below truth/" in remark
+    assert "visible/train: 1 of 7 images are not in a person's folder, so the figures of visible below truth/" in remark
     assert lists.visible[0].identity == UNKNOWN_IDENTITY not in identities(lists.visible[1:])
 
 
@@ -189,7 +189,7 @@ def test_no_folder_of_a_modality(tmp_path: Path, modality: str) -> None:
 
 
 def test_no_folder_at_all(tmp_path: Path) -> None:
-    told = r"my-data is no folder: set FASTREID_DATASETS, or --root, .* holds my-data/ \(MGOT\.DATA\.FOLDER names it"
+    told = r"my-data is not a folder: set FASTREID_DATASETS, or --root, .* holds my-data/ \(MGOT\.DATA\.FOLDER names it"
     with pytest.raises(UserError, match=told):
         Folder().read(tmp_path)
 
@@ -203,7 +203,7 @@ def test_what_is_passed_over_is_remarked(tmp_path: Path) -> None:
     assert before == {"visible": 6, "infrared": 6, "query": 10, "gallery": 11}
     assert set(Folder().read(tmp_path).remarks) == {
         f"{folder}: of train's IDs 1 are in query or gallery too, as is 'anna': rename or move them",
-        f"{folder / 'infrared/gallery'}: 2 images are in no person's folder and are passed over",
+        f"{folder / 'infrared/gallery'}: 2 images are not in a person's folder and are skipped",
         f"{folder / 'visible/query/nobody'} holds no image",
     }
 
@@ -355,14 +355,16 @@ def test_keys_that_ask_who_is_seen(key: str, value: object, coloured: Any, tiny_
     coloured(False)
     more = ("MGOT.DATA.STRANGERS", "LLCM") if key == "MGOT.DATA.REPLACED" else ()
     cfg = load_config(DEMO, tiny_options(*NAMES, "MGOT.DATA.FOLDER", "site", key, value, *more))
-    with pytest.raises(UserError, match=f"{key} asks who is seen, and Folder does not say so of every training image"):
+    with pytest.raises(
+        UserError, match=f"{key} needs identities, and Folder does not have them for every training image"
+    ):
         build_train_loader(cfg)
 
 
 def test_strangers_must_be_known_apart(coloured: Any, tiny_options: Options, tiny_root: Path) -> None:
     (coloured(False) / "SYSU-MM01").symlink_to(tiny_root / "SYSU-MM01")
     keys = ("MGOT.DATA.FOLDER", "site", "MGOT.DATA.REPLACED", 0.5, "MGOT.DATA.STRANGERS", "Folder")
-    with pytest.raises(UserError, match=r"STRANGERS: Folder does not say who its visible training images show"):
+    with pytest.raises(UserError, match=r"STRANGERS: Folder does not say who is in its visible training images"):
         build_train_loader(load_config(DEMO, tiny_options(*keys)))
 
 

@@ -66,7 +66,7 @@ def test_a_cross_stage_of_its_own_is_that_of_the_unbroken_run(
     options = keys(tmp_path / "fork", "MGOT.CROSS_STAGE.FROM", donor / "model_intra.pth", "SEED", -1)
     with monkeypatch.context() as patched:
         signal_at(patched, 4)
-        with pytest.raises(Interrupted, match="--resume goes on"):
+        with pytest.raises(Interrupted, match="--resume continues"):
             run(options)
     fork = run(options, resume=True)
     same(fork, donor)
@@ -122,18 +122,18 @@ def test_a_checkpoint_of_no_intra_stages_end_is_refused(donor: Path, tmp_path: P
     intra = donor / "model_intra.pth"
     with pytest.raises(UserError, match=r"FROM .*none\.pth: no such file: name the model_intra\.pth"):
         begin(tmp_path / "none.pth")
-    with pytest.raises(UserError, match=r"FROM .* lies in OUTPUT_DIR: choose another OUTPUT_DIR"):
+    with pytest.raises(UserError, match=r"FROM .* is in OUTPUT_DIR: choose another OUTPUT_DIR"):
         begin(intra, "OUTPUT_DIR", donor)
     with pytest.raises(UserError, match=r"at the end of epoch 0, and MGOT\.CROSS_START_EPOCH is 2: name one"):
         begin(intra, "MGOT.CROSS_START_EPOCH", 2)
     with pytest.raises(UserError, match=r"end of epoch 1, within the cross stage .* had MGOT\.CROSS_START_EPOCH 1"):
         begin(donor / "model_0001.pth", "MGOT.CROSS_START_EPOCH", 2)
-    with pytest.raises(UserError, match=r"stands at step 1 of epoch 1, and MGOT\.CROSS_START_EPOCH is 1"):
+    with pytest.raises(UserError, match=r"is from step 1 of epoch 1, and MGOT\.CROSS_START_EPOCH is 1"):
         begin(other(donor, tmp_path, step=1))
     with pytest.raises(UserError, match=r"no cross stage after an intra stage: .*MGOT\.MODE intra_only"):
         begin(intra, "MGOT.MODE", "intra_only")
     torch.save({"model": {}, "labels": {"labels": {}}}, tmp_path / "weights.pth")
-    with pytest.raises(UserError, match=r"weights\.pth: no checkpoint of a training"):
+    with pytest.raises(UserError, match=r"weights\.pth: not a checkpoint of a training"):
         begin(tmp_path / "weights.pth")
     assert begin(donor / "model_0000.pth")["epoch"] == 0
 

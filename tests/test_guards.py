@@ -59,7 +59,7 @@ def test_warnings_name_what_is_wrong() -> None:
     (line,) = epoch_warnings(fine, 51, 10, 0.01, 5.0)
     assert line.startswith("51 visible clusters against 10")
     one, many = epoch_warnings(fine, 1, 9, 0.01, 5.0)
-    assert one.startswith("all visible images are one cluster") and many.startswith("9 infrared clusters against 1")
+    assert one.startswith("all visible images are in one cluster") and many.startswith("9 infrared clusters against 1")
 
 
 def test_the_hook_logs_and_warns(caplog: pytest.LogCaptureFixture) -> None:

@@ -80,9 +80,9 @@ def test_a_need_is_given_before_or_told() -> None:
     needs = runs(Needs(), before_epoch="labels -> matches")
     assert in_order(gives, needs) == [gives.hook, needs.hook]
     assert in_order(gives, runs(None, before_epoch="matches ->"), needs) == [gives.hook, needs.hook]
-    with pytest.raises(OrderError, match=r"Needs needs labels in before_epoch, which Gives gives after it"):
+    with pytest.raises(OrderError, match=r"Needs needs labels in before_epoch, but Gives gives it only later"):
         in_order(needs, gives)
-    with pytest.raises(OrderError, match=r"Needs needs labels in before_epoch, which nothing gives before it"):
+    with pytest.raises(OrderError, match=r"Needs needs labels in before_epoch, but nothing gives it before"):
         in_order(needs)
     in_order(runs(Needs(), after_epoch="labels ->"), gives)  # an earlier phase gives it, whatever the list's order
     with pytest.raises(OrderError, match=r"run_step needs batches in run_step"):

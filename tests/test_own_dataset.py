@@ -77,7 +77,7 @@ def test_it_is_read(pairs: type[TwoModalityDataset], tmp_path: Path) -> None:
     theirs = DATASET_REGISTRY.get("Pairs")(root=str(tmp_path))
     assert isinstance(theirs, FastreidDataset)
     assert (theirs.train, theirs.dataset_name) == (lists.visible + lists.infrared, "pairs")
-    with pytest.raises(UserError, match=r"Pairs is no folder: .*ask who took the pictures"):
+    with pytest.raises(UserError, match=r"Pairs is not a folder: .*ask who took the pictures"):
         pairs().read(tmp_path / "nowhere")
 
 

@@ -169,7 +169,7 @@ def _cells(*shape: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"other": np.zeros(3)}, "no MATLAB 5 file with a variable rand_perm_cam"),
+        ({"other": np.zeros(3)}, "not a MATLAB 5 file with rand_perm_cam"),
         ({"rand_perm_cam": np.zeros((6, 10))}, "is not a column of cells"),
         ({"rand_perm_cam": np.array([[np.zeros((3, 3))], [1]], dtype=object)}, "is not a column of cells"),
         ({"rand_perm_cam": np.array([[1, 2], [3, 4]], dtype=object)}, "is not a column of cells"),
@@ -190,7 +190,7 @@ def test_a_mat_file_whose_row_is_no_permutation(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"MATLAB 7.3 MAT-file, Platform: GLNXA64" + b" " * 200, b"<html>404</html>"])
 def test_a_mat_file_that_is_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "perm.mat").write_bytes(content)
-    with pytest.raises(UserError, match=r"perm\.mat is no MATLAB 5 file"):
+    with pytest.raises(UserError, match=r"perm\.mat is not a MATLAB 5 file"):
         read_official_draws(tmp_path / "perm.mat")
 
 

@@ -196,7 +196,7 @@ def test_a_stage_that_the_adversary_reads_ends_its_part() -> None:
 
 def test_compiling_and_recomputing_exclude_each_other() -> None:
     cfg = small_config("MGOT.RECOMPUTE", ["layer1"], "MGOT.COMPILE", True)
-    with pytest.raises(UserError, match=r"MGOT\.COMPILE must be False where MGOT\.RECOMPUTE names parts"):
+    with pytest.raises(UserError, match=r"MGOT\.COMPILE must be False if MGOT\.RECOMPUTE names parts"):
         check_config(cfg)
 
 

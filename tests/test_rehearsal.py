@@ -102,7 +102,7 @@ def test_broken_pieces_are_told_and_the_later_stages_tried(
     out = capsys.readouterr().out
     assert "- weights FAILS: MODEL.BACKBONE.PRETRAIN_PATH: no file nowhere.pth" in out
     assert "- cluster FAILS: epoch 0: the visible images form no cluster" in out and "raise MGOT.CLUSTER.EPS" in out
-    assert "2 of these would fail" in out and "- note: the stages after the weights had random ones" in out
+    assert "2 of these would fail" in out and "- note: the stages after the weights used random weights" in out
     assert "the next loss is the same" in out
 
 
@@ -237,7 +237,7 @@ def test_steps_that_a_gpu_does_not_hold_are_halved_and_told(tiny_options: Option
 
     monkeypatch.setattr(TrainingStep, "__call__", small_only)
     rows = rows_of(tiny_options())
-    assert "does not hold a step: set MGOT.RECOMPUTE, or lower SOLVER" in rows["intra steps"].failure
+    assert "does not fit the GPU's memory: set MGOT.RECOMPUTE, or lower SOLVER" in rows["intra steps"].failure
     assert rows["cross steps"].found == "1 step of 12 views, scaled to 48" and not rows["cross steps"].failure
 
 
@@ -255,10 +255,10 @@ def test_a_gpu_that_took_whole_steps_is_measured(tiny_options: Options, tmp_path
     scene.lines["card"] = Footprint(np.array([1e9]), np.array([1e6]), 0.0)
     scene.views_taken = scene.views
     (row,) = room.card(scene)
-    assert row.found == "measured; reckoned: 1.85 GB" and row.whole == "5.80 GB of 5.50 GB" and row.failure
+    assert row.found == "measured; estimated: 1.85 GB" and row.whole == "5.80 GB of 5.50 GB" and row.failure
     scene.views_taken, scene.card = 6, 8e9
     (row,) = room.card(scene)
-    assert row.found.startswith("reckoned for 48 views") and row.whole == "1.85 GB of 8.00 GB" and not row.failure
+    assert row.found.startswith("estimated for 48 views") and row.whole == "1.85 GB of 8.00 GB" and not row.failure
 
 
 @pytest.mark.parametrize(("device", "workers", "seconds"), [("cuda", 1, 3.0), ("cuda", 0, 4.0), ("cpu", 1, 4.0)])
@@ -405,7 +405,7 @@ def test_words_of_the_table() -> None:
         (torch.cuda.OutOfMemoryError("full"), "set MGOT.RECOMPUTE, or lower SOLVER.IMS_PER_BATCH"),
         (RuntimeError("DataLoader worker (pid 1) is killed by signal: Bus error"), "lower DATALOADER.NUM_WORKERS"),
         (OSError(28, "No space left on device"), "choose another OUTPUT_DIR"),
-        (ZeroDivisionError("by zero"), "ZeroDivisionError: by zero; no key is known to mend it"),
+        (ZeroDivisionError("by zero"), "ZeroDivisionError: by zero; no key is known to help"),
     ],
 )
 def test_errors_are_explained(error: Exception, words: str, tiny_options: Options, tmp_path: Path) -> None:

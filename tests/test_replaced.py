@@ -149,10 +149,10 @@ def test_the_hosts_data_sets_serve(tmp_path: Path) -> None:
     ("name", "culprit"),
     [
         ("Market1500", "no data set named 'Market1500' is registered"),
-        ("SYSU_mm", "mixes both modalities"),
+        ("SYSU_mm", "does not mark its modalities"),
         ("MSMT17", "MSMT17 cannot be read under"),
         ("SYSUMM01", "is the training set itself"),
-        ("RegDB", "RegDB is no folder"),
+        ("RegDB", "RegDB is not a folder"),
     ],
 )
 def test_strangers_that_cannot_be_had(name: str, culprit: str, options: list[str]) -> None:

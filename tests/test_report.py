@@ -181,7 +181,7 @@ def test_what_is_no_run_is_a_mistake_of_the_users(tmp_path: Path, capsys: pytest
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     assert tool.main([str(tmp_path)]) == 2
-    assert "is no run" in capsys.readouterr().err
+    assert "is not a run" in capsys.readouterr().err
 
 
 @pytest.mark.slow

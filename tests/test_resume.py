@@ -98,7 +98,7 @@ def test_a_run_that_a_signal_stopped_goes_on_bit_for_bit(
     straight = run(short("OUTPUT_DIR", tmp_path / "straight"))
     with monkeypatch.context() as patched:
         signal_at(patched, iteration)
-        with pytest.raises(Interrupted, match=r"stopped by SIGTERM: .*--resume goes on") as stop:
+        with pytest.raises(Interrupted, match=r"stopped by SIGTERM: .*--resume continues") as stop:
             run(short())
     assert stop.value.status == 143
     assert by_progress(tmp_path / "run")[0][0][1].stem == name
@@ -318,7 +318,7 @@ def test_weights_that_broke_are_not_saved(copy: Path, monkeypatch: pytest.Monkey
 
 
 def test_an_output_folder_is_one_runs_own(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds another run \(metrics\.json\): go on with it by --resume"):
+    with pytest.raises(UserError, match=r"holds another run \(metrics\.json\): continue it with --resume"):
         claim_folder(finished, resume=False, overwrite=False)
     claim_folder(finished, resume=True, overwrite=False)
     claim_folder(tmp_path / "new" / "run", resume=False, overwrite=False)

@@ -315,7 +315,7 @@ def test_sheet_holds_every_answer(gallery: Path, query: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("sheet.docx", "is no image format"), ("sheet", "no suffix"), ("people/a/x.png", "lies in the gallery")],
+    [("sheet.docx", "is not an image format"), ("sheet", "no suffix"), ("people/a/x.png", "is in the gallery")],
 )
 def test_sheets_that_are_refused(name: str, message: str, gallery: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):

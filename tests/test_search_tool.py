@@ -145,7 +145,7 @@ def other_architecture(weights: Path) -> None:
         (other_architecture, [], "1 tensors have another shape (heads.bottleneck.bias)"),
         (lambda weights: (weights.parent / "config.yaml").unlink(), [], "has no config.yaml beside it"),
         (lambda weights: None, ["--config-file", "nowhere.yml"], "nowhere.yml: no such file"),
-        (lambda weights: None, ["--output", "sheet.txt"], ".txt is no image format"),
+        (lambda weights: None, ["--output", "sheet.txt"], ".txt is not an image format"),
         (lambda weights: None, ["--top", "0"], "--top must be 1 or more"),
         (lambda weights: None, ["--query", "none.png"], "--query none.png does not exist"),
     ],

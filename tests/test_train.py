@@ -204,7 +204,7 @@ def test_a_checkpoint_of_another_adversary_is_scored_and_trained_from(
     weights = folder / "model_final.pth"
     monkeypatch.setattr(logging.getLogger("mgot"), "propagate", True)
     evaluate(load_config(DEMO, tiny_options(*keys, "MODEL.WEIGHTS", weights)))
-    assert "the adversary of the weights file is another one" in caplog.text
+    assert "the adversary in the weights file has another form" in caplog.text
     again = json.loads((folder / "evaluation/results.json").read_text())["rows"]
     assert [row["rank1"] for row in again] == pytest.approx([row["rank1"] for row in final])
     begun = MGOTTrainer(load_config(DEMO, tiny_options("MODEL.WEIGHTS", weights, "OUTPUT_DIR", tmp_path)))
@@ -233,7 +233,7 @@ def test_weights_that_are_no_checkpoint_are_refused(tiny_options: Options, tmp_p
         (["--config-file", "nowhere.yml"], 2, "nowhere.yml: no such file"),
         (["--config-file", DEMO, "--num-gpus", "99"], 2, "--num-gpus 99: this machine has"),
         (["--config-file", DEMO, "MGOT.LOS.W_CCL", "1"], 2, "did you mean 'MGOT.LOSS.W_CCL'"),
-        (["--config-file", DEMO, "OUTPUT_DIR", "{tmp}/out"], 2, "is no folder: set FASTREID_DATASETS"),
+        (["--config-file", DEMO, "OUTPUT_DIR", "{tmp}/out"], 2, "is not a folder: set FASTREID_DATASETS"),
         (["--config-file", DEMO, "--eval-only", "OUTPUT_DIR", "{tmp}/out"], 2, "MODEL.WEIGHTS"),
     ],
 )

@@ -72,7 +72,7 @@ def test_every_draw_of_the_galleries_knows_validation_people(tmp_path: Path) -> 
 def test_copies_that_cannot_be_validated_on(tmp_path: Path) -> None:
     folder = sysu_tree(tmp_path)
     (folder / "exp/val_id.txt").write_text("3,4\n")
-    with pytest.raises(UserError, match=r"identities \[3\] stand both in training and in val_id\.txt"):
+    with pytest.raises(UserError, match=r"identities \[3\] are both in training and in val_id\.txt"):
         read_sysu(tmp_path, validation=True)
     (folder / "exp/val_id.txt").unlink()
     with pytest.raises(UserError, match=r"val_id\.txt is missing"):

@@ -162,7 +162,7 @@ def test_host_weights_are_fetched_once_by_its_own_means(tmp_path: Path, monkeypa
 def test_damaged_download_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(gdown, "download", lambda url, output, **options: Path(output).write_bytes(b"cut short"))
-    with pytest.raises(UserError, match="came damaged, its hash is not 5c106cde"):
+    with pytest.raises(UserError, match="is damaged after the download, its hash is not 5c106cde"):
         build_backbone(config("resnet", "18x", *FROM_HOST))
     assert not list(tmp_path.rglob("*.pth"))
     with pytest.raises(UserError, match="gave no file"):
@@ -263,7 +263,7 @@ def test_a_package_gives_its_weights_without_being_imported(package: Path) -> No
 
 def test_another_file_of_the_package_is_refused(package: Path) -> None:
     package.write_bytes(package.read_bytes() + b"more")
-    with pytest.raises(UserError, match=rf"bottleneck_wts\.pt is another file, .*`{INSTALL_PACKAGE} --force"):
+    with pytest.raises(UserError, match=rf"bottleneck_wts\.pt is a different file, .*`{INSTALL_PACKAGE} --force"):
         mobilenet()
     package.unlink()
     with pytest.raises(UserError, match=rf"lacks .*bottleneck_wts\.pt: type `{INSTALL_PACKAGE} --force"):

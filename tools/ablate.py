@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train a grid of configurations, several seeds each, and write one table: resumable, and finished runs are skipped.
+"""Train a grid of configurations with several seeds, and write one table. Finished runs are skipped.
 
 Exit code 0: all runs finished; 1: some failed, and the table names them; 2: a mistake in the grid or the command line.
 """
@@ -31,7 +31,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=whole(1, MOST_PROCESSES), default=1, help="runs side by side (%(default)s)")
     parser.add_argument("--output", type=Path, help="folder of runs and tables (logs/ablation/<name of the grid>)")
     parser.add_argument(
-        "--no-share", action="store_true", help="train each run in full, also where only the cross stage differs"
+        "--no-share", action="store_true", help="train each run in full, also if only the cross stage differs"
     )
     parser.add_argument(
         "--row", action="append", default=[], help="train only rows whose names begin so (all); may come several times"
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"ablate.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("ablate.py: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print("ablate.py: interrupted; the same command continues where it stopped", file=sys.stderr)
         return 130
     print(f"{(args.output / 'table.md').read_text(encoding='utf-8')}\nwritten: {args.output}/table.md, table.json")
     return 1 if failed else 0

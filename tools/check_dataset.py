@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Check a data set: are its files and counts those that were published, and can every image be opened?
+"""Check a data set: are its files and counts as published, and can every image be opened?
 
-Exit code 0: all is as published, or in order where nothing was; 1: something differs, named line by line; 2: there was
-nothing to check.
+Exit code 0: everything is as published, or in order if nothing was; 1: there are differences, one line each; 2: there
+was nothing to check.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="the folder that holds the data set's folder (default: FASTREID_DATASETS, or ./datasets)",
     )
     parser.add_argument("--folder", help="the data set's folder, as MGOT.DATA.FOLDER says it (for Folder only)")
-    parser.add_argument("--workers", type=whole(1, MOST_PROCESSES), help="processes at work (default: one a core)")
+    parser.add_argument("--workers", type=whole(1, MOST_PROCESSES), help="processes (default: one on each core)")
     return parser.parse_args(argv)
 
 
 def show(name: str, report: Report) -> None:
-    """Print the counts, then what differs or is out of order."""
+    """Print the counts, then the differences."""
     for count, found, expected in report.counts:
         told = "" if expected is None else f" of {expected:>8,}  {'ok' if found == expected else 'DIFFERS'}"
         print(f"{count:40s} {found:>8,}{told}")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compare runs from the files that they left: final figures, the config keys that differ, and curves side by side."""
+"""Compare runs from the files that they wrote: final figures, the config keys that differ, and curves side by side."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Write a trained retrieval model as ONNX: RGB images in 0..255 in, L2-normalised features out.
 
-Pixels are normalised, and features averaged with the mirror image's where TEST.FLIP is on, inside the graph. The batch
-is dynamic, height and width are INPUT.SIZE_TEST's. The file is written only if onnxruntime gives PyTorch's features to
-1e-4 on random images; its metadata (key "mgot") tells the input size, pixel range, feature dimension and opset.
+The graph normalises the pixels, and averages features with those of the mirror image if TEST.FLIP is on. The batch is
+dynamic, height and width are INPUT.SIZE_TEST's. The file is written only if onnxruntime gives PyTorch's features to
+1e-4 on random images; Its metadata (key "mgot") has the input size, pixel range, feature dimension and opset.
 """
 
 from __future__ import annotations

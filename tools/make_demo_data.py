@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Generate the demo's people in the layout of SYSU-MM01, or a figure that shows some of them."""
+"""Render the demo's people in the layout of SYSU-MM01, or draw a figure of some of them."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--preset",
         choices=tuple(PRESETS),
         default="warm",
-        help="which ground: how alike infrared and visible are (%(default)s)",
+        help="how similar infrared and visible are (%(default)s)",
     )
     parser.add_argument(
         "--like",
         choices=("sysu",),
-        help="the exact counts of this data set, few pictures linked often: to rehearse on",
+        help="the exact counts of this data set, with few pictures and many links: to rehearse on",
     )
     parser.add_argument("--seed", type=whole(0), help="other seed, other people (0)")
     for option, field, what in COUNTS:
@@ -54,7 +54,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _life_size(args: argparse.Namespace) -> LifeSize:
-    """The settings of --like. Raises UserError where options ask for other numbers or another ground."""
+    """The settings of --like. Raises UserError if options ask for other numbers or another preset."""
     for option, field, _ in COUNTS:
         if getattr(args, field) is not None:
             raise UserError(f"{option}: --like has the numbers of the real data set; leave one of them out")

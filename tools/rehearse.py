@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Rehearse a training in minutes: every stage by the config, with the data and on the device that it would have.
+"""Rehearse a training in minutes: every stage of the config, with its data and on its device.
 
-Prints one table: the time of each stage for the whole run, GPU memory and RAM at the peak, disk and /dev/shm;
-what does not fit, and which key mends it.
+Prints one table: the time of each stage for the whole run, GPU memory and RAM at the peak, disk and /dev/shm. It says
+what does not fit, and which key to change.
 
-Exit code 0: nothing would fail; 1: something would, named below the table; 2: there is nothing to rehearse;
-130 or 143: Ctrl-C or SIGTERM ended it.
+Exit code 0: nothing would fail; 1: something would, see below the table; 2: a mistake in the command line or the
+config; 130 or 143: Ctrl-C or SIGTERM ended it.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--steps",
         type=whole(1, 10_000),
         default=5,
-        help="of each training stage; of several the first is not counted (%(default)s)",
+        help="of each training stage; if there are several, the first is not counted (%(default)s)",
     )
     parser.add_argument(
         "--gpu-memory",
         type=fraction(between(0.1, 10_000)),
         metavar="GB",
-        help="judge by a GPU of so much memory (default: the one that is here)",
+        help="compare with a GPU that has this much memory (default: the one of this machine)",
     )
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config overrides, as for training")
     return parser.parse_args(argv)

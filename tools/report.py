@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write one page about a run, finished or not: results, diagnosis in words, plans, pictures, clusters and rankings."""
+"""Write one page about a run, finished or not: results, a diagnosis in words, plans, pictures, clusters, rankings."""
 
 from __future__ import annotations
 

@@ -36,7 +36,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--json", action="store_true", help="print a JSON object instead of tables")
     add("--query-modality", choices=MODALITIES, help="of the queries; needed only by models with two stems")
     add("--gallery-modality", choices=MODALITIES, help="of the gallery, for such models (the other one)")
-    add("--exact-up-to", type=int, default=EXACT_UP_TO, help="past so many images, only near cells (%(default)s)")
+    add(
+        "--exact-up-to",
+        type=int,
+        default=EXACT_UP_TO,
+        help="above this number of images, compare only near cells (%(default)s)",
+    )
     return parser.parse_args(argv)
 
 

@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         from mgot.evaluation.trials import train_trials
 
         require_folder_target(args.output, "--output")
-        load_config(args.config_file, args.opts)  # a mistake in it is told here, not by each training
+        load_config(args.config_file, args.opts)  # a mistake in it shows here, not in each training
         command = [str(REPO / "tools/train_net.py"), "--config-file", args.config_file, "--resume", *args.opts]
         results = train_trials(command, args.output, args.trials)
     except UserError as error:

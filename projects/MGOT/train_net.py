@@ -3,7 +3,7 @@
 
     python3 projects/MGOT/train_net.py --config-file projects/MGOT/configs/sysu.yml --num-gpus 1
 
-The package beside this file is used, and the fast-reid of the checkout where there is one; no other file of MGOT's
+It uses the package beside this file, and the fast-reid of the checkout if there is one. No other file of MGOT's
 repository is needed. Options: --config-file, --resume, --eval-only, --num-gpus, KEY VALUE.
 """
 

@@ -1,7 +1,7 @@
 """MGOT: unsupervised visible-infrared person re-identification as a fast-reid plugin.
 
-Importing the package readies fast-reid (:mod:`mgot.compat`) and registers everything of ours with it. Without fast-reid
-the import warns, and only fast-reid-free modules are of use: losses, memory, clustering, matching, transport,
+Importing the package prepares fast-reid (:mod:`mgot.compat`) and registers MGOT's parts with it. Without fast-reid the
+import gives a warning, and only modules that do not need it work: losses, memory, clustering, matching, transport,
 principles, and the scoring of :mod:`mgot.evaluation`.
 """
 

@@ -1,4 +1,7 @@
-"""Arguments of the tools: numbers in a range, and places that can be read or written, looked at before any work."""
+"""Arguments of the tools: numbers in a range, and files that can be read or written.
+
+They are checked before any work.
+"""
 
 from __future__ import annotations
 
@@ -40,19 +43,19 @@ def _number(kind: Callable[[str], N], allowed: Allowed, words: str = "") -> Call
 
 
 def require_file(path: str | Path, option: str) -> None:
-    """Raise UserError where a file to read is missing or is a folder."""
+    """Raise UserError if a file to read is missing or is a folder."""
     if not os.path.isfile(path):
         raise UserError(f"{option} {path}: {'is a folder' if os.path.isdir(path) else 'no such file'}")
 
 
 def require_folder(path: str | Path, option: str) -> None:
-    """Raise UserError where a folder to read is missing or is a file."""
+    """Raise UserError if a folder to read is missing or is a file."""
     if not os.path.isdir(path):
         raise UserError(f"{option} {path}: {'is a file' if os.path.isfile(path) else 'no such folder'}")
 
 
 def require_file_target(path: str | Path, option: str) -> None:
-    """Raise UserError where a file cannot be written: it is a folder, or its folder cannot be made or written."""
+    """Raise UserError if a file cannot be written: it is a folder, or its folder cannot be made or written."""
     path = Path(path)  # whose empty path is the working folder
     if os.path.isdir(path):
         raise UserError(f"{option} {path}: is a folder; name a file")
@@ -60,10 +63,10 @@ def require_file_target(path: str | Path, option: str) -> None:
 
 
 def require_folder_target(path: str | Path, option: str) -> None:
-    """Raise UserError where a folder cannot be made or written."""
+    """Raise UserError if a folder cannot be made or written."""
     path = Path(path).absolute()
     there = next((place for place in (path, *path.parents) if os.path.lexists(place)), path)
     if not os.path.isdir(there):
-        raise UserError(f"{option} {path}: {there} is no folder; choose another")
+        raise UserError(f"{option} {path}: {there} is not a folder; choose another")
     if not os.access(there, os.W_OK):
         raise UserError(f"{option} {path}: {there} cannot be written; choose another")

@@ -1,4 +1,4 @@
-"""The command line of a training, which the scripts start: fast-reid's options, a process of the job, an exit code."""
+"""The command line of a training, used by the scripts: fast-reid's options, one process of the job, an exit code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def launch(argv: list[str] | None = None) -> int:
-    """Parse the command line and run; 0 on success, 2 for a user's mistake, 128 + n where signal n stopped it."""
+    """Parse the command line and run; 0 on success, 2 for a user's mistake, 128 + n if signal n stopped it."""
     try:
         require_fastreid()
         from fastreid.engine import default_argument_parser

@@ -1,8 +1,8 @@
 """What fast-reid needs on today's Python, PyTorch and NumPy.
 
 fast-reid is the PyPI wheel ``fastreid==1.4.0`` or a checkout of fast-reid's GitHub main branch. Each shim below cites
-fast-reid's line that it serves (of the wheel, unless said otherwise), and does nothing where that line works already.
-What fast-reid's backbones need on top of that is in :mod:`mgot.modeling.fastreid_backbones`.
+the line of fast-reid that needs it (of the wheel, unless it says otherwise). It does nothing if that line works
+already. What fast-reid's backbones need in addition is in :mod:`mgot.modeling.fastreid_backbones`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FASTREID_MISSING = f"fast-reid is not installed: type `{INSTALL_HOST}`, or put a
 
 
 class FastreidMissingError(UserError, ImportError):
-    """A part of MGOT that stands on fast-reid was asked for where fast-reid is missing."""
+    """A part of MGOT needs fast-reid, and fast-reid is not installed."""
 
 
 def fastreid_present() -> bool:
@@ -36,7 +36,7 @@ def fastreid_present() -> bool:
 
 
 def require_fastreid() -> None:
-    """Raise FastreidMissingError, with the line to type, where fast-reid is missing."""
+    """Raise FastreidMissingError, with the line to type, if fast-reid is missing."""
     if not fastreid_present():
         raise FastreidMissingError(FASTREID_MISSING)
 
@@ -55,9 +55,9 @@ def apply() -> tuple[str, ...]:
 
 
 def _without_amx() -> None:
-    """Keep oneDNN from Intel's AMX: with PyTorch 2.14 convolutions of small bfloat16 images come out as NaN there.
+    """Keep oneDNN from using Intel's AMX. With it, convolutions of small bfloat16 images give NaN in PyTorch 2.14.
 
-    oneDNN reads the variable at its first use. Who sets it beforehand keeps what is set.
+    oneDNN reads the variable at its first use. A value that the user has set is kept.
     """
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
@@ -96,11 +96,11 @@ def _numpy_bool() -> list[str]:
 
 
 def _quiet_hints() -> None:
-    """Leave out three hints that tell a user of MGOT nothing.
+    """Suppress three hints that do not help a user of MGOT.
 
     evaluation/rank.py:14 and evaluation/roc.py:18 advise a Cython build at import; MGOT's scoring never uses it.
-    PyTorch advises fewer workers where DATALOADER.NUM_WORKERS is above the number of cores, at each loader anew.
-    utils/collect_env.py:69 asks PyTorch for its CUDA_HOME, which tells a machine with the toolkit and no GPU of it.
+    For each loader, PyTorch advises fewer workers if DATALOADER.NUM_WORKERS is above the number of cores.
+    utils/collect_env.py:69 asks PyTorch for CUDA_HOME, which gives a message on a machine with the toolkit but no GPU.
     """
     warnings.filterwarnings("ignore", message="Cython (rank|roc) evaluation", category=UserWarning)
     warnings.filterwarnings(

@@ -1,7 +1,7 @@
 """Compiled inner loops and the threads that run them.
 
-Every loop is compiled by numba without the interpreter lock and is run over ranges of rows by plain Python threads, so
-that numba's own threading layers and their quarrels with PyTorch's are not needed.
+numba compiles every loop without the interpreter lock. Plain Python threads run it over ranges of rows. So numba's own
+threads, which conflict with PyTorch's, are not needed.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
 def compiled(fastmath: set[str] | bool = False) -> Callable[[Kernel], Kernel]:
-    """Decorator: compile a loop without the interpreter lock, the machine code cached on disk where that is possible.
+    """Decorator: compile a loop without the interpreter lock, and cache the machine code on disk if possible.
 
-    numba refuses to compile at all where neither the package's nor the user's cache folder can be written: then the
-    loop is compiled anew in each process, which costs some seconds at first use. The cache notices a change of the
-    loop's own file only: after changing a loop that loops of other files call, delete __pycache__/*.nbi.
+    If neither the package's nor the user's cache folder can be written, numba refuses to compile with a cache. The loop
+    is then compiled in each process, which takes some seconds at first use. The cache only notices changes of the
+    loop's own file. If you change a loop that loops of other files call, delete __pycache__/*.nbi.
     """
 
     def compile_kernel(kernel: Kernel) -> Kernel:
@@ -41,19 +41,22 @@ def compiled(fastmath: set[str] | bool = False) -> Callable[[Kernel], Kernel]:
 
 
 def threads() -> int:
-    """The threads to use: PyTorch's number, hence OMP_NUM_THREADS and torch.set_num_threads are obeyed."""
+    """The number of threads: PyTorch's, so OMP_NUM_THREADS and torch.set_num_threads work."""
     return torch.get_num_threads()
 
 
 def chunk_size(rows: int, smallest: int = 64) -> int:
-    """Rows a chunk: eight chunks a thread even out uneven rows; fewer than `smallest` are not worth a call."""
+    """Rows in a chunk.
+
+    Eight chunks for each thread balance uneven rows; fewer than `smallest` rows are not worth a call.
+    """
     return max(smallest, -(-rows // (8 * threads())))
 
 
 def map_rows(function: Callable[[int, int], Result], rows: int, chunk: int | None = None) -> Iterator[Result]:
     """function(start, stop) for each chunk of rows, several at a time; results come in the order of the rows.
 
-    At most two results a thread wait to be taken, so that what one chunk holds bounds the memory of all.
+    At most two results for each thread wait, so the size of a chunk limits the memory.
     """
     workers = threads()
     chunk = chunk or chunk_size(rows)
@@ -73,13 +76,16 @@ def map_rows(function: Callable[[int, int], Result], rows: int, chunk: int | Non
 
 
 def over_rows(function: Callable[[int, int], None], rows: int, chunk: int | None = None) -> None:
-    """function(start, stop) for each chunk of rows, several at a time, for what it writes."""
+    """Call function(start, stop) for each chunk of rows, several at a time; it writes its results itself."""
     deque(map_rows(function, rows, chunk), maxlen=0)
 
 
 @contextmanager
 def one_thread_each() -> Iterator[ThreadPoolExecutor]:
-    """A pool of as many threads as PyTorch has, in which each PyTorch call runs alone: no barriers inside a call."""
+    """A pool of as many threads as PyTorch has.
+
+    Each PyTorch call uses one thread, so there are no barriers in a call.
+    """
     workers = threads()
     torch.set_num_threads(1)
     pool = ThreadPoolExecutor(workers)

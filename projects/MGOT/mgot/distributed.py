@@ -1,4 +1,7 @@
-"""Several processes: how torchrun's join, and what they tell each other. Every function serves a single process too."""
+"""Several processes: how torchrun's processes join, and what they exchange.
+
+Every function works for one process too.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ TIMEOUT = timedelta(minutes=30)
 
 
 class FastreidWrapper(DistributedDataParallel):
-    """The wrapper that fast-reid's trainer builds: engine/defaults.py:210 names a GPU, which a CPU has not."""
+    """The wrapper that fast-reid's trainer builds. engine/defaults.py:210 names a GPU, which fails on a CPU."""
 
     def __init__(self, module: nn.Module, device_ids: list[int] | None = None, **kwargs: Any) -> None:
         on_gpu = next(module.parameters()).is_cuda
@@ -42,14 +45,14 @@ defaults.DistributedDataParallel = FastreidWrapper
 
 
 def start(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
-    """Run a job's processes, and be one of them where torchrun started this one; the exit code.
+    """Run a job's processes, or be one of them if torchrun started this one; returns the exit code.
 
     Args:
-        main: one process of the job; picklable where fast-reid starts several.
+        main: one process of the job; picklable if fast-reid starts several.
         args: of fast-reid's command line.
 
     Raises:
-        UserError: more processes than GPUs are asked for, a number is out of its range, or the job's own.
+        UserError: more processes than GPUs, a number out of its range, or an error of the job itself.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         join_torchrun()
@@ -64,7 +67,7 @@ def start(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) 
     if args.num_gpus > gpus:
         raise UserError(
             f"--num-gpus {args.num_gpus}: this machine has {gpus}; leave the option out, or start processes on"
-            f" CPUs by torchrun --nproc-per-node {args.num_gpus} tools/train_net.py ..."
+            f" CPUs with torchrun --nproc-per-node {args.num_gpus} tools/train_net.py ..."
         )
     where = {"num_machines": args.num_machines, "machine_rank": args.machine_rank, "dist_url": args.dist_url}
     try:
@@ -75,19 +78,22 @@ def start(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) 
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
-    """UserError where an option of fast-reid's parser, which takes any whole number, has one that means nothing."""
+    """Raise UserError if a number in fast-reid's options, whose parser takes any whole number, makes no sense."""
     for option, number in (("--num-gpus", args.num_gpus), ("--num-machines", args.num_machines)):
         if number < 1:
             raise UserError(f"{option} must be 1 or more, not {number}; a machine without a GPU trains on its CPU")
     if not 0 <= args.machine_rank < args.num_machines:
         last = args.num_machines - 1
-        raise UserError(f"--machine-rank must be 0 to {last} (--num-machines less one), not {args.machine_rank}")
+        raise UserError(f"--machine-rank must be 0 to {last} (--num-machines minus one), not {args.machine_rank}")
     if not re.fullmatch(r"auto|\w+://.+", args.dist_url):
         raise UserError(f"--dist-url must be such as tcp://host:port, not {args.dist_url!r}")
 
 
 def _tell_mistakes(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
-    """One of fast-reid's processes: its parent would show a mistake of the user's, or a signal, as a traceback."""
+    """One of fast-reid's processes.
+
+    Without this, its parent would show a user's mistake, or a signal, as a traceback.
+    """
     try:
         main(args)
     except UserError as error:
@@ -99,7 +105,7 @@ def _tell_mistakes(main: Callable[[argparse.Namespace], None], args: argparse.Na
 
 
 def join_torchrun() -> None:
-    """Join the other processes of torchrun: NCCL where this machine shows GPUs, gloo where it shows none.
+    """Join the other processes of torchrun: NCCL if this machine shows GPUs, gloo if it shows none.
 
     Raises:
         UserError: more processes than GPUs.
@@ -109,7 +115,7 @@ def join_torchrun() -> None:
     if gpus and local_size > gpus:
         raise UserError(
             f"--nproc-per-node {local_size}: this machine has {gpus} GPUs; start no more processes than that, or hide"
-            " the GPUs by CUDA_VISIBLE_DEVICES= to train on CPUs"
+            " the GPUs with CUDA_VISIBLE_DEVICES= to train on CPUs"
         )
     if gpus:
         torch.cuda.set_device(local)
@@ -121,14 +127,14 @@ def join_torchrun() -> None:
 
 
 def on_main(compute: Callable[[], T], *, send: Callable[[T], T] | None = None) -> T:
-    """Let the first process compute and all have the result.
+    """The first process computes, and all get the result.
 
     Args:
         compute: called only in the first process.
-        send: what the others get of the result; all of it by default.
+        send: the part of the result that the others get; by default all of it.
 
     Raises:
-        Exception: what ``compute`` raised, in every process, so that none waits for another in vain.
+        Exception: what ``compute`` raised, in every process, so that none waits forever.
     """
     if comm.get_world_size() == 1:
         return compute()
@@ -151,7 +157,7 @@ def on_main(compute: Callable[[], T], *, send: Callable[[T], T] | None = None) -
 
 
 def sendable(error: Exception) -> Exception:
-    """The exception itself where another process can read it, else a plain one of its type's name and its text."""
+    """The exception itself if another process can read it, otherwise a plain one with its type's name and its text."""
     try:
         if type(pickle.loads(pickle.dumps(error))) is type(error):
             return error

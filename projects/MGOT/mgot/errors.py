@@ -1,4 +1,4 @@
-"""What a user meets without a traceback: a mistake of their own, and a run that a signal ended."""
+"""Errors that a user sees without a traceback: a mistake in the input, and a run that a signal ended."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import signal
 
 
 class UserError(ValueError):
-    """A mistake the user can mend: the message is one line that names the culprit and the remedy.
+    """A mistake that the user can fix. The message is one line that says what is wrong and what to change.
 
     The tools print the message without a traceback and exit with status 2.
     """
 
 
 def reason(error: BaseException, limit: int = 300) -> str:
-    """The first line of what an exception says, :func:`shortened`; its type's name where it says nothing."""
+    """The first line of an exception's message, :func:`shortened`; the name of its type if it has no message."""
     lines = str(error).strip().splitlines()
     return shortened(lines[0], limit) if lines else type(error).__name__
 
 
 def shortened(text: str, limit: int) -> str:
-    """The text, or as much of it as ends with a whole word within ``limit`` characters, and "...".
+    """The text. If it is longer than ``limit`` characters, it is cut after a whole word, and "..." is added.
 
-    It ends outside of brackets where that leaves a third of the limit or more.
+    It is cut outside of brackets if a third of the limit or more is left.
     """
     if len(text) <= limit:
         return text
@@ -35,13 +35,13 @@ def shortened(text: str, limit: int) -> str:
 
 
 class Interrupted(Exception):
-    """A signal asked the run to stop, and it did, at a step's end.
+    """A signal stopped the run at a step's end.
 
-    The tools print the message and exit with :attr:`status`, the shell's convention for a process that a signal ended.
+    The tools print the message and exit with :attr:`status`, as is usual for a process that a signal ended.
 
     Args:
         number: of the signal.
-        saved: what was saved, and how to go on.
+        saved: what was saved, and how to continue.
     """
 
     def __init__(self, number: int, saved: str) -> None:

@@ -1,4 +1,4 @@
-"""Files that a reader, or a kill, meets whole or not at all."""
+"""Files that are always complete, also after a kill."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A stream that takes the place of a file when the block ends; where the block raises, the old file stays.
+    """A stream that replaces a file when the block ends. If the block raises, the old file stays.
 
-    A reader, or a kill, meets the old content or the new, never a part.
+    After a kill, and for a reader, there is the old content or the new, never a part.
     """
     temporary = path.with_name(path.name + ".tmp")
     try:

@@ -1,4 +1,4 @@
-"""Prototype memories: one L2-normalised row per pseudo class, moved towards the features it meets.
+"""Prototype memories: one L2-normalised row for each pseudo class. It moves towards the features of its class.
 
 Notation: Phi memory (K, D), f feature (D,), m momentum in [0, 1].
 """
@@ -45,8 +45,8 @@ def cluster_means(features: Tensor, labels: Tensor, n_clusters: int) -> Tensor:
 class PrototypeMemory:
     """Memory of one set of pseudo classes.
 
-    A memory is a constant of the step that reads it: losses take :attr:`prototypes`, and :meth:`update` runs after
-    the optimiser's step, outside autograd (docs/method.md section 4).
+    A memory does not change within a step: losses read :attr:`prototypes`, and :meth:`update` runs after the
+    optimiser's step, outside autograd (docs/method.md section 4).
 
     Args:
         prototypes: (K, D) rows; L2-normalised here. Copied.
@@ -68,12 +68,13 @@ class PrototypeMemory:
 
             phi_y <- normalise(m phi_y + (1 - m) f)
 
-        Samples of different classes touch different rows, so the t-th samples of all classes move together: the loop
-        is over the largest number of samples of one class, not over samples, and the result is that of the plain loop.
+        Samples of different classes change different rows, so the t-th samples of all classes are handled together. The
+        loop runs over the largest number of samples of one class, not over all samples. The result is that of the plain
+        loop.
 
         Args:
             f: (B, D) L2-normalised features of all ranks.
-            y: (B,) int64 in [0, K), or -1 for samples to pass over; on the CPU it costs no wait for the device.
+            y: (B,) int64 in [0, K), or -1 for samples to skip. On the CPU it needs no wait for the device.
         """
         y = y.cpu()
         kept = torch.nonzero(y >= 0).flatten()
@@ -104,16 +105,16 @@ class MemoryBank:
     Attributes:
         visible: Phi_v, (K_v, D).
         infrared: Phi_r, (K_r, D).
-        cross: Phi_c, (K_c, D), or None while the cross-modality stage has not begun.
-        v2r: (K_v,) infrared cluster of each visible one, -1 where unmatched; None with ``cross``.
+        cross: Phi_c, (K_c, D), or None before the cross-modality stage.
+        v2r: (K_v,) infrared cluster of each visible one, -1 if unmatched; None with ``cross``.
         r2v: (K_r,) visible cluster of each infrared one.
-        c_v: (K_v,) cross label of each visible cluster, -1 where unmatched.
+        c_v: (K_v,) cross label of each visible cluster, -1 if unmatched.
         c_r: (K_r,) cross label of each infrared cluster.
-        members_v: (2, M_v) visible clusters and the labels they stand behind, as
-            :func:`mgot.matching.members_of_labels` has them.
-        members_r: (2, M_r) infrared clusters and the labels they stand behind.
-        belief_v, belief_r: (K_v,), (K_r,) float32 in [0, 1], how far each cluster's match is believed.
-        cross_weight: what all cross-modality terms are multiplied by in this epoch.
+        members_v: (2, M_v) visible clusters and the labels they belong to, as in
+            :func:`mgot.matching.members_of_labels`.
+        members_r: (2, M_r) infrared clusters and the labels they belong to.
+        belief_v, belief_r: (K_v,), (K_r,) float32 in [0, 1], the belief in each cluster's match.
+        cross_weight: the factor of all cross-modality terms in this epoch.
         cross_epoch: number of this epoch, counted from the cross stage's start.
 
     The tables are on the CPU, as labels are.
@@ -138,9 +139,9 @@ class MemoryBank:
 
             phi_c <- normalise(m phi_c + (1 - m) normalise(mean_v + mean_r))   for the labels of the step
 
-        mean_v is the normalised mean of the step's visible features of the clusters behind a label, and where the step
-        has none, of their prototypes; mean_r likewise. Both modalities weigh the same, whatever their counts. Sample by
-        sample Phi_c would forget whichever modality came first: with m = 0.1, K samples leave 0.1^K of it.
+        mean_v is the normalised mean of the step's visible features of a label's clusters; if the step has none, of
+        their prototypes. mean_r is the same for infrared. Both modalities weigh the same for any counts. Sample by
+        sample, Phi_c would forget the modality that came first: with m = 0.1, K samples leave 0.1^K of it.
 
         Source: docs/method.md section 4; Phi_v, Phi_r [field], Phi_c [ours]. Shapes: (B, D) features, (B,) labels.
         """
@@ -155,7 +156,7 @@ class MemoryBank:
 
 
 def _label_means(f: Tensor, y: Tensor, phi: Tensor, members: Tensor, k_c: int) -> tuple[Tensor, Tensor]:
-    """(K_c, D) normalised mean of each label's features, else of its prototypes, and (K_c,) which had features."""
+    """(K_c, D) normalised mean of each label's features, or of its prototypes, and (K_c,) whether it had features."""
     clusters, labels = members.to(f.device, non_blocking=True)
     y = y.to(f.device, non_blocking=True)
     # Outliers (-1) are added to a row of their own, which is cut off: picking rows by value would wait for a GPU.

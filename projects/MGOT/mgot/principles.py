@@ -1,7 +1,7 @@
 """The three principles of the objective, measured without labels, and the diagnostics that need ground truth.
 
-Source: docs/method.md sections 0 and 8. Sharpness is a low conditional entropy H(y|x); fairness a uniform marginal over
-labels; fitness a right matching. Nothing here is ever used in training.
+Source: docs/method.md sections 0 and 8. Sharpness is a low conditional entropy H(y|x); fairness is a uniform marginal
+over labels; fitness is a right matching. Nothing here is used in training.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def cluster_statistics(labels: np.ndarray) -> dict[str, float]:
         size_entropy: entropy of the cluster sizes over log K in [0, 1];
         size_median: median size in images;
         size_max_share: the largest cluster's share of the clustered images.
-        All 0, and outliers as they are, where there is no cluster.
+        If there is no cluster, all of these except outliers are 0.
     """
     sizes = np.bincount(labels[labels >= 0])
     share = sizes / max(sizes.sum(), 1)
@@ -69,13 +69,13 @@ def matching_statistics(matching: Matching) -> dict[str, float]:
     """Fairness of the assignment's load and fitness of the matches, without labels.
 
     Returns:
-        load_max: most supply clusters that one demand cluster took, over the mean of a uniform load;
-        load_empty: share of demand clusters that nobody took;
+        load_max: the largest number of supply clusters that took one demand cluster, over the mean of a uniform load;
+            load_empty: share of demand clusters that no supply cluster took;
         load_top3: share of the matched supply clusters that the three most taken demand clusters took;
         one_to_one: share of supply clusters i with backward[forward[i]] = i;
         unmatched: share of the clusters of both modalities that have no match;
         confidence: mean over supply clusters of the largest share of their row of the scores.
-        All 0 where a side has no cluster.
+        All are 0 if a side has no cluster.
     """
     visible_supplies = matching.supply == "visible"
     forward, backward = (matching.v2r, matching.r2v) if visible_supplies else (matching.r2v, matching.v2r)
@@ -97,9 +97,9 @@ def matching_statistics(matching: Matching) -> dict[str, float]:
 
 
 def fitness(matching: Matching) -> float:
-    """How fit a matching looks without a label: the share of one-to-one matches times the plan's mean confidence.
+    """The fitness of a matching without labels: the share of one-to-one matches times the plan's mean confidence.
 
-    In [0, 1]; 0 where a side has no cluster. Source: docs/method.md section 8, the product is [ours].
+    In [0, 1]; 0 if a side has no cluster. Source: docs/method.md section 8, the product is [ours].
     """
     figures = matching_statistics(matching)
     return figures["one_to_one"] * figures["confidence"]
@@ -113,10 +113,10 @@ def matching_agreement(
     y_v_before: np.ndarray,
     y_r_before: np.ndarray,
 ) -> float:
-    """How much this epoch's matches say what the last epoch's said, though clusters are numbered anew.
+    """How much this epoch's matches agree with the last epoch's, although clusters have new numbers.
 
     For each visible image clustered and matched in both epochs, the Jaccard index of the two sets of infrared images
-    matched to it; the mean over those images, 0 where there is none. Memory O(K K'), never N x N.
+    matched to it; the mean over those images, 0 if there is none. Memory O(K K'), never N x N.
 
     Args:
         v2r: (K_v,) matches; y_v: (N_v,), y_r: (N_r,) labels of this epoch, -1 = outlier.
@@ -136,7 +136,7 @@ def matching_agreement(
 
 
 def majority_identities(labels: np.ndarray, identities: np.ndarray, n_clusters: int) -> np.ndarray:
-    """(K,) most frequent ground-truth identity of each cluster, the smallest of equals; diagnostics only."""
+    """(K,) most frequent ground-truth identity of each cluster, the smallest of equals; only for diagnosis."""
     member = labels >= 0
     names, codes = np.unique(identities, return_inverse=True)
     table = np.zeros((n_clusters, len(names)), dtype=np.int64)
@@ -158,7 +158,7 @@ def clustering_quality(labels: np.ndarray, identities: np.ndarray) -> dict[str, 
 def matching_accuracy(matching: Matching, identity_v: np.ndarray, identity_r: np.ndarray) -> float:
     """Share of clusters of both modalities whose match has their majority identity.
 
-    An unmatched cluster is right where the other modality has no cluster of its identity, and wrong elsewhere.
+    An unmatched cluster is right if the other modality has no cluster of its identity, and wrong otherwise.
     """
     right = 0
     for forward, own, other in ((matching.v2r, identity_v, identity_r), (matching.r2v, identity_r, identity_v)):

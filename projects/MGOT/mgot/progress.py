@@ -1,4 +1,4 @@
-"""Progress bars that are silent where nobody watches."""
+"""Progress bars that are silent if there is no terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def progress(iterable: Iterable[T], desc: str, total: int | None = None) -> Iterator[T]:
-    """Iterate with a bar on standard error; no bar where standard error is not a terminal."""
+    """Iterate with a bar on standard error; no bar if standard error is not a terminal."""
     return iter(
         tqdm(iterable, desc=desc, total=total, leave=False, disable=not sys.stderr.isatty(), dynamic_ncols=True)
     )

@@ -1,4 +1,4 @@
-"""What the value of a config key may be: a test that a program can run, and the words that a message says it in."""
+"""Allowed values of a config key: a test for programs, and words for messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LARGEST = 2**31 - 1  # of a whole number: seeds and counts of the libraries belo
 
 
 class Allowed(Protocol):
-    """What a value may be; ``words`` stand after "must be"."""
+    """Allowed values; ``words`` come after "must be"."""
 
     def holds(self, value: Any) -> bool:
         """Whether a value is allowed, whatever its type."""
@@ -24,7 +24,7 @@ class Allowed(Protocol):
 
 @dataclass(frozen=True)
 class Interval:
-    """Numbers between two ends, infinite by default; only whole ones where ``whole`` is set."""
+    """Numbers between two ends, infinite by default; only whole ones if ``whole`` is set."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -75,7 +75,7 @@ def above(low: float, high: float) -> Interval:
 
 
 def between(low: float, high: float) -> Interval:
-    """Between the two, neither of them."""
+    """Between the two, without them."""
     return Interval(low, high, open_low=True, open_high=True)
 
 
@@ -86,7 +86,7 @@ def count(low: int, high: int) -> Interval:
 
 @dataclass(frozen=True)
 class OneOf:
-    """One of some values; those of a registry are looked up anew each time, so that later ones count."""
+    """One of some values; those of a registry are looked up each time, so later ones count too."""
 
     names: Collection[Any]
 
@@ -104,7 +104,7 @@ one_of = OneOf
 
 @dataclass(frozen=True)
 class SomeOf:
-    """A list of one or more of some names, each at most once; ``always`` among them."""
+    """A list of one or more of some names, each at most once; it must contain ``always``."""
 
     names: Collection[str]
     always: str = ""
@@ -126,9 +126,9 @@ some_of = SomeOf
 
 @dataclass(frozen=True)
 class ListOf:
-    """A list whose parts are all of one kind; of ``length`` parts where that is given, of one or more with ``filled``.
+    """A list whose parts are all of one kind; with ``length`` parts if that is given, with one or more if ``filled``.
 
-    ``rising`` parts are never below the one before; ``words`` take the place of those that the parts would give.
+    With ``rising`` no part is below the one before. ``words`` replace the words of the parts.
     """
 
     part: Allowed
@@ -149,7 +149,7 @@ class ListOf:
 
 
 def list_of(part: Allowed, named: str, *, length: int = 0, filled: bool = False, rising: bool = False) -> ListOf:
-    """A list of such parts, called so in messages."""
+    """A list of such parts, with these words in messages."""
     return ListOf(part, named, length, filled, rising)
 
 
@@ -175,10 +175,10 @@ NAMES = list_of(FILLED, "a list of names")
 
 
 def is_number(value: Any) -> bool:
-    """A finite number; True and False are none."""
+    """A finite number; True and False do not count."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def is_whole(value: Any) -> bool:
-    """A whole number; True and False are none."""
+    """A whole number; True and False do not count."""
     return isinstance(value, int) and not isinstance(value, bool)

@@ -1,7 +1,7 @@
-"""Registries of one shape: a name, what it stands for, and the config keys that its constants become.
+"""Registries, all of the same form: a name, its part, and config keys for the part's constants.
 
 A part is a function, or a dataclass whose instances are called like one. A dataclass field ``min_size`` becomes the
-key MIN_SIZE of the part's group; parts that name a field alike share its key.
+key MIN_SIZE of the part's group; parts with the same field name share its key.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Registry(dict[str, E]):
     """Parts of one kind by their names.
 
     Args:
-        kind: what an error calls one, such as "matcher".
+        kind: the word for a part in errors, such as "matcher".
     """
 
     def __init__(self, kind: str) -> None:
@@ -30,13 +30,13 @@ class Registry(dict[str, E]):
         self.kind = kind
 
     def add(self, name: str, entry: E) -> None:
-        """Make an entry known under a name; UserError where the name is taken."""
+        """Register an entry under a name; UserError if the name is taken."""
         if name in self:
             raise UserError(f"a {self.kind} named '{name}' is registered already: choose another name")
         self[name] = entry
 
     def register(self, name: str) -> Callable[[E], E]:
-        """Decorator: make a function or class known under ``name``."""
+        """Decorator: register a function or class under ``name``."""
 
         def add(entry: E) -> E:
             self.add(name, entry)
@@ -46,19 +46,19 @@ class Registry(dict[str, E]):
 
 
 def keys_of(part: Part, prefix: str = "") -> dict[str, str]:
-    """Field to key of a part, each key behind the prefix; none where the part is no dataclass."""
+    """Field -> key of a part, each key with the prefix; none if the part is not a dataclass."""
     if not is_dataclass(part):
         return {}
     return {field.name: prefix + _KEY_OF_FIELD.get(field.name, field.name.upper()) for field in fields(part)}
 
 
 def add_keys(group: MutableMapping[str, Any], part: Part, named: str, prefix: str = "") -> None:
-    """Give a part's fields keys with their defaults, in place; a key that is there stays as it is.
+    """Add keys for a part's fields with their defaults, in place; an existing key does not change.
 
     Args:
         group: key to value, such as the keys below MGOT.MATCHER.
         part: of a registry.
-        named: what an error calls it, such as "matcher 'otpa'".
+        named: its name in errors, such as "matcher 'otpa'".
         prefix: of its keys.
 
     Raises:
@@ -73,7 +73,7 @@ def add_keys(group: MutableMapping[str, Any], part: Part, named: str, prefix: st
 
 
 def made(part: Part, group: Mapping[str, Any], prefix: str = "") -> Part:
-    """What is called: a function itself, an instance of a class with its fields from the group's keys."""
+    """What is called: the function itself, or an instance of the class with its fields from the group's keys."""
     if not isinstance(part, type):
         return part
     return part(**{field: group[key] for field, key in keys_of(part, prefix).items()})

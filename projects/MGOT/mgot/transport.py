@@ -23,12 +23,12 @@ class TransportPlan(NamedTuple):
 
     Attributes:
         plan: (K_a, K_b) non-negative float64.
-        converged: the marginal errors are within the tolerance; of an unbalanced plan, it changes no more.
+        converged: the marginal errors are within the tolerance. For an unbalanced plan: it does not change any more.
         row_error: largest |row sum - alpha|, as a share of alpha.
         column_error: largest |column sum - beta|, as a share of beta.
         iterations: Sinkhorn iterations spent.
         solver: whose plan it is.
-        failures: what was tried before it and did not converge, one line a solver.
+        failures: what was tried before it and did not converge, one line for each solver.
     """
 
     plan: np.ndarray
@@ -51,12 +51,12 @@ def probability(similarity: np.ndarray) -> np.ndarray:
 
 
 def transport_cost(similarity: np.ndarray) -> np.ndarray:
-    """-log P, with P bounded from below by 1e-12 so that opposite prototypes cost much and not infinity."""
+    """-log P, with P bounded from below by 1e-12, so that the cost of opposite prototypes is large but finite."""
     return -np.log(np.maximum(probability(similarity), _TINY))
 
 
 def exponential_cost(similarity: np.ndarray) -> np.ndarray:
-    """exp(-S) in [1/e, e], as PGM and RPNR have it; cosines rounded out of [-1, 1] are clipped; NaN is a UserError."""
+    """exp(-S) in [1/e, e], as in PGM and RPNR; cosines rounded out of [-1, 1] are clipped; NaN is a UserError."""
     return np.exp(1.0 - 2.0 * probability(similarity))
 
 
@@ -76,18 +76,18 @@ def uniform_transport(
 
         Q = argmin <Q, -log P> + (1/lambda) KL(Q || alpha beta^T),  Q 1 = alpha = 1/K_a,  Q^T 1 = beta = 1/K_b
 
-    Source: docs/method.md section 5; the form and lambda = 25 are [OTLA], the uniform prior is [paper]. Solved in the
-    log domain, so that no lambda underflows.
+    Source: docs/method.md section 5; the form and lambda = 25 are [OTLA], the uniform prior is [paper]. It is solved in
+    the log domain, so no lambda underflows.
 
     Args:
         similarity: (K_a, K_b) cosine similarities in [-1, 1].
         sharpness: lambda > 0.
         max_iterations: bound on Sinkhorn's iterations, each O(K_a K_b).
         tolerance: relative marginal error at which the solver stops and counts as converged.
-        cost_of: similarities to what takes the place of -log P.
+        cost_of: similarities -> the costs, in place of -log P.
 
     Returns:
-        The plan; a side without prototypes gives an empty plan that counts as converged.
+        The plan. A side without prototypes gives an empty plan that counts as converged.
 
     Raises:
         UserError: lambda is not positive, or the similarity is not a finite matrix.
@@ -126,8 +126,8 @@ def relaxed_transport(
 
         Q = argmin <Q, C> + (1/lambda) KL(Q || alpha beta^T) + rho (KL(Q 1 || alpha) + KL(Q^T 1 || beta))
 
-    with C = -log P less its smallest entry, so that the best pair is free and the others are measured against it, and
-    uniform alpha, beta. Source: [ours]; solved by POT, with lambda C bounded by 600 against underflow.
+    with uniform alpha and beta, and C = -log P minus its smallest entry: the best pair costs nothing, and the others
+    are compared with it. Source: [ours]; solved by POT, with lambda C bounded by 600 against underflow.
 
     Args:
         similarity: (K_a, K_b) cosine similarities in [-1, 1].
@@ -137,8 +137,8 @@ def relaxed_transport(
         tolerance: relative change of the scalings, at which the solver stops and counts as converged.
 
     Returns:
-        The plan; its row and column errors are what the relaxation allowed, no failure. A side without prototypes gives
-        an empty plan that counts as converged.
+        The plan; its row and column errors are what the relaxation allowed, not a failure. A side without prototypes
+        gives an empty plan that counts as converged.
 
     Raises:
         UserError: lambda or rho is not positive, or the similarity is not a finite matrix.
@@ -170,7 +170,7 @@ def relaxed_transport(
 def settled_transport(
     similarity: np.ndarray, sharpness: float = 25.0, *, max_iterations: int = 2000, cost_of: CostOf = transport_cost
 ) -> TransportPlan:
-    """:func:`uniform_transport`; where it does not converge POT's stabilised solver, or else the exact plan.
+    """:func:`uniform_transport`; if it does not converge, POT's stabilised solver; if that fails too, the exact plan.
 
     The stabilised solver lowers the regularisation step by step, within the same bound on iterations. The exact plan,
     lambda -> infinity, always exists. Source: [ours]. Arguments and errors are those of :func:`uniform_transport`.

@@ -1,4 +1,4 @@
-"""Ground-truth identities: for diagnosis, and for parts whose type says that they are oracles."""
+"""Ground-truth identities: for diagnosis, and for parts with the type of an oracle."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ def all_known(ids: np.ndarray) -> bool:
 
 
 def require_known(ids: np.ndarray, oracle: str) -> None:
-    """Raise UserError where an oracle, named by its key and value, is asked about images that nobody knows."""
+    """Raise UserError if an oracle, named by its key and value, is used on images without known identities."""
     if not all_known(ids):
         raise UserError(f"{oracle} needs ground-truth identities, and the training images have none: choose another")

@@ -1,4 +1,4 @@
-"""What a clusterer is handed, what it returns, and the registry it joins."""
+"""What a clusterer gets, what it returns, and the registry of clusterers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Clustering(NamedTuple):
 
     Attributes:
         labels: (N,) int64; OUTLIER, else 0 .. n_clusters - 1.
-        n_clusters: K; 0 where all are outliers.
-        seconds: wall time by stage, as far as the clusterer tells.
+        n_clusters: K; 0 if all are outliers.
+        seconds: wall time by stage, if the clusterer gives it.
     """
 
     labels: np.ndarray
@@ -34,7 +34,7 @@ class Clusterer(Protocol):
 
 
 class OracleClusterer(ABC):
-    """A clusterer that is handed ground truth: for diagnosis, never a result of the method.
+    """A clusterer that gets ground truth: for diagnosis, never a result of the method.
 
     No other clusterer sees an identity, and a run with one is marked in its results.
     """
@@ -46,12 +46,12 @@ class OracleClusterer(ABC):
 
 CLUSTERERS: Registry[Part] = Registry("clusterer")
 register_clusterer = CLUSTERERS.register
-"""Decorator: make a clusterer known under a name, the value of the key MGOT.CLUSTER.NAME.
+"""Decorator: register a clusterer under a name, the value of the key MGOT.CLUSTER.NAME.
 
 The fields of a clusterer that is a dataclass become keys: ``min_samples`` is set by MGOT.CLUSTER.MIN_SAMPLES.
 """
 
 
 def clusters_of(clusterer: Clusterer | OracleClusterer, features: Tensor, identities: np.ndarray) -> Clustering:
-    """What a clusterer makes of features; only an oracle is handed the identities."""
+    """The clustering of features; only an oracle gets the identities."""
     return clusterer(features, identities) if isinstance(clusterer, OracleClusterer) else clusterer(features)

@@ -1,4 +1,4 @@
-"""DBSCAN over pairs that arrive in chunks and are not kept."""
+"""DBSCAN over pairs that come in chunks and are not kept."""
 
 from __future__ import annotations
 
@@ -57,10 +57,11 @@ def _label(core: np.ndarray, parent: np.ndarray, few: np.ndarray, labels: np.nda
 def dbscan(total: int, chunks: Iterable[Pairs], min_samples: int) -> tuple[np.ndarray, int]:
     """DBSCAN labels, those of scikit-learn's on the dense matrix, numbers included.
 
-    A row with at least `min_samples` rows within eps, itself counted, is a core; cores within eps of each other share a
-    cluster; clusters are numbered by their first core; any other row joins the lowest cluster that has a core within
-    eps of it, else it is an outlier. The pairs are symmetric, so a core needs to be joined only to the cores before it,
-    and only the pairs of rows that are no core, fewer than min_samples each, are kept: memory is O(N min_samples).
+    A row with at least `min_samples` rows within eps, itself counted, is a core. Cores within eps of each other share a
+    cluster. Clusters are numbered by their first core. Any other row joins the lowest cluster that has a core within
+    eps of it; if there is none, it is an outlier. The pairs are symmetric, so a core is joined only to the cores before
+    it. Only pairs of rows that are not cores are kept, fewer than min_samples for each row. So memory is O(N
+    min_samples).
 
     Args:
         total: N.
@@ -68,7 +69,7 @@ def dbscan(total: int, chunks: Iterable[Pairs], min_samples: int) -> tuple[np.nd
         min_samples: at least 1.
 
     Returns:
-        ((N,) int64 labels, number of clusters); all OUTLIER and 0 where there is no core.
+        ((N,) int64 labels, number of clusters); all OUTLIER and 0 if there is no core.
     """
     core = np.zeros(total, dtype=np.bool_)
     parent = np.arange(total, dtype=np.int64)

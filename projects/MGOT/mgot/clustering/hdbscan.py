@@ -31,20 +31,20 @@ class HDBSCAN:
 
         d(i, j) = max(c_i, c_j, J(i, j)) where J(i, j) <= reach, else no neighbours
 
-    Rows with no c_i within reach are outliers, as are all in components of less than min_cluster_size rows, and those
-    that the hierarchy of d leaves out. Components are one hierarchy, joined beyond the distance 1; its most stable
-    clusters are taken (excess of mass). As in scikit-learn all rows together are never one cluster.
+    Three kinds of rows are outliers: rows with no c_i within reach, rows in components of less than min_cluster_size
+    rows, and rows that the hierarchy of d leaves out. The components are joined to one hierarchy at distances above 1.
+    Its most stable clusters are taken (excess of mass). As in scikit-learn, all rows together are never one cluster.
 
-    The hierarchy stands on a minimum spanning tree of d, which grows with the pairs as they come in chunks: memory is
-    O(N + pairs of a chunk), with no N x N matrix.
+    The hierarchy is built from a minimum spanning tree of d. The tree grows with each chunk of pairs, so memory is O(N
+    + pairs of a chunk), with no N x N matrix.
 
     Source: [ours]; Campello et al., PAKDD 2013.
 
     Args:
-        k1, k2, search: as :func:`mgot.clustering.cluster` has them.
+        k1, k2, search: as in :func:`mgot.clustering.cluster`.
         min_samples: at least 1.
         min_cluster_size: fewest images of a cluster, at least 2.
-        reach: in (0, 1); the larger, the more pairs are looked at, and the sparser a cluster may be.
+        reach: in (0, 1). With a larger one, more pairs are compared and a cluster may be sparser.
 
     Raises:
         UserError: an argument out of its range, or unusable features.
@@ -62,7 +62,7 @@ class HDBSCAN:
             raise UserError(f"{self}: min_samples is 1 or more, min_cluster_size 2 or more, reach between 0 and 1")
 
     def __call__(self, features: Tensor) -> Clustering:
-        """Clusters of the (N, D) features of one modality; all are outliers where there is none."""
+        """Clusters of the (N, D) features of one modality; if there is no cluster, all are outliers."""
         watch = Watch()
         weights = neighbour_weights(features, self.k1, self.k2, self.search, None, watch)
         tree = spanning_forest(len(weights.start) - 1, pairs_within(weights, self.reach), self.min_samples)
@@ -74,8 +74,8 @@ class HDBSCAN:
 def spanning_forest(total: int, chunks: Iterable[Pairs], min_samples: int) -> csr_matrix:
     """Minimum spanning forest of d.
 
-    A chunk's rows are complete, so that their c_i are known with it, and a pair is looked at by its later row, when
-    both are. An edge that is not in the tree of some of the pairs is in no later one.
+    A chunk's rows are complete, so their c_i are known. A pair is used at its later row, when both c_i are known. An
+    edge that is not in the tree of the pairs so far is not in any later tree.
 
     Args:
         total: N.
@@ -83,7 +83,7 @@ def spanning_forest(total: int, chunks: Iterable[Pairs], min_samples: int) -> cs
         min_samples: at least 1.
 
     Returns:
-        (N, N) with at most N - 1 entries, distances of at least NEAREST; rows without c_i have none.
+        (N, N) with at most N - 1 entries, distances of at least NEAREST; rows without c_i have no entry.
     """
     core = np.full(total, np.inf)
     tree = coo_matrix((total, total))
@@ -99,7 +99,7 @@ def spanning_forest(total: int, chunks: Iterable[Pairs], min_samples: int) -> cs
 
 
 def _put_cores(pairs: Pairs, min_samples: int, core: np.ndarray) -> None:
-    """c_i of the chunk's rows that have so many pairs, in place."""
+    """Set c_i of the chunk's rows that have enough pairs, in place."""
     start = 0
     for row, stop in enumerate(pairs.ends, pairs.first):
         if stop - start >= min_samples:

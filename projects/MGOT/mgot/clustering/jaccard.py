@@ -1,4 +1,4 @@
-"""Jaccard distances of sparse weights, only of the pairs that can be near.
+"""Jaccard distances of sparse weights, only for pairs that can be near.
 
 Notation: V weights, rows summing to 1; s overlap of two rows; J distance.
 """
@@ -55,7 +55,7 @@ def _cut(weights: Rows, users: np.ndarray, least: float, cuts: np.ndarray, bound
 
 @compiled()
 def _overlap(i: int, weights: Rows, inverse: Rows, cuts: np.ndarray, overlap: np.ndarray, met: np.ndarray) -> int:
-    """Sum the overlap of i with all that share a column before the first cut, up to the second; how many they are."""
+    """Sum the overlap of i up to the second cut, with rows that share a column before the first; their number."""
     count = 0
     for place in range(weights.start[i], cuts[i, 0]):
         column, weight = weights.ids[place], weights.value[place]
@@ -120,12 +120,13 @@ def pairs_within(weights: Rows, eps: float) -> Iterator[Pairs]:
 
         J(i, j) = max(0, 1 - s / (2 - s)),   s = sum_c min(V[i, c], V[j, c])
 
-    J <= eps means s >= t = 2 (1 - eps) / (2 - eps). The columns are ordered from rare to common; once the weight of i
-    in the columns still to come is below t, a row met in none of those before can be no neighbour, nor one whose sum
-    so far and that weight do not reach t. So the common columns, which many rows share, are looked up for few rows.
+    J <= eps means s >= t = 2 (1 - eps) / (2 - eps). The columns are ordered from rare to common. At some column the
+    weight of i in the remaining columns falls below t. From there on, a row that shared no earlier column cannot be a
+    neighbour. Neither can a row for which the sum so far and that weight are below t together. So the common columns,
+    which many rows share, are looked up for few rows only.
 
-    Sums run in double, in one order of the columns for (i, j) and (j, i), and J is rounded to single before it is
-    compared with eps, itself rounded to single.
+    Sums are computed in double, in the same order of the columns for (i, j) and (j, i). J and eps are both rounded to
+    single before they are compared.
 
     Args:
         weights: (N, N), rows summing to 1, columns in any order.

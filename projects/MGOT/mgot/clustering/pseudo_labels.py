@@ -34,8 +34,8 @@ def cluster(
         V'[i]     = (1 / k2) sum_{j in N(i, k2)} V[j]
         J(i, j)   = max(0, 1 - s / (2 - s)),  s = sum_c min(V'[i, c], V'[j, c])
 
-    h = round(k1 / 2) + 1, rounded half to even: the released codes count oneself out of the half set and in of the
-    full one. A row with min_samples rows at J <= eps, itself counted, is a core of a cluster.
+    h = round(k1 / 2) + 1, rounded half to even: the released codes do not count the row itself in the half set, but
+    count it in the full set. A row with min_samples rows at J <= eps, itself counted, is a core of a cluster.
 
     Source: docs/method.md section 3; DBSCAN per modality [paper], the distance and its defaults [field]:
     alibaba/cluster-contrast-reid, clustercontrast/utils/faiss_rerank.py, after Zhong et al., CVPR 2017. Ties and
@@ -48,11 +48,11 @@ def cluster(
         eps: largest Jaccard distance between neighbours, in (0, 1).
         min_samples: neighbours a core needs, itself included.
         search: backend of the neighbour search, see `search.nearest`.
-        names: (N,), what an error calls the rows, such as image paths.
+        names: (N,), names of the rows in errors, such as image paths.
 
     Returns:
-        Labels; where nothing but outliers is left, all -1 with n_clusters 0 and no error: what to do with such an epoch
-        is the caller's decision. One cluster of everything is returned as such.
+        Labels. If there are only outliers, all are -1 and n_clusters is 0. This is not an error: the caller decides
+        what to do with such an epoch. One cluster of all rows is a valid result too.
 
     Raises:
         UserError: unusable features (named), or an argument out of its range.
@@ -68,7 +68,7 @@ def cluster(
 @register_clusterer("dbscan")
 @dataclass(frozen=True)
 class DBSCAN:
-    """:func:`cluster` with these settings, which are explained there."""
+    """:func:`cluster` with these settings; they are explained there."""
 
     k1: int = 30
     k2: int = 6

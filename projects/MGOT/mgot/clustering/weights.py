@@ -1,4 +1,4 @@
-"""From features to the sparse weights whose overlap is the Jaccard distance: what the clusterers here share."""
+"""From features to sparse weights. Their overlap gives the Jaccard distance. The clusterers here share this."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class Watch:
-    """Wall time by stage, in :attr:`seconds`; a stage begins where the one before it ended."""
+    """Wall time by stage, in :attr:`seconds`; a stage starts when the previous one ends."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -45,7 +45,7 @@ def neighbour_weights(
     checked = check_features(features, names)
     total = len(checked.norms)
     if k1 > total:
-        logger.warning("k1 = %d neighbours asked of %d rows: %d are used", k1, total, total)
+        logger.warning("k1 = %d, but there are only %d rows: %d neighbours are used", k1, total, total)
     watch.stage("check")
     neighbours = nearest(checked, min(k1, total), search)
     watch.stage("search")

@@ -27,9 +27,9 @@ class Report:
     """What a check found.
 
     Attributes:
-        counts: (name, found, published) of each count; None where nothing was published.
-        differences: what is not as published, or not as it should be, one line each; an empty list is a pass.
-        notes: what may be as published and is worth knowing.
+        counts: (name, found, published) of each count; None if nothing was published.
+        differences: what is not as published, or not in order, one line each; empty if all is in order.
+        notes: what is worth knowing but is no difference.
         images: images opened.
     """
 
@@ -39,7 +39,7 @@ class Report:
     images: int = 0
 
     def differs(self, line: str) -> None:
-        """Take in a difference, unless it is known."""
+        """Add a difference, unless it is known."""
         if line not in self.differences:
             self.differences.append(line)
 
@@ -50,7 +50,7 @@ class Report:
         published: Mapping[str, int] | None,
         causes: Mapping[tuple[str, int], str] = NO_CAUSES,
     ) -> None:
-        """Take in counts, ``where`` before their names: those that were published, or all where nothing was."""
+        """Add counts, with ``where`` before their names: the published ones, or all if none were published."""
         if published is None:
             self.counts += [(where + name, number, None) for name, number in found.items()]
             return
@@ -64,8 +64,8 @@ def check_dataset(name: str, root: str | Path, *, folder: str | None = None, wor
     Args:
         name: one of those in :data:`mgot.data.dataset.DATASETS`.
         root: the folder that holds the data set's.
-        folder: the data set's folder below it, for a data set whose folder is an option.
-        workers: processes that open images; None for one a core.
+        folder: the data set's folder below it, if the data set has this option.
+        workers: processes that open images; None for one on each core.
 
     Raises:
         UserError: there is no such data set, or no such folder.
@@ -93,7 +93,7 @@ def _dataset(name: str, folder: str | None) -> TwoModalityDataset:
     if folder is None:
         return cls()
     if "folder" not in signature(cls).parameters:
-        raise UserError(f"--folder: {name} lies in {cls().folder}: name the folder above it by --root")
+        raise UserError(f"--folder: the folder of {name} is {cls().folder}: name the folder above it with --root")
     options: dict[str, Any] = {"folder": folder}
     return cls(**options)
 
@@ -105,7 +105,7 @@ def _listed(lists: Lists) -> Iterator[Item]:
 
 
 def _read(data: TwoModalityDataset, root: str | Path, report: Report) -> Lists | None:
-    """The lists of one split, its counts and searches taken in; None where it cannot be read."""
+    """The lists of one split; its counts and searches are added. None if it cannot be read."""
     try:
         lists = data.read(root)
     except UserError as error:
@@ -124,7 +124,7 @@ def _read(data: TwoModalityDataset, root: str | Path, report: Report) -> Lists |
 
 
 def _open_all(paths: Sequence[str], workers: int, report: Report) -> None:
-    """Open every image; take in the unreadable ones, and, as a note, those whose files are the same."""
+    """Open every image; add the unreadable ones, and as a note the images with identical files."""
     first: dict[bytes, str] = {}
     twins: list[tuple[str, str]] = []
     for path, (problem, digest) in zip(paths, progress(_examined(paths, workers), "images", len(paths)), strict=True):
@@ -147,7 +147,7 @@ def _examined(paths: Sequence[str], workers: int) -> Iterable[tuple[str, bytes]]
 
 
 def _examine(path: str) -> tuple[str, bytes]:
-    """What is wrong with an image, empty for nothing, and a digest of its file."""
+    """What is wrong with an image, empty if nothing, and a digest of its file."""
     try:
         read_image_checked(path)
         return "", hashlib.blake2b(Path(path).read_bytes(), digest_size=16).digest()

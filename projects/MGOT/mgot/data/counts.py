@@ -1,4 +1,4 @@
-"""Is this the data set that everybody else has? Image counts against the published ones, without opening an image."""
+"""Is this the published data set? Compares image counts with the published ones, without opening an image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_CAUSES: Mapping[tuple[str, int], str] = MappingProxyType({})
 
 
 class Expected(NamedTuple):
-    """What a complete copy holds; nothing where nothing was published.
+    """What a complete copy holds; empty if nothing was published.
 
     Attributes:
         counts: name of a count, as in :func:`count` -> the published number.
@@ -43,7 +43,7 @@ def count(lists: Lists) -> dict[str, int]:
 
 
 def count_identities(items: Iterable[Item]) -> int:
-    """Distinct identities, the unknown one left aside."""
+    """Number of distinct identities, without the unknown one."""
     return len({item.identity for item in items} - {UNKNOWN_IDENTITY})
 
 
@@ -64,6 +64,6 @@ def differences(
     lines = []
     for name, number in published.items():
         if found[name] != number:
-            cause = causes.get((name, found[name]), "the copy is incomplete, or is another set of that layout")
+            cause = causes.get((name, found[name]), "the copy is incomplete, or is another data set in this layout")
             lines.append(f"{name}: {found[name]:,} instead of {number:,}: {cause}")
     return lines

@@ -26,10 +26,10 @@ class TwoModalityDataset(ABC):
     Attributes:
         name: what the registry and DATASETS.NAMES call it.
         folder: its folder below the data root.
-        source: where it comes from, or what to do where it is missing; ends a sentence.
+        source: where it comes from, or what to do if it is missing; the end of a sentence.
         required: files that a complete copy has, below the folder -> where they come from.
         own_keys: keys that the config gets for it below MGOT.DATA, with their defaults.
-        split_key: the key that chooses the split, where there are several.
+        split_key: the key that chooses the split, if there are several.
     """
 
     name: ClassVar[str]
@@ -44,7 +44,7 @@ class TwoModalityDataset(ABC):
 
     @abstractmethod
     def read(self, root: str | Path) -> Lists:
-        """The lists of ``<root>/<folder>``; a list may be empty where a data set allows it.
+        """The lists of ``<root>/<folder>``; a list may be empty if the data set allows it.
 
         Raises:
             UserError: naming the file or folder that is missing or malformed.
@@ -52,24 +52,27 @@ class TwoModalityDataset(ABC):
 
     @abstractmethod
     def protocols(self, root: str | Path, lists: Lists) -> list[Protocol]:
-        """The searches that the options ask for, over ``lists.pool``.
+        """The searches that the options choose, over ``lists.pool``.
 
         Raises:
-            UserError: they cannot be had.
+            UserError: the options cannot be met.
         """
 
     @property
     def expected(self) -> Expected:
-        """What was published of it; by default nothing."""
+        """What was published about it; by default nothing."""
         return Expected()
 
     @property
     def split(self) -> int | str | None:
-        """Which of several splits it is, whose test people others train on; None where there is one."""
+        """Its number, if it is one of several splits; other splits train on its test people.
+
+        None if there is only one.
+        """
         return None
 
     def splits(self) -> Sequence[TwoModalityDataset]:
-        """Itself at each of its splits."""
+        """The data set at each of its splits."""
         return [self]
 
     def counts(self, lists: Lists) -> dict[str, int]:
@@ -87,7 +90,7 @@ class TwoModalityDataset(ABC):
 
     @classmethod
     def validation_options(cls) -> dict[str, Any]:
-        """Further ones that put the validation people in the place of the test people.
+        """More arguments, which put the validation people in place of the test people.
 
         Raises:
             UserError: the data set names no validation people.
@@ -105,7 +108,7 @@ _listeners: list[Listener] = []
 
 
 def register_dataset(name: str) -> Callable[[D], D]:
-    """Class decorator: make a data set known under ``name``, here and to whoever listens.
+    """Class decorator: register a data set under ``name``, here and with everything that listens.
 
     Raises:
         UserError: the name is taken.
@@ -126,9 +129,9 @@ def register_dataset(name: str) -> Callable[[D], D]:
 
 
 def on_registration(tell: Listener) -> None:
-    """Call ``tell`` with the name and class of each data set that is registered, and of each that will be.
+    """Call ``tell`` with the name and class of each registered data set, now and in future.
 
-    It is how fast-reid's registry learns of them, though no data set knows fast-reid.
+    This adds them to fast-reid's registry, although no data set imports fast-reid.
     """
     for name, cls in DATASETS.items():
         tell(name, cls)

@@ -1,6 +1,6 @@
-"""Decoded images in one file that all processes map into memory: ready at the second start, shared, larger than RAM.
+"""Decoded images in one file that all processes map into memory. It is ready at the next start, and may exceed RAM.
 
-A file holds a header, the images as one block of uint8, and is named by what went into it. [ours]
+A file holds a header and the images as one block of uint8. Its name comes from its content. [ours]
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ def cache_name(paths: Sequence[str], shape: Sequence[int]) -> str:
 def open_or_fill(
     folder: Path, paths: Sequence[str], shape: Sequence[int], batches: Iterable[np.ndarray], *, limit_gb: float
 ) -> np.ndarray:
-    """The cached block of these images; filled first where it is not there, or not as it was written.
+    """The cached block of these images; it is filled first if it is missing or damaged.
 
-    Processes that ask for the same block at once wait for the first to fill it. Blocks that were not used for longest
-    make room under the limit.
+    Processes that need the same block wait until the first one has filled it. To keep the limit, blocks that were not
+    used for longest are deleted.
 
     Args:
-        folder: where blocks are kept; made where it is not there.
+        folder: where blocks are kept; made if it is missing.
         paths: files of the images.
         shape: (N, 3, H, W).
-        batches: the images in order as uint8 (n, 3, H, W); read only where the block has to be filled.
-        limit_gb: most that the folder may hold, in 10^9 bytes.
+        batches: the images in order as uint8 (n, 3, H, W); read only if the block has to be filled.
+        limit_gb: size limit of the folder, in 10^9 bytes.
 
     Returns:
-        (N, 3, H, W) uint8, mapped; what is written to it stays in this process.
+        (N, 3, H, W) uint8, mapped; changes to it stay in this process.
 
     Raises:
-        UserError: the block is over the limit, the disk has no room for it, or the folder cannot be written.
+        UserError: the block is over the limit, the disk has no space for it, or the folder cannot be written.
     """
     size = _HEADER.size + int(np.prod(shape, dtype=np.int64))
     target = folder / cache_name(paths, shape)
@@ -83,18 +83,18 @@ def open_or_fill(
 
 @contextmanager
 def _lock(target: Path) -> Iterator[None]:
-    """Alone with this block among all processes of the machine; the lock goes with the process that holds it."""
+    """A lock on this block for all processes of the machine; it ends with the process that holds it."""
     with target.with_suffix(".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logger.info(f"waiting for another process that fills {target}")
+            logger.info(f"waiting for another process to fill {target}")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _whole(path: Path, size: int) -> bool:
-    """Whether the file is there and its block has the checksum that was written with it."""
+    """Whether the file exists and its block has the checksum that was written with it."""
     if not path.is_file():
         return False
     with path.open("rb") as stream:
@@ -106,7 +106,7 @@ def _whole(path: Path, size: int) -> bool:
                 found = zlib.crc32(part, found)
             if magic == _MAGIC and found == expected:
                 return True
-    logger.warning(f"{path} is not as it was written: filling it again")
+    logger.warning(f"{path} is damaged: filling it again")
     return False
 
 
@@ -120,7 +120,7 @@ def _make_room(folder: Path, target: Path, size: int, limit_gb: float) -> None:
     others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     while others and size + sum(path.stat().st_size for path in others) > limit_gb * GB:
         oldest = others.pop()
-        logger.info(f"{oldest} makes room in the image cache")
+        logger.info(f"{oldest} is deleted from the image cache to make room")
         oldest.unlink()  # a process that has it mapped keeps it until it ends
     free = shutil.disk_usage(folder).free
     if free < size:
@@ -131,7 +131,7 @@ def _make_room(folder: Path, target: Path, size: int, limit_gb: float) -> None:
 
 
 def _fill(target: Path, batches: Iterable[np.ndarray], size: int) -> None:
-    """Write the block beside the target, then rename it: a kill leaves the target as it was."""
+    """Write the block beside the target, then rename it. A kill leaves the target unchanged."""
     temporary, checksum = target.with_suffix(".tmp"), 0
     try:
         with temporary.open("wb") as stream:

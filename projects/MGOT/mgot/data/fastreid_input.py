@@ -1,4 +1,4 @@
-"""fast-reid's own samplers and transforms in MGOT's loader, each by a key. [ours]"""
+"""fast-reid's samplers and transforms in MGOT's loader, each chosen by a key. [ours]"""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _HOST_ONLY = ("CROP", "AUGMIX", "AUTOAUG", "CJ", "AFFINE", "RPT")
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators that fast-reid's samplers and transforms draw from, and put them back afterwards."""
+    """Seed the global generators that fast-reid's samplers and transforms use, and restore them afterwards."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  fast-reid draws from these
     with torch.random.fork_rng(devices=[]):
         random.seed(seed)
@@ -50,13 +50,13 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 class FastreidSampler(CrossModalitySampler):
-    """Draws each modality's half of a batch by a sampler of fast-reid, on the epoch's pseudo labels.
+    """Draws each modality's half of a batch with a sampler of fast-reid, on the epoch's pseudo labels.
 
-    Outliers are never drawn. Cross labels are not looked at: MGOT.PAIRED_SAMPLING is our own sampler's.
+    Outliers are never drawn. Cross labels are not used: MGOT.PAIRED_SAMPLING is for our own sampler.
 
     Args:
-        name: one of HOST_SAMPLERS. Of these, the two by identity draw K images of P clusters; the others draw P K
-            images of whatever cluster.
+        name: one of HOST_SAMPLERS. The two by identity draw K images of P clusters. The others draw P K images of any
+            clusters.
         visible, infrared: training items, for their paths and cameras.
         n_classes, n_instances, n_batches, seed: as of :class:`mgot.data.sampler.CrossModalitySampler`.
     """
@@ -69,14 +69,14 @@ class FastreidSampler(CrossModalitySampler):
         self._labels: tuple[np.ndarray, np.ndarray] | None = None
 
     def set_epoch(self, epoch: int, labels_v: np.ndarray, labels_r: np.ndarray, *_: Any, skip: int = 0) -> None:
-        """Fix the labels that the next iteration draws from; as our sampler's, cross labels left aside."""
+        """Set the labels that the next iteration draws from, as in our sampler; cross labels are ignored."""
         self._epoch, self._skip, self._labels = epoch, skip, (labels_v, labels_r)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield (visible indices, infrared indices), each (P K,); nothing before :meth:`set_epoch`.
 
         Raises:
-            UserError: a sampler by identity meets fewer than P clusters, where fast-reid's would search for ever.
+            UserError: a sampler by identity gets fewer than P clusters; fast-reid's would never end.
         """
         if self._labels is None:
             return
@@ -111,7 +111,7 @@ class FastreidSampler(CrossModalitySampler):
 
 
 class _Affine(T.RandomAffine):
-    """Takes the words of old, which fast-reid uses (data/transforms/build.py:81) and torchvision knows no longer."""
+    """Accepts the old argument names of fast-reid (data/transforms/build.py:81), which torchvision has removed."""
 
     def __init__(self, *args: Any, resample: Any = None, fillcolor: Any = None, **options: Any) -> None:
         super().__init__(*args, fill=fillcolor or 0, **options)
@@ -131,7 +131,7 @@ class FastreidTransforms:
         self._transform = transform
 
     def __call__(self, images: Tensor, seed: int, copies: int = 1) -> Tensor:
-        """(copies B, 3, H, W) float from (B, 3, H, W) uint8: all images once, then all again, each drawn anew."""
+        """(copies B, 3, H, W) float from (B, 3, H, W) uint8: all images once, then all again with new random draws."""
         pictures = [to_pil_image(image) for image in images]
         with seeded(seed):
             return torch.stack([self._transform(picture) for _ in range(copies) for picture in pictures])
@@ -139,7 +139,7 @@ class FastreidTransforms:
 
 @dataclass(frozen=True)
 class FastreidViews:
-    """What is left to do to a batch after fast-reid's transforms: the channel view and the infrared jitter.
+    """What remains to do on a batch after fast-reid's transforms: the channel view and the infrared jitter.
 
     fast-reid's erasing comes before them here, and after them in :class:`mgot.data.transforms.Augmentation`.
 
@@ -162,7 +162,7 @@ class FastreidViews:
 
 
 def build_fastreid_transforms(cfg: CfgNode) -> FastreidTransforms | None:
-    """fast-reid's transforms where MGOT.AUG.BY says so.
+    """fast-reid's transforms, if MGOT.AUG.BY chooses them.
 
     Raises:
         UserError: a transform is switched on that only fast-reid has, and MGOT.AUG.BY is not "host".
@@ -178,14 +178,14 @@ def build_fastreid_transforms(cfg: CfgNode) -> FastreidTransforms | None:
 def build_sampler(
     cfg: CfgNode, visible: Sequence[Item], infrared: Sequence[Item], n_classes: int, world_size: int
 ) -> CrossModalitySampler:
-    """The sampler that DATALOADER.SAMPLER_TRAIN names.
+    """The sampler named by DATALOADER.SAMPLER_TRAIN.
 
     Raises:
-        UserError: one of fast-reid's is asked for in several processes, where it would share batches out its own way.
+        UserError: one of fast-reid's is chosen in several processes. It would divide batches differently.
     """
     name, counts = cfg.DATALOADER.SAMPLER_TRAIN, (n_classes, cfg.DATALOADER.NUM_INSTANCE, cfg.MGOT.ITERS_PER_EPOCH)
     if name == OURS:
         return CrossModalitySampler(*counts, seed=cfg.SEED)
     if world_size > 1:
-        raise UserError(f"DATALOADER.SAMPLER_TRAIN {name} serves a single process: choose {OURS} for {world_size}")
+        raise UserError(f"DATALOADER.SAMPLER_TRAIN {name} is for a single process: choose {OURS} for {world_size}")
     return FastreidSampler(name, visible, infrared, *counts, seed=cfg.SEED)

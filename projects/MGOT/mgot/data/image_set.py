@@ -32,10 +32,10 @@ class CacheOptions:
     """How decoded images are kept.
 
     Attributes:
-        kind: "off" decodes at each access; "ram" decodes everything at construction, N * 3 * height * width bytes;
+        kind: "off" decodes at each access. "ram" decodes everything at construction, N * 3 * height * width bytes.
             "disk" does so once for all runs, into a file that is mapped into memory.
         folder: of the files on disk.
-        limit_gb: most that the folder may hold, in 10^9 bytes.
+        limit_gb: size limit of the folder, in 10^9 bytes.
         num_workers: processes that decode what is kept.
     """
 
@@ -49,14 +49,14 @@ OFF = CacheOptions()
 
 
 class ImageSet(Dataset[dict[str, Any]]):
-    """Images by index, resized, as uint8; what fast-reid's evaluator needs rides along.
+    """Images by index, resized, as uint8, with what fast-reid's evaluator needs.
 
     Args:
         items: the images.
         size: (height, width) in pixels; bicubic, as fast-reid resizes.
         cache: how decoded images are kept.
-        skip_unreadable: warn of an image that cannot be read and let the next readable one of the list stand in for it,
-            only by its pixels: labels stay those of the index.
+        skip_unreadable: if an image cannot be read, warn and use the pixels of the next readable image of the list.
+            Labels stay those of the index.
         desc: label of the progress bar that filling the cache shows.
 
     Raises:
@@ -93,7 +93,7 @@ class ImageSet(Dataset[dict[str, Any]]):
 
     @property
     def num_classes(self) -> int:
-        """Asked for by fast-reid's trainer, which would size a classifier with it; MGOT has none and knows no class."""
+        """fast-reid's trainer reads this to size a classifier. MGOT has no classifier and no classes."""
         return 0
 
     @property
@@ -112,7 +112,7 @@ class ImageSet(Dataset[dict[str, Any]]):
         return torch.stack([self._read(int(i)) for i in indices])
 
     def _decoded(self, num_workers: int, desc: str) -> Iterator[Tensor]:
-        """All images in order, decoded anew, in batches (n, 3, height, width)."""
+        """All images in order, decoded again, in batches (n, 3, height, width)."""
         runs = [np.arange(i, min(i + _DECODED_AT_ONCE, len(self))) for i in range(0, len(self), _DECODED_AT_ONCE)]
         decoder = _Decoder(copy.copy(self))
         yield from progress(DataLoader(decoder, batch_size=None, sampler=runs, num_workers=num_workers), desc)
@@ -136,12 +136,12 @@ class ImageSet(Dataset[dict[str, Any]]):
             try:
                 return read_image_checked(self.items[(index + step) % len(self.items)].path)
             except UserError as error:
-                logger.warning(f"{error}; the next image stands in for it (MGOT.DATA.SKIP_UNREADABLE)")
+                logger.warning(f"{error}; the next image is used instead (MGOT.DATA.SKIP_UNREADABLE)")
         raise UserError(f"none of the {len(self.items)} images can be read: check the data folder")
 
 
 class _Decoder(Dataset[Tensor]):
-    """A set without its cache, by runs of indices: what workers are sent to fill the cache with."""
+    """A set without its cache, by runs of indices. Workers use it to fill the cache."""
 
     def __init__(self, images: ImageSet) -> None:
         images._block = None

@@ -1,4 +1,4 @@
-"""Reading one image, with errors that name it, and its pixels at one size."""
+"""Reads one image and resizes it. Errors name the image."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def read_image_checked(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Ima
 
     Args:
         path: the file.
-        max_pixels: width x height above which the file is refused before it is decoded: a crop of a person is a
-            hundredth of the default, 67 million, and a small file can claim to be enormous.
+        max_pixels: width x height above which the file is refused before it is decoded. A small file can claim to be
+            enormous. A crop of a person has about a hundredth of the default, 67 million.
 
     Raises:
         UserError: the file is missing, empty, truncated, no image, or too large; the message names it.

@@ -1,6 +1,6 @@
-"""What every data set hands out: items, and the listing helpers that its reader shares.
+"""What every data set gives: items. And the helpers that readers share.
 
-No file of fast-reid is imported here: the readers serve projects that do not have it.
+Nothing of fast-reid is imported here, so the readers work without it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Item(NamedTuple):
     Attributes:
         path: the image file, under the data root.
         identity: the person. Ground truth: scoring and diagnostics only, never training (docs/protocols.md, common
-            rules). :data:`mgot.truth.UNKNOWN_IDENTITY` of a training image of which nobody knows it.
+            rules). :data:`mgot.truth.UNKNOWN_IDENTITY` if it is not known, which only training images may have.
         camera: the data set's own camera number.
         modality: :data:`VISIBLE` or :data:`INFRARED`.
     """
@@ -42,9 +42,10 @@ class Lists(NamedTuple):
     Attributes:
         visible: training images of the visible modality.
         infrared: training images of the infrared modality.
-        query: the test images that stand first in the pool: all infrared ones.
-        gallery: the test images that stand second in the pool: all visible ones.
-        remarks: what the reader passed over, one line each (an ID folder without an image, a list naming a file twice).
+        query: the test images that are first in the pool: all infrared ones.
+        gallery: the test images that are second in the pool: all visible ones.
+        remarks: what the reader skipped or noticed, one line each (an ID folder without an image, a list naming a file
+            twice).
     """
 
     visible: list[Item]
@@ -55,11 +56,11 @@ class Lists(NamedTuple):
 
     @property
     def pool(self) -> list[Item]:
-        """query + gallery: what one extraction of features covers, and what a protocol's indices point into."""
+        """query + gallery: all test images, in the order that a protocol's indices refer to."""
         return self.query + self.gallery
 
     def require_images(self, folder: Path) -> None:
-        """Raise UserError where one of the four lists is empty; ``folder`` is what the message names."""
+        """Raise UserError if one of the four lists is empty; the message names ``folder``."""
         names = ("visible training", "infrared training", "infrared test", "visible test")
         for name, found in zip(names, self[:4], strict=True):
             if not found:
@@ -85,15 +86,15 @@ def dataset_folder(root: str | Path, name: str, source: str) -> Path:
     folder = Path(root) / name
     if not folder.is_dir():
         raise UserError(
-            f"{folder} is no folder: set FASTREID_DATASETS, or --root, to the folder that holds {name}/ ({source})"
+            f"{folder} is not a folder: set FASTREID_DATASETS, or --root, to the folder that holds {name}/ ({source})"
         )
     return folder
 
 
 def images_in(folder: str | Path) -> list[str]:
-    """Paths of the images right in a folder, by name; hidden files (``._0001.jpg``) and other files are passed over.
+    """Paths of the images right in a folder, by name. Hidden files (``._0001.jpg``) and other files are skipped.
 
-    No folder has no images.
+    A missing folder has no images.
     """
     try:
         names = os.listdir(folder)
@@ -129,17 +130,17 @@ def read_ids(path: Path, source: str) -> list[int]:
     words = read_text(path, source).replace(",", " ").split()
     for word in words:
         if not (word.isascii() and word.isdigit()):
-            raise UserError(f"{path}: {word!r} is no identity: the file must hold comma-separated numbers")
+            raise UserError(f"{path}: {word!r} is not an identity: the file must hold comma-separated numbers")
     if not words:
         raise UserError(f"{path} names no identity: {source}")
     return sorted({int(word) for word in words})
 
 
 def read_labelled_paths(path: Path, root: Path, source: str, remarks: list[str]) -> list[tuple[Path, int]]:
-    """(image, label) of each line ``relative/path label`` of a list file; empty lines are passed over.
+    """(image, label) of each line ``relative/path label`` of a list file; empty lines are skipped.
 
-    The label is the line's last word, so that a path may hold spaces. A file named twice is kept twice, as the released
-    codes do, and remarked.
+    The label is the line's last word, so a path may contain spaces. A file named twice is kept twice, as in the
+    released codes, with a remark.
 
     Raises:
         UserError: the file is missing or names no image, a line has no label, its path leaves the root, or its image is
@@ -168,7 +169,7 @@ def items_in_camera(
 ) -> Iterator[Item]:
     """Items of the identities ``split`` under ``<folder>/cam<camera>/<ID:04d>/``, by identity and name.
 
-    An identity that the camera did not see has no folder; a folder without an image is remarked.
+    An identity that the camera did not see has no folder. A folder without an image gives a remark.
     """
     for identity in split:
         place = folder / f"cam{camera}" / f"{identity:04d}"
@@ -180,16 +181,16 @@ def items_in_camera(
 
 
 def leads_out(relative: str) -> bool:
-    """Whether the text of a path is absolute, of another drive, or has a ``..`` in it."""
+    """Whether the text of a path is absolute, names another drive, or contains ``..``."""
     parts = relative.replace("\\", "/").split("/")
     return relative.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]
 
 
 def require_inside(path: str | Path, tree: Path) -> None:
-    """See that no link leads a path out of ``tree``, which may be reached by one itself.
+    """Check that no link leads a path out of ``tree``. The tree itself may be a link.
 
     Raises:
-        UserError: the file or folder is in truth elsewhere.
+        UserError: the file or folder is outside.
     """
     real = Path(os.path.realpath(path))
     if not real.is_relative_to(os.path.realpath(tree)):
@@ -197,7 +198,7 @@ def require_inside(path: str | Path, tree: Path) -> None:
 
 
 def _inside(root: Path, relative: str, where: str) -> Path:
-    """``root / relative``; refused where the text leads out of the root or to no file."""
+    """``root / relative``; refused if the text leads out of the root or to no file."""
     parts = relative.replace("\\", "/").split("/")
     if leads_out(relative):
         raise UserError(f"{where}: {relative!r} points outside {root}: list paths must be relative and free of '..'")

@@ -38,8 +38,8 @@ def build_dataset(cfg: CfgNode, name: str) -> FastreidDataset:
     """The registered data set of that name, read from FASTREID_DATASETS (default: ``datasets``).
 
     Raises:
-        UserError: no data set of that name is registered, it is none of MGOT's, its files are not there, or
-            MGOT.DATA.VALIDATION is on and it names no validation people.
+        UserError: no data set of that name is registered, it is not one of MGOT's, its files are missing, or
+            MGOT.DATA.VALIDATION is on and it has no validation people.
     """
     cls = registered(name)
     validation = cls.validation_options() if cfg.MGOT.DATA.VALIDATION else {}
@@ -56,7 +56,7 @@ class EpochLabels:
 
 
 class _Indexed(Dataset[tuple[Tensor, Tensor, Any]]):
-    """A data set whose index is a whole step's (visible, infrared) indices, so that a worker prepares whole batches."""
+    """A data set that is indexed by the (visible, infrared) indices of a step, so a worker prepares whole batches."""
 
     def __init__(self, images: ImageSet, rank: int, world_size: int, transforms: FastreidTransforms | None) -> None:
         self.images, self._rank, self._world_size, self._transforms = images, rank, world_size, transforms
@@ -74,21 +74,22 @@ class CrossModalityLoader:
     """Training batches: two views of the visible images, then the infrared ones, with their pseudo labels.
 
     A batch is ``images`` (2 B_v + B_r, 3, H, W) float in 0..255 on the device, ``is_visible`` and ``targets`` of that
-    length on the CPU: what steers a step must not make it wait for the device.
-    Workers only decode: labels join in this process, so that workers outlive a change of labels.
+    length on the CPU: reading them must not make a step wait for the device. Workers only decode. Labels are added in
+    this process, so the workers need not restart when labels change.
 
     Args:
         visible, infrared: training items of each modality.
         size: (height, width).
         sampler: draws the indices.
         augmentation: applied to each batch.
-        device: where batches are augmented and handed out.
-        transforms: fast-reid's, applied by the workers to each image before; the augmentation is then FastreidViews.
+        device: where batches are augmented and returned.
+        transforms: fast-reid's, applied to each image by the workers. The augmentation is then FastreidViews.
         cache: how decoded images are kept.
         skip_unreadable: as :class:`mgot.data.image_set.ImageSet` has it.
-        num_workers: decoding processes; none are used where images are kept decoded, but for fast-reid's transforms.
-        image_set: makes what holds the images, of :class:`mgot.data.image_set.ImageSet`'s arguments.
-        rank, world_size: of each step's P clusters this process takes the rank-th of world_size equal parts.
+        num_workers: decoding processes. None are used if images are kept decoded, except for fast-reid's transforms.
+        image_set: makes the set of images, with the arguments of :class:`mgot.data.image_set.ImageSet`.
+        rank, world_size: each step's P clusters are divided into world_size equal parts; this process takes number
+            rank.
 
     Raises:
         UserError: P is not a multiple of the number of processes.
@@ -113,8 +114,8 @@ class CrossModalityLoader:
     ) -> None:
         if sampler.n_classes % world_size:
             raise UserError(
-                f"SOLVER.IMS_PER_BATCH gives {sampler.n_classes} pseudo classes per batch, which do not divide among"
-                f" {world_size} processes"
+                f"SOLVER.IMS_PER_BATCH gives {sampler.n_classes} pseudo classes per batch, which cannot be divided"
+                f" among {world_size} processes"
             )
         self._rank, self._world_size = rank, world_size
         self.n_visible = len(visible)
@@ -143,7 +144,7 @@ class CrossModalityLoader:
         *,
         skip: int = 0,
     ) -> None:
-        """Fix labels, draws and augmentation of the next iteration; matches and ``skip`` as in the sampler."""
+        """Set the labels, draws and augmentation of the next iteration; matches and ``skip`` as in the sampler."""
         self._labels = labels
         self.sampler.set_epoch(epoch, labels.visible, labels.infrared, v2r, r2v, skip=skip)
         seed = np.random.SeedSequence([self.sampler.seed, epoch, self._rank]).generate_state(1, np.uint64)[0]
@@ -227,7 +228,7 @@ def build_train_loader(cfg: CfgNode, image_set: Callable[..., ImageSet] = ImageS
             place, source = Path(data_root()) / data.dataset.folder, data.dataset.source
             raise UserError(f"{place} holds no {modality} training image: it must hold some ({source})")
     if data.dataset.name in cfg.DATASETS.TESTS:
-        data.protocols()  # what cannot be scored is told now, and not after the training
+        data.protocols()  # what cannot be scored shows now, not after the training
     visible, infrared = training_people(cfg, data, data_root())
     per_class = cfg.DATALOADER.NUM_INSTANCE
     n_classes, rest = divmod(cfg.SOLVER.IMS_PER_BATCH, 2 * per_class)
@@ -261,7 +262,7 @@ def cache_options(cfg: CfgNode) -> CacheOptions:
 
 
 def build_augmentation(cfg: CfgNode) -> Augmentation | FastreidViews:
-    """The augmentation that fast-reid's INPUT keys and MGOT.AUG describe, or what its transforms leave of it."""
+    """The augmentation of fast-reid's INPUT keys and MGOT.AUG, without what fast-reid's transforms do already."""
     if cfg.MGOT.AUG.BY == "host":
         return FastreidViews(
             gray_prob=cfg.MGOT.AUG.GRAY_PROB,
@@ -280,7 +281,7 @@ def build_augmentation(cfg: CfgNode) -> Augmentation | FastreidViews:
 
 
 def my_run(n: int) -> range:
-    """Which of ``n`` rows are this process's, of runs of about the same length."""
+    """The rows of this process, one of several runs of about the same length."""
     rank, world_size = comm.get_rank(), comm.get_world_size()
     return range(n * rank // world_size, n * (rank + 1) // world_size)
 
@@ -293,9 +294,9 @@ def build_ordered_loader(
     device: str | torch.device,
     first: int | None = None,
 ) -> DataLoader[dict[str, Any]]:
-    """Images in their own order, each once, for extraction on a device; several processes have equal runs of them.
+    """Images in their order, each once, for extraction on a device. Several processes have runs of about equal length.
 
-    ``first`` takes only so many from the front.
+    ``first`` takes only that many from the start.
     """
     mine = my_run(len(images) if first is None else first)
     workers = 0 if images.cached else num_workers

@@ -1,4 +1,4 @@
-"""Incomplete overlap: identities of which only one modality is left."""
+"""Incomplete overlap: some identities keep only one modality."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ DROPS = ("visible", "infrared", "both")
 def incomplete_overlap(
     visible: Sequence[Item], infrared: Sequence[Item], share: float, drops: str, seed: int
 ) -> tuple[list[Item], list[Item]]:
-    """Training items where only a share of the identities keeps both modalities [ours].
+    """Training items in which only a share of the identities has both modalities [ours].
 
     Of the n identities seen in both, in a seeded random order, the first round(share n) keep both; the others lose all
-    their images of one modality. Whoever keeps both at a share keeps both at every larger one of the same seed.
-    Identities of a single modality stay as they are.
+    their images of one modality. An identity that keeps both at one share also keeps both at every larger share of the
+    same seed. Identities of a single modality stay as they are.
 
     Args:
         visible, infrared: training items.
         share: in [0, 1].
-        drops: which modality the others lose: "visible", "infrared", or "both": they lose one or the other by turns.
+        drops: which modality the others lose: "visible", "infrared", or "both": they lose one or the other alternately.
         seed: of the order.
 
     Returns:
-        The visible and the infrared items that stay, in their order.
+        The visible and the infrared items that are left, in their order.
 
     Raises:
         UserError: a modality would be left without an image.

@@ -1,7 +1,7 @@
-"""The data sets in fast-reid's registry, and as a config asks for them.
+"""The data sets in fast-reid's registry, and the one that a config asks for.
 
-fast-reid builds a data set as ``DATASET_REGISTRY.get(name)(root=..., **options)``. Each one that is registered with
-:mod:`mgot.data.dataset` gets a class of that kind here.
+fast-reid builds a data set as ``DATASET_REGISTRY.get(name)(root=..., **options)``. For each data set that is registered
+with :mod:`mgot.data.dataset`, such a class is made here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FASTREID_ARGUMENTS = ("transform", "mode", "combineall", "verbose")
 
 
 class FastreidDataset(ImageDataset):
-    """A copy of a data set, read when it is built: what fast-reid takes.
+    """A data set in the form that fast-reid takes; it is read when it is built.
 
     Args:
         root: the folder of the data sets.
@@ -39,10 +39,10 @@ class FastreidDataset(ImageDataset):
         visible, infrared: training images of each modality.
         train: both, visible first.
         query, gallery: the test pool: all infrared images, then all visible ones.
-        remarks: what the reader passed over, one line each.
+        remarks: what the reader skipped or noticed, one line each.
 
     Raises:
-        UserError: as the data set's ``read``, or ``combineall`` is asked for.
+        UserError: as in the data set's ``read``, or ``combineall`` is on.
     """
 
     definition: type[TwoModalityDataset]
@@ -60,7 +60,7 @@ class FastreidDataset(ImageDataset):
         return self.dataset.protocols(self.root, self.lists)
 
     def count_warnings(self) -> list[str]:
-        """One line for each count that differs from the published data set's, with its likely cause; opens no image."""
+        """One line for each count that differs from the published one, with its likely cause. No image is opened."""
         expected, found = self.dataset.expected, self.dataset.counts(self.lists)
         return [f"{self.dataset.name}: {line}" for line in differences(found, expected.counts, expected.causes)]
 
@@ -77,7 +77,7 @@ def _tell_fastreid(name: str, cls: type[TwoModalityDataset]) -> None:
 
 
 def _in_fastreid(name: str) -> Any:
-    """What fast-reid knows under a name, None for nothing."""
+    """What fast-reid has registered under a name; None if nothing."""
     try:
         return DATASET_REGISTRY.get(name)
     except KeyError:
@@ -88,7 +88,7 @@ on_registration(_tell_fastreid)
 
 
 def add_dataset_keys(cfg: CfgNode) -> None:
-    """Give the config the keys that data sets have of their own, in place; one that is there already is shared."""
+    """Add the data sets' own keys to the config, in place. A key that exists already is shared."""
     for cls in DATASETS.values():
         for key, default in cls.own_keys.items():
             if key not in cfg.MGOT.DATA:
@@ -124,22 +124,20 @@ def visible_people(name: str, root: str, keys: Any) -> list[Item]:
         keys: the config's node MGOT.
 
     Returns:
-        Items whose identities, numbered from 0 where fast-reid names them otherwise, count within that set. fast-reid
-        lists files as the disk gives them; the order here is always the same.
+        Items. Their identities are valid within that set; if fast-reid's names are not numbers, they are numbered from
+        0. fast-reid lists files in the order of the disk. The order here is always the same.
 
     Raises:
-        UserError: no such data set is registered, its files are not there, it mixes modalities unmarked, or it does not
-            say who is seen.
+        UserError: no such data set is registered, its files are not there, it mixes both modalities without marking
+            them, or it does not say who is in an image.
     """
     if name in _UNMARKED:
-        raise UserError(f"MGOT.DATA.STRANGERS: '{name}' mixes both modalities unmarked: choose LLCM or Market1501, say")
+        raise UserError(f"MGOT.DATA.STRANGERS: '{name}' does not mark its modalities: choose LLCM or Market1501")
     if name in DATASETS:
         return _own_visible_people(DATASETS[name], root, keys)
     theirs = _in_fastreid(name)
     if theirs is None:
-        raise UserError(
-            f"MGOT.DATA.STRANGERS: no data set named '{name}' is registered: choose LLCM or Market1501, say"
-        )
+        raise UserError(f"MGOT.DATA.STRANGERS: no data set named '{name}' is registered: choose LLCM or Market1501")
     try:
         listed = sorted(theirs(root=root).train)
     except (RuntimeError, AssertionError, OSError) as error:
@@ -154,7 +152,7 @@ def _own_visible_people(cls: type[TwoModalityDataset], root: str, keys: Any) -> 
     visible = sorted(cls(**cls.options(keys)).read(root).visible)
     if not all_known(identities(visible)):
         raise UserError(
-            f"MGOT.DATA.STRANGERS: {cls.name} does not say who its visible training images show: choose a data set that"
+            f"MGOT.DATA.STRANGERS: {cls.name} does not say who is in its visible training images: choose one that"
             " does, such as LLCM"
         )
     return visible

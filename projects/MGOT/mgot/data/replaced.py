@@ -1,4 +1,4 @@
-"""Unpaired people: visible identities that give way to strangers of whom infrared has nothing."""
+"""Unpaired people: visible identities are replaced by strangers who have no infrared images."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from mgot.errors import UserError
 def replace_identities(
     visible: Sequence[Item], strangers: Sequence[Item], share: float, seed: int, first: int
 ) -> list[Item]:
-    """Visible training items where a share of the identities is other people [field: SMC 2026; ours: the draw].
+    """Visible training items in which a share of the identities is replaced [field: SMC 2026; ours: the draw].
 
-    Of the n visible identities, in a seeded random order, the first round(share n) are replaced, each by one stranger;
-    whoever is replaced at a share is replaced by the same images at every larger one of the same seed. Each image has
-    one in its place, so that the numbers of images and of identities stay what they were: m images give way to m of
-    the stranger's, drawn without repetition. The next stranger in a seeded order who has m or more is taken; where no
-    one left has, the one with the most, whose images are then gone through again until they suffice.
+    Of the n visible identities, in a seeded random order, the first round(share n) are replaced, each by one stranger.
+    An identity that is replaced at one share is replaced by the same images at every larger share of the same seed.
+    Each image is replaced by one image, so the numbers of images and identities stay the same: m images are replaced by
+    m of the stranger's, drawn without repetition. The stranger is the next one in a seeded order with m images or more.
+    If none of those left has that many, it is the one with the most, and its images are used again.
 
     Args:
         visible: training items.
-        strangers: visible items of another data set; their identities count within it.
+        strangers: visible items of another data set, with that set's identities.
         share: alpha, in [0, 1].
         seed: of the orders and the draws.
         first: the number of the first stranger; the next ones follow. No training identity has these numbers.
@@ -65,6 +65,6 @@ def _shuffled(strangers: Sequence[Item], rng: np.random.Generator) -> list[list[
 
 
 def _fitting(candidates: Sequence[Sequence[Item]], count: int) -> int:
-    """Index of the first candidate with `count` images or more, else of the first of those with the most."""
+    """Index of the first candidate with `count` images or more; if there is none, of the first with the most."""
     sizes = [min(len(images), count) for images in candidates]
     return sizes.index(max(sizes))

@@ -1,4 +1,4 @@
-"""Batches of P pseudo classes x K images from each modality, drawn anew each epoch from a seed."""
+"""Batches of P pseudo classes x K images from each modality, drawn for each epoch from a seed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ _AHEAD = 2
 
 
 class WholeBatch(NamedTuple):
-    """What a batch that several processes share looks like as one.
+    """A batch that several processes share, as one.
 
     Attributes:
-        order: (B,) places, among the rows of all processes one after the other, of the rows as one process has them.
+        order: (B,) indices into the rows of all processes, one process after the other; they give the rows in the order
+            of a single process.
         is_visible: (B,) bool, in that order.
         targets: (B,) int64 pseudo labels, in that order.
     """
@@ -31,18 +32,17 @@ class WholeBatch(NamedTuple):
 class CrossModalitySampler:
     """Indices of P clusters x K images of each modality for every step of an epoch.
 
-    The clusters of a modality come in random permutations, one after the other, so all are met about equally often;
-    the images of a cluster are drawn without replacement where it has K of them. With matches (cross stage, by key)
-    the visible clusters come so, and each brings an infrared cluster that it is matched to, if one is due
-    ([ours], docs/method.md section 5: everybody trains, section 7's CPAL needs both sides).
+    The clusters of a modality come in random permutations, one after the other, so all come about equally often. The
+    images of a cluster are drawn without replacement if it has K or more. With matches (cross stage, by key) the
+    visible clusters come in this order. Each brings an infrared cluster that it is matched to, if one is due ([ours],
+    docs/method.md section 5: every cluster trains; CPAL of section 7 needs both modalities).
 
     Args:
         n_classes: P, clusters per modality and batch over all ranks.
         n_instances: K, images per cluster.
         n_batches: steps of an epoch.
-        seed: with the epoch's number it fixes every batch; the batches of an epoch do not depend on earlier epochs.
-
-    Every process of several draws the same batches and takes its share of each.
+        seed: with the epoch's number it fixes every batch. The batches of an epoch do not depend on earlier epochs.
+            Several processes draw the same batches, and each takes its share.
 
     Raises:
         UserError: a count is not positive.
@@ -70,14 +70,14 @@ class CrossModalitySampler:
         *,
         skip: int = 0,
     ) -> None:
-        """Fix the labels that the next iteration draws from.
+        """Set the labels that the next iteration draws from.
 
         Args:
             epoch: number of the epoch.
             labels_v, labels_r: (N_v,), (N_r,) pseudo labels, -1 = outlier, never drawn. Infrared indices follow the
                 visible ones: infrared image i has index N_v + i.
             v2r, r2v: (K_v,), (K_r,) match of each cluster, -1 = unmatched; None draws the modalities independently.
-            skip: steps of the epoch that were taken already: drawn, and not handed out again.
+            skip: steps of the epoch that were taken already. They are drawn, but not returned again.
         """
         self._epoch, self._skip = epoch, skip
         self._members = [_members(labels_v, 0), _members(labels_r, len(labels_v))]
@@ -107,11 +107,12 @@ class CrossModalitySampler:
     def _paired(
         self, rng: np.random.Generator, v2r: np.ndarray, r2v: np.ndarray
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Visible clusters by permutations; beside each an infrared cluster matched to it, or the one longest due.
+        """Visible clusters by permutations, each with an infrared cluster: one matched to it, or the one longest due.
 
-        An infrared cluster is matched to those it took and to those that took it, so that one which the opposite
-        transport rescued comes with its match. Among several, and where no match is left, the least drawn comes; one
-        that is two draws ahead of the least drawn waits. So all infrared clusters come equally often, to two draws.
+        An infrared cluster is matched to those that it took and to those that took it. So a cluster that the opposite
+        transport rescued comes with its match. Of several matches, the one that was drawn least comes. If there is no
+        match, the least drawn of all comes. A cluster that is two draws ahead of the least drawn waits. So the counts
+        of infrared clusters differ by at most two draws.
         """
         partners = [np.union1d(v2r[i : i + 1], np.flatnonzero(r2v == i)) for i in range(len(v2r))]
         partners = [each[each >= 0] for each in partners]

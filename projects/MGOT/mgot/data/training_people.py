@@ -1,4 +1,4 @@
-"""Who is trained on: a data set's training items, after what MGOT.DATA takes away and puts in their place."""
+"""Who is trained on: a data set's training items, after MGOT.DATA has removed and replaced some."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger("mgot")
 
 
 def training_people(cfg: CfgNode, data: FastreidDataset, root: str) -> tuple[list[Item], list[Item]]:
-    """Visible and infrared training items by MGOT.DATA, OVERLAP first and REPLACED among who is then left.
+    """Visible and infrared training items by MGOT.DATA: OVERLAP first, then REPLACED among those that are left.
 
     Args:
         cfg: the keys of MGOT.DATA and MGOT.TEST.
@@ -25,8 +25,8 @@ def training_people(cfg: CfgNode, data: FastreidDataset, root: str) -> tuple[lis
         root: the folder of the data sets, for the strangers.
 
     Raises:
-        UserError: a modality would be left without an image, the strangers are missing, the training set's own people,
-            or too few, or a key asks who is seen and the training set does not know.
+        UserError: a modality would be left without an image, the strangers are missing, too few, or the training set's
+            own people; or a key needs identities and the training set does not have them.
     """
     _require_identities(cfg, data)
     visible, infrared = _overlapping(cfg, data)
@@ -34,7 +34,7 @@ def training_people(cfg: CfgNode, data: FastreidDataset, root: str) -> tuple[lis
 
 
 def _require_identities(cfg: CfgNode, data: FastreidDataset) -> None:
-    """Refuse keys that need the identities of the training images where some are unknown."""
+    """Refuse keys that need the identities of the training images if some are unknown."""
     asks = {
         "MGOT.MODE": cfg.MGOT.MODE == "supervised",
         "MGOT.CLUSTER.NAME": cfg.MGOT.CLUSTER.NAME == "oracle",
@@ -45,13 +45,13 @@ def _require_identities(cfg: CfgNode, data: FastreidDataset) -> None:
     asking = [key for key, asked in asks.items() if asked]
     if asking and not all_known(identities([*data.visible, *data.infrared])):
         raise UserError(
-            f"{asking[0]} asks who is seen, and {data.dataset.name} does not say so of every training image: leave the"
-            " key at its default"
+            f"{asking[0]} needs identities, and {data.dataset.name} does not have them for every training image: leave"
+            " the key at its default"
         )
 
 
 def _overlapping(cfg: CfgNode, data: FastreidDataset) -> tuple[list[Item], list[Item]]:
-    """Training items of both modalities by MGOT.DATA.OVERLAP, with a line on what was left out."""
+    """Training items of both modalities by MGOT.DATA.OVERLAP, with a line about what was left out."""
     keys = cfg.MGOT.DATA
     if keys.OVERLAP == 1:
         return data.visible, data.infrared
@@ -65,7 +65,7 @@ def _overlapping(cfg: CfgNode, data: FastreidDataset) -> tuple[list[Item], list[
 
 
 def _with_strangers(cfg: CfgNode, data: FastreidDataset, visible: list[Item], root: str) -> list[Item]:
-    """Visible training items by MGOT.DATA.REPLACED, with a line on who came in."""
+    """Visible training items by MGOT.DATA.REPLACED, with a line about who is new."""
     keys = cfg.MGOT.DATA
     if keys.REPLACED == 0:
         return visible

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on the device that trains, in place of one PIL image at a time.
+"""Augmentation of whole batches on the training device, instead of one PIL image at a time.
 
 Images are float tensors (B, 3, H, W) in 0..255. Every function draws from the generator it is given, so a seed fixes
 the batch. Source: docs/method.md section 2; the channel view and the grey-level jitter are [field].
@@ -23,7 +23,7 @@ _LUMA = (0.299, 0.587, 0.114)
 def crop_and_flip(x: Tensor, padding: int, flip_prob: float, generator: torch.Generator) -> Tensor:
     """Pad with black, crop at a random place to the old size, mirror with probability ``flip_prob``.
 
-    Shape (B, 3, H, W), best uint8, in which pixels move fastest; float32 out.
+    Shape (B, 3, H, W); uint8 is fastest. The result is float32.
     """
     b, _, h, w = x.shape
     device = x.device
@@ -36,7 +36,7 @@ def crop_and_flip(x: Tensor, padding: int, flip_prob: float, generator: torch.Ge
 
 
 def _crop_by_slices(x: Tensor, padding: int, top: list[int], left: list[int], flip: list[bool]) -> Tensor:
-    """Crops copied image by image: on CPUs ten times as fast as a gather, which computes each pixel's place."""
+    """Crops copied image by image. On CPUs this is ten times as fast as a gather, which computes each pixel's index."""
     b, _, h, w = x.shape
     out = torch.zeros(b, 3, h, w)
     for image, crop, t, s, mirror in zip(x, out, top, left, flip, strict=True):
@@ -64,7 +64,8 @@ def erase(x: Tensor, prob: float, value: Sequence[float], generator: torch.Gener
 
     In place; the same tensor is returned.
 
-    The distribution is torchvision's: up to ten draws, the first that fits is taken, none erases nothing.
+    The distribution is torchvision's: up to ten draws, and the first that fits is taken. If none fits, nothing is
+    erased.
     """
     b, _, h, w = x.shape
     device = x.device
@@ -95,14 +96,18 @@ def erase(x: Tensor, prob: float, value: Sequence[float], generator: torch.Gener
 
 
 def _constants(values: Sequence[float], x: Tensor) -> Tensor:
-    """(n,) numbers on x's device; each is written there, since a list that is sent makes the CPU wait for the GPU."""
+    """(n,) numbers on x's device.
+
+    They are written there one by one, because sending a list makes the CPU wait for the GPU.
+    """
     return torch.stack([torch.full((), value, device=x.device, dtype=x.dtype) for value in values])
 
 
 def _mixed(x: Tensor, weight: Tensor) -> Tensor:
     """(B, H, W) sums of the channels of (B, 3, H, W) by (B, 3) weights.
 
-    Term by term: a matrix product rounds by the number of images on some CPUs, and several processes share a batch.
+    Computed term by term: on some CPUs the rounding of a matrix product depends on the number of images, and several
+    processes share a batch.
     """
     return sum((weight[:, k, None, None] * x[:, k] for k in range(1, 3)), weight[:, 0, None, None] * x[:, 0])
 
@@ -110,7 +115,7 @@ def _mixed(x: Tensor, weight: Tensor) -> Tensor:
 def channel_view(x: Tensor, gray_prob: float, generator: torch.Generator, spectral_prob: float = 0.0) -> Tensor:
     """A visible image as one channel: luma with probability ``gray_prob``, else a random one, in all three.
 
-    With probability ``spectral_prob`` it is seen under a random law of colour instead: :func:`under_laws`.
+    With probability ``spectral_prob`` it is shown under a random law of colour instead: :func:`under_laws`.
     """
     b, c, h, w = x.shape
     channel = torch.randint(0, 3, (b,), generator=generator, device=x.device)
@@ -145,12 +150,12 @@ def draw_laws(n: int, generator: torch.Generator) -> Laws:
 
 
 def under_laws(x: Tensor, laws: Laws) -> Tensor:
-    """Visible images as a camera might see them whose one channel is some smooth function of colour. [ours]
+    """Visible images as a one-channel camera might see them, if its channel is a smooth function of colour. [ours]
 
         y = w . c + c^T A c,   c in [-1, 1]^3 the colour of a pixel
 
     shifted and scaled to the mean and the deviation of the image's luma, clipped to 0..255, in all three channels. What
-    is left of a person is what near-infrared shows too, whatever its law: shape, pattern and where the cloth changes.
+    remains of a person is what near-infrared shows too under any law: shape, pattern and the borders of cloth.
 
     Args:
         x: (B, 3, H, W) float, 0..255.
@@ -168,7 +173,7 @@ def under_laws(x: Tensor, laws: Laws) -> Tensor:
 
 
 def under_laws_each(batches: Iterable[dict[str, Any]], laws: Laws, device: torch.device) -> Iterator[dict[str, Any]]:
-    """Batches of visible images one after the other, each image under its own of the laws, on the device."""
+    """Batches of visible images one after the other, each image under its own law, on the device."""
     start = 0
     for batch in batches:
         images = batch["images"].to(device, non_blocking=True).float()
@@ -199,7 +204,7 @@ class Augmentation:
         gray_prob: chance of luma in the visible channel view.
         spectral_prob: chance of a random law of colour in its place.
         infrared_jitter: strength of the grey-level jitter.
-        visible_copies: how often each visible image comes in.
+        visible_copies: how often each visible image is in the input.
     """
 
     padding: int = 10

@@ -1,1 +1,1 @@
-"""The loop: setup, run, trainer, hooks, epoch and step. The rooms beside them hold what these call for."""
+"""The loop: setup, run, trainer, hooks, epoch and step. The folders beside them hold what these call."""

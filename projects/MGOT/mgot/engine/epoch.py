@@ -1,4 +1,4 @@
-"""What an epoch stands on: pseudo labels, memories and matches, computed once at its start.
+"""What an epoch needs: pseudo labels, memories and matches, computed once at its start.
 
 Functions compute, hooks schedule: :mod:`mgot.engine.hooks` calls these. Source: docs/method.md section 1.
 """
@@ -51,21 +51,21 @@ logger = logging.getLogger("mgot")
 
 @dataclass
 class EpochState:
-    """Everything that is computed anew at an epoch's start.
+    """Everything that is computed at an epoch's start.
 
     Attributes:
         epoch: its number.
         f_v, f_r: (N_v, D), (N_r, D) L2-normalised features on the CPU.
         labels: pseudo labels.
         phi_v, phi_r: (K_v, D), (K_r, D) prototypes.
-        spectral_v: (N_v, D) features of the visible images under random laws of colour, on the first process; None
-            where no matcher looks at them.
-        matching: of these prototypes; None until the matcher ran.
-        belief: in each match; None until the matcher ran.
-        identity_v, identity_r: (K,) majority identities, -1 where unknown; for diagnosis and oracles only.
-        kept: names of the modalities that gave no cluster and kept the labels of the epoch before.
+        spectral_v: (N_v, D) features of the visible images under random laws of colour, on the first process; None if
+            no matcher uses them.
+        matching: of these prototypes; None before the matcher ran.
+        belief: in each match; None before the matcher ran.
+        identity_v, identity_r: (K,) majority identities, -1 if unknown; only for diagnosis and oracles.
+        kept: names of the modalities that had no cluster and kept the labels of the epoch before.
         seconds: time of each step.
-        seen: the prototypes as the matcher saw them, without their members; None until it ran.
+        seen: the prototypes as the matcher saw them, without their members; None before it ran.
         mutual: shares of mutual neighbours of the views that were compared.
     """
 
@@ -86,21 +86,21 @@ class EpochState:
     mutual: dict[str, float] = field(default_factory=dict)
 
     def without_features(self) -> EpochState:
-        """The state as processes other than the first need it: nothing of the size of the data set but the labels."""
+        """The state that the other processes need: of everything that has the size of the data set, only the labels."""
         empty = [features.new_empty(0, features.shape[1]) for features in (self.f_v, self.f_r)]  # a slice sends it all
         return dataclasses.replace(self, f_v=empty[0], f_r=empty[1], spectral_v=None)
 
 
 class RunState:
-    """What the hooks of a run hand on to one another, beside the weights: one object, ``trainer.state``.
+    """What the hooks of a run pass to each other, beside the weights: one object, ``trainer.state``.
 
-    The network's forward pass reads the memories and leaves the step's features, so these two lie in its head.
+    The network's forward pass reads the memories and stores the step's features, so its head holds both.
 
     Args:
         heads: of the network that trains.
 
     Attributes:
-        epoch: labels, prototypes and matches in force; None before the first epoch.
+        epoch: the current labels, prototypes and matches; None before the first epoch.
         epoch_before: those of the epoch before.
     """
 
@@ -120,7 +120,7 @@ class RunState:
 
     @property
     def step(self) -> StepFeatures | None:
-        """Features and labels of the step just taken; None where it was skipped, or once they are taken up."""
+        """Features and labels of the last step; None if it was skipped, or after they were used."""
         return self._heads.step
 
     @step.setter
@@ -139,18 +139,18 @@ def label_epoch(
 ) -> EpochState:
     """Label each modality and build its prototypes.
 
-    A modality that gives no cluster, or one only where there were more, keeps the labels of the epoch before, with a
+    If a modality has no cluster, or only one after it had more, it keeps the labels of the epoch before, with a
     warning.
 
     Args:
         epoch: its number.
         f_v, f_r: features of both training sets.
-        identities_v, identities_r: ground truth, for diagnosis and oracles only.
+        identities_v, identities_r: ground truth, only for diagnosis and oracles.
         previous: the state of the epoch before.
         clusterer: features to clusters.
 
     Raises:
-        UserError: a modality gives no cluster and there are no earlier labels.
+        UserError: a modality has no cluster and there are no earlier labels.
     """
     labels, seconds, kept = [], {}, []
     for name, features, identities in (("visible", f_v, identities_v), ("infrared", f_r, identities_r)):
@@ -193,7 +193,7 @@ def _had_more(name: str, previous: EpochState | None) -> bool:
 
 
 class Matched(NamedTuple):
-    """What the matching of an epoch gives; attributes as of :class:`EpochState`."""
+    """The result of an epoch's matching; attributes as in :class:`EpochState`."""
 
     matching: Matching
     belief: Belief
@@ -214,8 +214,8 @@ def match_epoch(
     plan = matching.transport
     if plan is not None and plan.failures:
         logger.warning(
-            f"epoch {state.epoch}: the transport did not converge ({'; '.join(plan.failures)}) and is taken from the"
-            f" {plan.solver}: raise MGOT.MATCHER.MAX_ITERATIONS or lower MGOT.MATCHER.LAMBDA"
+            f"epoch {state.epoch}: the transport did not converge ({'; '.join(plan.failures)}), so the plan is that of"
+            f" the {plan.solver}: raise MGOT.MATCHER.MAX_ITERATIONS or lower MGOT.MATCHER.LAMBDA"
         )
     return Matched(matching, belief, prototypes._replace(members=None), mutual, seconds)
 
@@ -238,11 +238,11 @@ def build_bank(
     cross_start: int = 0,
     aggregation: float = 0.0,
 ) -> MemoryBank:
-    """The memories that the state's labels and matches stand for.
+    """The memories of the state's labels and matches.
 
-    ``cross_weight`` is what this epoch's cross-modality terms are multiplied by; None in the intra-modality stage,
-    which has no cross memory. ``cross_start`` is the first epoch of the cross stage; in it,
-    a visible prototype takes the share ``aggregation`` of its infrared match over.
+    ``cross_weight`` is the factor of this epoch's cross-modality terms; None in the intra-modality stage, which has no
+    cross memory. ``cross_start`` is the first epoch of the cross stage. In that stage a visible prototype takes over
+    the share ``aggregation`` of its infrared match.
     """
 
     def memory(prototypes: Tensor) -> PrototypeMemory:
@@ -272,8 +272,8 @@ def describe_epoch(
 
     ``visible/...`` and ``infrared/...`` hold the clusterings, ``sharpness/x_y`` and ``fairness/x_y`` the entropies of
     modality x against memory y (v, r, c), ``matching/...`` load and fitness, ``transport/...`` how well the plan was
-    solved, where there is one; ``truth/...`` the ground truth, left out for a modality with an image of which nobody
-    knows the identity.
+    solved, if there is one; ``truth/...`` the comparison with ground truth, left out for a modality with unknown
+    identities.
     """
     matching = state.matching
     assert matching is not None

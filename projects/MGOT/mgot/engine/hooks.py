@@ -1,7 +1,7 @@
-"""The hooks that make an epoch: they say when; :mod:`mgot.engine.epoch` and the core say how.
+"""The hooks of an epoch. They say when something happens; :mod:`mgot.engine.epoch` and the core say how.
 
-Their order, and what each needs and gives, is in :meth:`mgot.engine.trainer.MGOTTrainer.build_hooks`. They hand
-things on by ``trainer.state``, a :class:`mgot.engine.epoch.RunState`.
+Their order, and what each needs and gives, is in :meth:`mgot.engine.trainer.MGOTTrainer.build_hooks`. They pass things
+on in ``trainer.state``, a :class:`mgot.engine.epoch.RunState`.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ class ClusteringHook(HookBase):
         state.epoch_before, state.epoch = state.epoch, self.label(self.trainer.epoch)
 
     def label(self, epoch: int) -> EpochState:
-        """Clusters and prototypes by the weights as they are, as that epoch begins with them.
+        """Clusters and prototypes by the current weights, as that epoch starts with them.
 
-        The labels in force stand in for a modality without cluster. Every process must call this; those other than the
-        first get no features.
+        A modality without clusters keeps the current labels. Every process must call this. Only the first one gets
+        features.
         """
         trainer = self.trainer
         start = time.perf_counter()
@@ -115,14 +115,14 @@ class ClusteringHook(HookBase):
 
 
 class MatchingHook(HookBase):
-    """At each epoch's start, after the clustering: match the clusters, fill the memories, point the loader at them.
+    """At each epoch's start, after the clustering: match the clusters, fill the memories, start the loader.
 
-    The matching is computed in the intra-modality stage too, where only the log looks at it.
+    The matching is computed in the intra-modality stage too, but only for the log.
 
     Args:
         matcher: prototypes to matching.
         believer: prototypes and matching to the belief in each match.
-        weigh: epoch and mean belief to the weight of the cross-modality terms, None before their stage.
+        weigh: (epoch, mean belief) -> weight of the cross-modality terms, None before their stage.
         momentum: m of the memories.
         temperature: tau, for the diagnostics.
         view: what the matcher sees, MGOT.MATCHER.VIEW.
@@ -198,12 +198,12 @@ class MatchingHook(HookBase):
                 state, trainer.state.epoch_before, truth[:n_visible], truth[n_visible:], self._temperature
             )
         )
-        trainer.storage.iter = trainer.iter  # between epochs fast-reid's storage still stands at the last step
+        trainer.storage.iter = trainer.iter  # between epochs fast-reid's storage is still at the last step
         trainer.storage.put_scalars(**scalars, smoothing_hint=False)
 
 
 class MemoryUpdateHook(HookBase):
-    """After each step: move the memories by the features of all ranks, outside autograd (docs/method.md section 4)."""
+    """After each step: move the memories by all processes' features, outside autograd (docs/method.md section 4)."""
 
     def after_step(self) -> None:
         state: RunState = self.trainer.state
@@ -214,7 +214,7 @@ class MemoryUpdateHook(HookBase):
 
 
 class GatherHook(HookBase):
-    """At each epoch's end: the losses of its steps leave the device, and processes agree on running statistics."""
+    """At each epoch's end: copy the losses of its steps to the CPU, and average the processes' running statistics."""
 
     def after_epoch(self) -> None:
         average_buffers(self.trainer.network)
@@ -222,10 +222,10 @@ class GatherHook(HookBase):
 
 
 class EpochWriter(PeriodicWriter):
-    """Writes metrics.json and TensorBoard at each epoch's end only; of several processes the first does.
+    """Writes metrics.json and TensorBoard, only at each epoch's end and only in the first process.
 
-    fast-reid's writers drop whatever is put at an iteration that they have written before, and its hook writes within
-    epochs too: the scores of an epoch whose last step was written would be lost.
+    fast-reid's hook also writes within epochs, and its writers drop values of an iteration that was written before. The
+    scores of an epoch would then be lost.
 
     Args:
         folder: OUTPUT_DIR.
@@ -246,7 +246,7 @@ class EpochWriter(PeriodicWriter):
 
 
 class ProgressHook(HookBase):
-    """A bar over the steps of each epoch, on a terminal only."""
+    """A progress bar over the steps of each epoch, only on a terminal."""
 
     _bar: Any = None
 

@@ -26,11 +26,11 @@ logger = logging.getLogger("mgot")
 
 
 def train(cfg: CfgNode, *, resume: bool) -> None:
-    """Train by the config, from the newest checkpoint of OUTPUT_DIR where ``resume``.
+    """Train by the config, from the newest checkpoint of OUTPUT_DIR if ``resume``.
 
     Raises:
         UserError: OUTPUT_DIR holds another run or has no room, no checkpoint can be used, or the training fails in a
-            way that the user can mend.
+            way that the user can fix.
         Interrupted: a signal ended the training.
     """
     start = time.perf_counter()
@@ -57,22 +57,22 @@ def train(cfg: CfgNode, *, resume: bool) -> None:
 
 
 def _check_test_sets(cfg: CfgNode) -> None:
-    """Meet before the training what the scoring after it would: UserError for a test set that cannot be scored.
+    """Check before training that the test set can be scored; UserError if not.
 
-    The training set was looked at when the loader was built.
+    The training set was checked when the loader was built.
     """
     for name in set(cfg.DATASETS.TESTS) - set(cfg.DATASETS.NAMES):
         build_dataset(cfg, name).protocols()
 
 
 def weights_follow(cfg: CfgNode, *, resume: bool) -> bool:
-    """Whether a training takes all its weights from a checkpoint: to go on with, of another run, or MODEL.WEIGHTS."""
+    """Whether a training gets all its weights from a checkpoint: its own, another run's, or MODEL.WEIGHTS."""
     going_on = resume and bool(checkpoint_files(Path(cfg.OUTPUT_DIR)))
     return going_on or bool(cfg.MODEL.WEIGHTS or cfg.MGOT.CROSS_STAGE.FROM)
 
 
 def evaluate(cfg: CfgNode) -> None:
-    """Score MODEL.WEIGHTS and write a results file that replaces no training's.
+    """Score MODEL.WEIGHTS and write a results file; that of a training is not replaced.
 
     Raises:
         UserError: no weights are named, or they were trained on another split or on the validation people.
@@ -103,7 +103,7 @@ def _evaluate(cfg: CfgNode) -> None:
 
 
 def _refuse_other_split(cfg: CfgNode, checkpoint: dict[str, Any]) -> None:
-    """The test people of one split are training people of others (docs/protocols.md, RegDB)."""
+    """Refuse another split: the test people of one split are training people of others (docs/protocols.md, RegDB)."""
     about = checkpoint.get("about", {})
     name, trained = about.get("dataset"), about.get("split")
     if trained is None or name not in cfg.DATASETS.TESTS or cfg.MGOT.TEST.OTHER_TRIAL:
@@ -112,12 +112,12 @@ def _refuse_other_split(cfg: CfgNode, checkpoint: dict[str, Any]) -> None:
     if asked.split != trained:
         raise UserError(
             f"{cfg.MODEL.WEIGHTS} was trained on split {trained} of {name}: set {asked.split_key} {trained},"
-            " or MGOT.TEST.OTHER_TRIAL True to score it all the same"
+            " or MGOT.TEST.OTHER_TRIAL True to score it anyway"
         )
 
 
 def _refuse_trained_people(cfg: CfgNode, checkpoint: dict[str, Any]) -> None:
-    """Without MGOT.DATA.VALIDATION the validation people are training people."""
+    """Refuse weights that were trained on the validation people, as all are without MGOT.DATA.VALIDATION."""
     about = checkpoint.get("about", {})
     trained = about.get("dataset") in cfg.DATASETS.TESTS and about.get("people") != "validation"
     if cfg.MGOT.DATA.VALIDATION and trained:

@@ -1,4 +1,4 @@
-"""From the command line to a checked config and a device: every mistake is met here, before the first epoch."""
+"""From the command line to a checked config and a device. Every mistake shows here, before the first epoch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ logger = logging.getLogger("mgot")
 
 
 def default_config() -> CfgNode:
-    """fast-reid's defaults with MGOT's keys, those of data sets and of parts from outside included."""
+    """fast-reid's defaults with MGOT's keys, including those of data sets and of parts from outside."""
     cfg = get_cfg()
     add_mgot_config(cfg)
     add_part_keys(cfg)
@@ -49,12 +49,13 @@ def load_config(
 ) -> CfgNode:
     """Defaults, then the YAML file, then ``KEY VALUE`` pairs; checked, on a device that exists, frozen.
 
-    Before the pairs further YAML files may stand, each merged over what came before; the pairs of ``fixed`` come last.
-    With ``resume`` a SEED of -1 becomes that of the run in OUTPUT_DIR; else that of the run of MGOT.CROSS_STAGE.FROM.
+    Other YAML files may come before the pairs, each merged over what came before. The pairs of ``fixed`` come last.
+    A SEED of -1 becomes, with ``resume``, that of the run in OUTPUT_DIR; otherwise that of the run of
+    MGOT.CROSS_STAGE.FROM.
 
     Raises:
-        UserError: the file is missing or no YAML, a key is unknown (the nearest is named), a value has another type
-            or is out of range.
+        UserError: the file is missing or not YAML, a key is unknown (the message names the nearest), a value has
+            another type or is out of range.
     """
     cfg = default_config()
     if config_file:
@@ -69,7 +70,7 @@ def load_config(
 
 
 def _settle_seed(cfg: CfgNode, *, resume: bool) -> None:
-    """A seed for a run that names none: that of the run which it goes on with or begins from, else a new one."""
+    """A seed for a run without one: that of the run which it continues or starts from, otherwise a new one."""
     before = _config_of_the_run(Path(cfg.OUTPUT_DIR)) if resume else {}
     if not before and cfg.SEED < 0 and cfg.MGOT.CROSS_STAGE.FROM:
         before = saved_keys(load_tensors(donor_path(cfg), mmap=True))
@@ -80,7 +81,7 @@ def _settle_seed(cfg: CfgNode, *, resume: bool) -> None:
 
 
 def _config_of_the_run(folder: Path) -> dict[str, Any]:
-    """Key -> value of the config in the newest checkpoint of a folder; {} where there is none."""
+    """Key -> value of the config in the newest checkpoint of a folder; {} if there is none."""
     readable, _ = by_progress(folder)
     if not readable:
         return {}
@@ -90,7 +91,7 @@ def _config_of_the_run(folder: Path) -> dict[str, Any]:
 def _tell_changes(cfg: CfgNode) -> None:
     before = _config_of_the_run(Path(cfg.OUTPUT_DIR))
     now = saved_keys({"config": cfg.dump()})
-    now.pop("MGOT.CROSS_STAGE.FROM")  # read only where a run begins
+    now.pop("MGOT.CROSS_STAGE.FROM")  # read only when a run starts
     changed = changes(before, now)
     if changed:
         logger.warning(f"--resume: the run began with other keys: {', '.join(changed)}")
@@ -107,7 +108,7 @@ def _merge_file(cfg: CfgNode, path: Path) -> None:
     except OSError as error:
         raise UserError(f"{path}: _BASE_ cannot be read ({_one_line(error)})") from None
     except RecursionError:
-        raise UserError(f"{path}: its _BASE_ leads back to it, or its lists stand too deep in one another") from None
+        raise UserError(f"{path}: its _BASE_ leads back to it, or its lists are nested too deep") from None
     except (yaml.YAMLError, ValueError, AttributeError, TypeError, AssertionError) as error:
         raise UserError(f"{path}: not a safe YAML mapping ({_one_line(error)})") from None
     if not isinstance(loaded, dict):
@@ -121,7 +122,7 @@ def _merge_options(cfg: CfgNode, opts: Sequence[str]) -> None:
         _merge_file(cfg, Path(opts[0]))
         opts = opts[1:]
     if len(opts) % 2:
-        raise UserError(f"overrides come as KEY VALUE pairs: '{opts[-1]}' stands alone")
+        raise UserError(f"overrides come as KEY VALUE pairs: '{opts[-1]}' has no value")
     for key, value in zip(opts[::2], opts[1::2], strict=True):
         set_key(cfg, key, value, "command line")
 
@@ -136,7 +137,7 @@ def set_key(cfg: CfgNode, key: str, value: Any, source: str) -> None:
     Args:
         cfg: has the key.
         key: dotted.
-        value: of the type, or as text, which is then read as Python reads a literal.
+        value: of that type, or as text, which is then read as a Python literal.
         source: where the value comes from, for the message.
 
     Raises:
@@ -163,7 +164,7 @@ _KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: 
 
 
 def _expected(key: str, kind: type) -> str:
-    """What a key takes, in words."""
+    """What a key may be, in words."""
     if key not in RANGES:
         return _KINDS[kind]
     return f"{_KINDS[kind]}, {RANGES[key].words}" if kind in (int, float) else RANGES[key].words
@@ -174,7 +175,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _settle_device(cfg: CfgNode) -> None:
-    """Fall back to the CPU where there is no GPU."""
+    """Use the CPU if there is no GPU."""
     name, _, number = cfg.MODEL.DEVICE.partition(":")
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cuda" and not gpus:

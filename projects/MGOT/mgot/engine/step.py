@@ -1,4 +1,4 @@
-"""One training step: forward, backward, optimiser; its losses are kept on the device until the epoch's end."""
+"""One training step: forward, backward, optimiser. Its losses stay on the device until the epoch's end."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ from mgot.engine.watch.guards import StepGuard
 class TrainingStep:
     """Takes one step of training; ``step(iteration)``. Its losses stay on the device until :meth:`write_losses`.
 
-    It stands where fast-reid's trainer has its SimpleTrainer, which reads every term of every step while the device
-    stands still.
+    It replaces fast-reid's SimpleTrainer, which reads every term in every step while the device waits.
 
     Args:
         model: batches to losses by name.
         optimizer: of the model.
-        data_loader: whose iterator the trainer puts into :attr:`batches` at each epoch's start.
-        scaled: scale the gradients, which float16 needs and other formats do not.
-        guard: asked before each backward pass; the losses of a step that it skips are not kept.
+        data_loader: the trainer puts its iterator into :attr:`batches` at each epoch's start.
+        scaled: scale the gradients; only float16 needs this.
+        guard: checks each step before its backward pass; the losses of a skipped step are not kept.
 
     Attributes:
-        batches: what the steps to come are taken on.
+        batches: the batches of the next steps.
     """
 
     def __init__(
@@ -40,7 +39,7 @@ class TrainingStep:
         self._losses: list[tuple[int, list[str], Tensor, float]] = []
 
     def __call__(self, iteration: int) -> None:
-        """Forward, backward, optimiser; the memories move afterwards, in a hook."""
+        """Forward, backward, optimiser. The memories move afterwards, in a hook."""
         start = time.perf_counter()
         batch = next(self.batches)
         waited = time.perf_counter() - start

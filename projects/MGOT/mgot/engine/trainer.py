@@ -1,4 +1,4 @@
-"""The trainer: one class, whose loop and whose order of hooks are an epoch of MGOT (docs/method.md section 1)."""
+"""The trainer: one class. Its loop and its order of hooks are an epoch of MGOT (docs/method.md section 1)."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ from mgot.modeling import DEN
 class MGOTTrainer(DefaultTrainer):
     """Trains DEN by MGOT's loop.
 
-    fast-reid's trainer brings the construction and calls the hooks; the loop is here. :meth:`build_hooks` has the hooks
-    in order.
+    fast-reid's trainer builds the parts and calls the hooks. The loop is here. :meth:`build_hooks` has the hooks in
+    order.
 
     Args:
         cfg: checked.
-        weights_follow: a checkpoint will bring all weights, so that MODEL.BACKBONE.PRETRAIN is not looked at.
+        weights_follow: a checkpoint will set all weights, so MODEL.BACKBONE.PRETRAIN is not used.
 
     Attributes:
-        state: what the hooks hand on to one another.
-        beginning: where the run begins.
+        state: what the hooks pass to each other.
+        beginning: where the run starts.
     """
 
     checkpointer: AtomicCheckpointer
@@ -89,9 +89,10 @@ class MGOTTrainer(DefaultTrainer):
         )
 
     def build_hooks(self) -> list[Any]:
-        """The hooks in the order in which each phase calls them, with what each needs -> gives there.
+        """The hooks, in the order in which each phase calls them, with what each one needs -> gives.
 
-        The phases and the things handed on are those of :mod:`mgot.engine.schedule.order`, which refuses another order.
+        The phases and the things that are passed on are those of :mod:`mgot.engine.schedule.order`, which refuses a
+        wrong order.
         """
         cfg, keys, out = self.cfg, self.cfg.MGOT, Path(self.cfg.OUTPUT_DIR)
         start, asked = cross_start_epoch(cfg), keys.TEST.STAGES
@@ -130,12 +131,13 @@ class MGOTTrainer(DefaultTrainer):
     def train(self) -> None:
         """Train to the last epoch.
 
-        SIGTERM or SIGINT ends the run after its step, or after the epoch's scores, with a checkpoint from which
-        ``--resume`` goes on bit for bit; one that comes while an epoch is being labelled, after its first step.
+        SIGTERM or SIGINT ends the run after its step, or after the epoch's scores, with a checkpoint. ``--resume``
+        continues from it, bit for bit. If the signal comes while an epoch is labelled, the run ends after the first
+        step.
 
         Raises:
             Interrupted: a signal came.
-            UserError: a mistake that shows only now, or a full disk.
+            UserError: a mistake that shows only during training, or a full disk.
         """
         self.iter = self.start_iter = self.start_epoch * self.iters_per_epoch + self.beginning.step
         with EventStorage(self.start_iter) as self.storage, StopRequest() as stop, _full_disk_told():
@@ -163,7 +165,7 @@ class MGOTTrainer(DefaultTrainer):
             self._stop(f"the end of epoch {self.epoch}", saved, stop.number)
 
     def _begin_epoch(self, within: bool) -> None:
-        """What is computed at an epoch's start; a checkpoint from within the epoch brings what its hooks gave."""
+        """Compute what an epoch needs at its start; a checkpoint from within the epoch already has it."""
         self.storage.epoch = self.epoch
         for hook in self._hooks:
             if not (within and getattr(hook, "in_checkpoint", False)):
@@ -176,10 +178,10 @@ class MGOTTrainer(DefaultTrainer):
             restore_process(content["random"])
 
     def start_batches(self, *, skip: int = 0) -> None:
-        """Draw this epoch's batches by labels and matches, but for the first ``skip``, which were trained on already.
+        """Draw this epoch's batches by labels and matches, without the first ``skip``, which were trained on already.
 
-        Everything random in an epoch follows from nothing but the seed and the epoch's number, so that a resumed run
-        repeats what an unbroken one would have done.
+        Everything random in an epoch depends only on the seed and the epoch's number. So a resumed run does the same as
+        a run without a stop.
         """
         epoch, bank = self.state.epoch, self.state.bank
         assert epoch is not None and bank is not None
@@ -194,17 +196,17 @@ class MGOTTrainer(DefaultTrainer):
         self.training_step(self.iter)
 
     def write_losses(self) -> None:
-        """The losses of the steps so far leave the device."""
+        """Copy the losses of the steps so far to the CPU."""
         self.training_step.write_losses(self.storage)
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """As :func:`mgot.engine.resume.beginning.find_beginning` has it."""
+        """See :func:`mgot.engine.resume.beginning.find_beginning`."""
         n_visible, n = self.data_loader.n_visible, len(self.data_loader.dataset)
         self.beginning = find_beginning(self.cfg, self.checkpointer, (n_visible, n - n_visible), resume=resume)
         self.start_epoch, self.state.epoch = self.beginning.epoch, self.beginning.labels
 
     def save_checkpoint(self, name: str, epoch: int, step: int = 0) -> bool:
-        """Save all that a run stands on; every process must call this.
+        """Save everything that a resumed run needs; every process must call this.
 
         Args:
             name: of the file.
@@ -231,23 +233,23 @@ class MGOTTrainer(DefaultTrainer):
 
     def _stop(self, where: str, saved: bool, number: int) -> None:
         last = f"{where} is saved" if saved else "the earlier checkpoints stay"
-        raise Interrupted(number, f"{last} in {self.cfg.OUTPUT_DIR}; --resume goes on from there")
+        raise Interrupted(number, f"{last} in {self.cfg.OUTPUT_DIR}; --resume continues from there")
 
     @property
     def network(self) -> DEN:
-        """DEN itself, also where it is wrapped for several processes."""
+        """DEN itself, also if it is wrapped for several processes."""
         network = getattr(self.model, "module", self.model)
         assert isinstance(network, DEN)
         return network
 
     @property
     def device(self) -> torch.device:
-        """Where the model trains."""
+        """The device of the model."""
         return self.network.device
 
     @property
     def donor(self) -> Path | None:
-        """The checkpoint of another run that this one begins from."""
+        """The checkpoint of another run that this one starts from."""
         return self.beginning.donor
 
     @classmethod
@@ -286,11 +288,11 @@ def _full_disk_told() -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise UserError(f"{error}: the disk is full; make room and go on with --resume") from None
+        raise UserError(f"{error}: the disk is full; make room and continue with --resume") from None
 
 
 def without_pretraining(cfg: CfgNode) -> CfgNode:
-    """The config of a model whose weights come from a checkpoint: no pretrained ones are read or fetched."""
+    """The config of a model that gets its weights from a checkpoint: no pretrained ones are read or downloaded."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.BACKBONE.PRETRAIN = False

@@ -1,4 +1,4 @@
-"""Which images stand in SYSU-MM01's galleries: the official draws, read from MATLAB's file."""
+"""Which images are in SYSU-MM01's galleries: the official draws, read from MATLAB's file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class OfficialDraws(NamedTuple):
     Attributes:
         source: the file they were read from.
         permutations: (camera, identity) -> (n_trials, n_images) int64, 0-based; each row is one trial's order of the
-            n_images that the camera has of the identity, sorted by name. Pairs without images are absent.
+            camera's n_images of the identity, sorted by name. Pairs without images are absent.
     """
 
     source: str
@@ -29,7 +29,7 @@ class OfficialDraws(NamedTuple):
         """0-based positions of the gallery images of one camera and identity: the first ``shots`` of the trial's row.
 
         Raises:
-            UserError: the file knows another number of images, or fewer trials.
+            UserError: the file has another number of images, or fewer trials.
         """
         rows = self.permutations.get((camera, identity))
         known = 0 if rows is None else rows.shape[1]
@@ -49,7 +49,7 @@ def read_official_draws(path: str | Path) -> OfficialDraws:
     Source: docs/protocols.md, SYSU-MM01; the official repository's evaluation/data_split.
 
     Raises:
-        UserError: the file is missing, is no such MATLAB file, or a row is no permutation.
+        UserError: the file is missing, is not such a MATLAB file, or a row is not a permutation.
     """
     path = Path(path)
     try:
@@ -57,7 +57,7 @@ def read_official_draws(path: str | Path) -> OfficialDraws:
     except FileNotFoundError:
         raise UserError(f"{path} is missing: take it from evaluation/data_split of the official repository") from None
     except Exception as error:  # scipy raises a dozen kinds on a file that is not what it says
-        raise UserError(f"{path} is no MATLAB 5 file with a variable {_VARIABLE} ({error}): fetch it again") from None
+        raise UserError(f"{path} is not a MATLAB 5 file with {_VARIABLE} ({error}): download it again") from None
     permutations = {}
     for camera, column in enumerate(_cells(cells, path), start=1):
         for identity, rows in enumerate(_cells(column, path), start=1):

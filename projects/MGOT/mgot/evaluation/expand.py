@@ -1,4 +1,4 @@
-"""Average query expansion of a search: transductive, so its figures stand in rows of their own.
+"""Average query expansion of a search. It is transductive, so its figures are in separate rows.
 
 Notation: N_q queries, N_g gallery images, N = N_q + N_g, D feature dimension.
 """
@@ -19,8 +19,8 @@ class Expansion(NamedTuple):
 
     Attributes:
         times: how often all features are expanded.
-        k: nearest images that are averaged, oneself counted.
-        alpha: power of the cosine that each weighs with.
+        k: nearest images that are averaged, the image itself counted.
+        alpha: power of the cosine, which is the weight of each.
     """
 
     times: int = 1
@@ -39,13 +39,13 @@ def expanded_features(
         x'_i = 1/k  sum_{j in the k nearest of x_i} cos(x_i, x_j)^alpha x_j
 
     Source: fast-reid's evaluation/query_expansion.py, after Chum et al., Total Recall, ICCV 2007 [field]. Neighbours
-    are told by cosine; what is averaged are the features as they come, not normalised. A negative cosine weighs nothing
-    where alpha is no whole number, which has no such power [ours].
+    are found by cosine. The features are averaged as they are, not normalised. If alpha is not a whole number, a
+    negative cosine has no such power and gets the weight 0 [ours].
 
     Args:
         query: (N_q, D) floats.
         gallery: (N_g, D) floats; the search's own.
-        setting: times, k, alpha; where k is larger than N, all are averaged.
+        setting: times, k, alpha; if k is larger than N, all are averaged.
 
     Returns:
         (N_q, D) and (N_g, D) float32, not normalised.

@@ -2,8 +2,8 @@
 
 Notation: N_q queries, N_g gallery images, I identities of the gallery.
 
-A place in a ranking is a count: one more than the images that are nearer, or equally near and earlier in the gallery (a
-stable sort's order). Only true matches need their place, and they are few: nothing is sorted but they.
+The place of an image in a ranking is one more than the number of images that are nearer, or equally near and earlier in
+the gallery (the order of a stable sort). Only true matches need a place. They are few, so only they are sorted.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class SearchScores(NamedTuple):
     """Figures of one search, in percent, over its valid queries.
 
     Attributes:
-        rank: (len(RANKS),) share of the valid queries with a true match among the first k; in a gallery smaller than
-            k, among all of it.
+        rank: (len(RANKS),) share of the valid queries with a true match among the first k images, or among all if there
+            are fewer.
         mAP: mean average precision.
         mINP: mean inverse negative penalty.
-        n_valid_queries: queries that see a true match; the others are left out of the means.
+        n_valid_queries: queries that have a true match; the others are left out of the means.
     """
 
     rank: np.ndarray
@@ -67,8 +67,8 @@ def score_search(
         query_cameras: (N_q,) int; every rule but "none" needs them.
         gallery_cameras: (N_g,) int; likewise.
         drop: name in :data:`mgot.evaluation.protocols.DROP_RULES`.
-        unique_identities: Rank-k counts identities, each at its first place, instead of images; mAP and mINP count
-            images either way.
+        unique_identities: Rank-k counts identities, each at its first place, instead of images. mAP and mINP always
+            count images.
 
     Raises:
         UserError: shapes that do not fit, distances that are not finite, an unknown rule, or no query with a true
@@ -103,9 +103,9 @@ def score_queries(
     drop: str = "none",
     unique_identities: bool = True,
 ) -> np.ndarray:
-    """(N_q, 3): first place, AP and INP of each query, the latter in (0, 1]; zeros where it sees no true match.
+    """(N_q, 3): first place, AP and INP of each query, the last two in (0, 1]; zeros if it has no true match.
 
-    Arguments and errors are those of :func:`score_search`, but that no query need see a true match.
+    Arguments and errors are those of :func:`score_search`, except that there may be no query with a true match.
     """
     rule = _checked_rule(drop, query_cameras is None or gallery_cameras is None)
     query, gallery = (
@@ -175,8 +175,8 @@ def _identity_place(row: np.ndarray, g: int, group: np.ndarray, ahead: np.ndarra
         row: (N_g,) distances.
         g: the image.
         group: (N_g,) each image's identity in 0..I-1.
-        ahead: (N_g,) int scratch, the images before ``g``; filled without a branch, which is faster than the obvious.
-        passed: (I,) bool scratch, all False, and left so.
+        ahead: (N_g,) int scratch, the images before ``g``; filled without a branch, which is faster.
+        passed: (I,) bool scratch; all False, before and after.
     """
     distance = row[g]
     n = 0
@@ -205,12 +205,12 @@ def _figures(
     starts: np.ndarray,
     unique: bool,
 ) -> np.ndarray:
-    """First place, average precision and inverse negative penalty of each query; zeros where it sees no true match.
+    """First place, average precision and inverse negative penalty of each query; zeros if it has no true match.
 
     Args:
         distances: (N_q, N_g).
         hidden: (N_q, N_g) bool, what a query does not see.
-        own: (N_q,) the query's identity as an index into 0..I-1, -1 where the gallery has none of it.
+        own: (N_q,) the query's identity as an index into 0..I-1; -1 if the gallery does not have it.
         group: (N_g,) each image's identity as such an index.
         members: (N_g,) images, brought together by identity.
         starts: (I + 1,) where each identity's images begin in ``members``.

@@ -1,8 +1,8 @@
-"""How a data set is scored: which images are queries, which galleries they search, what does not count.
+"""How a data set is scored: which images are queries, which galleries they search, and which images do not count.
 
-A protocol holds indices into a *pool*, the test images whose features are extracted once. Each data set's own are in
-its file below :mod:`mgot.data.sets`, put together from what is here. Nothing here knows of files: it takes the pool's
-identities and cameras, in the order camera, identity, file name.
+A protocol holds indices into a *pool*, the test images whose features are extracted once. The protocols of a data set
+are in its file below :mod:`mgot.data.sets`, built with the functions here. Nothing here reads files: the functions take
+the pool's identities and cameras, in the order camera, identity, file name.
 
 Order of a gallery, which decides between equal distances: camera list order, then identity, then the draw's order
 (docs/protocols.md, SYSU-MM01, ties). The same order serves the other data sets.
@@ -79,14 +79,15 @@ DROP_RULES: dict[str, DropRule] = {
     "sysu-same-place": _drop_same_place,
     "same-identity-and-camera": _drop_same_identity_and_camera,
 }
-"""Rules take query identities, query cameras, gallery identities and gallery cameras, broadcastable against each other,
-and say what a query does not see. "sysu-same-place": cameras 2 and 3 of SYSU-MM01 stand in one room, so a query of
-camera 3 sees no image of camera 2, whatever its identity. "same-identity-and-camera": LLCM's. "none": RegDB's. A rule
-of your own is one more entry."""
+"""A rule says which gallery images a query does not see.
+
+It takes query identities, query cameras, gallery identities and gallery cameras, which can be broadcast together.
+"sysu-same-place": cameras 2 and 3 of SYSU-MM01 are in one room, so a query of camera 3 sees no image of camera 2, of
+any identity. "same-identity-and-camera": LLCM's. "none": RegDB's. To add a rule, add an entry."""
 
 
 def blocks(n_infrared: int, n_visible: int) -> dict[str, np.ndarray]:
-    """ "infrared" and "visible" -> their indices into a pool in which the infrared images stand first."""
+    """ "infrared" and "visible" -> their indices into a pool in which the infrared images are first."""
     return {"infrared": np.arange(n_infrared), "visible": np.arange(n_infrared, n_infrared + n_visible)}
 
 
@@ -134,7 +135,7 @@ def valid_queries(trial: Trial, drop: str, identities: np.ndarray, cameras: np.n
 
 
 def require_positive(**counts: int) -> None:
-    """Raise UserError where one of the named numbers is below 1."""
+    """Raise UserError if one of the named numbers is below 1."""
     for name, count in counts.items():
         if count < 1:
             raise UserError(f"{name} must be at least 1, not {count}")
@@ -153,7 +154,7 @@ def ends(direction: str) -> tuple[str, str]:
 
 
 def grouped(identities: np.ndarray, cameras: np.ndarray, part: np.ndarray) -> Groups:
-    """(camera, identity) -> pool indices out of ``part``, in its order; the keys in the order camera, identity."""
+    """(camera, identity) -> pool indices from ``part``, in its order; the keys are in the order camera, identity."""
     order = part[np.lexsort((identities[part], cameras[part]))]
     pairs = np.stack((cameras[order], identities[order]), axis=1)
     edges = np.flatnonzero(np.any(pairs[1:] != pairs[:-1], axis=1)) + 1
@@ -162,10 +163,10 @@ def grouped(identities: np.ndarray, cameras: np.ndarray, part: np.ndarray) -> Gr
 
 
 def seeded_gallery(groups: Groups, trial: int, shots: int) -> np.ndarray:
-    """Pool indices of ``shots`` images (all, where there are fewer) of each group, as the released codes draw [field].
+    """Pool indices of ``shots`` images (all, if there are fewer) of each group, drawn as in the released codes [field].
 
     ``random.seed(trial)``, then, identity by identity and camera by camera, ``random.choice`` of the sorted files; for
-    more than one shot ``random.sample`` in its place [ours].
+    more than one shot ``random.sample`` instead [ours].
     """
     generator = random.Random(trial)
     drawn = {}
@@ -179,6 +180,6 @@ def seeded_gallery(groups: Groups, trial: int, shots: int) -> np.ndarray:
 
 
 def joined(parts: Iterable[np.ndarray]) -> np.ndarray:
-    """The parts one after the other, (N,) int64; of none, none."""
+    """The parts one after the other, (N,) int64; empty if there are none."""
     listed = list(parts)
     return np.concatenate(listed) if listed else np.empty(0, dtype=np.int64)

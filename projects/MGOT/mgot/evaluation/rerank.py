@@ -1,4 +1,4 @@
-"""k-reciprocal re-ranking of a search: transductive, so its figures stand in rows of their own.
+"""k-reciprocal re-ranking of a search. It is transductive, so its figures are in separate rows.
 
 Notation: N_q queries, N_g gallery images, N = N_q + N_g, D feature dimension.
 """

@@ -1,4 +1,4 @@
-"""results.json: what a run leaves for others to read, and the table a person reads."""
+"""results.json, the results of a run for programs, and the table for people."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class ResultsFile:
     """``{"rows": [{"stage", "protocol", "rank1", ...}], "seconds": {stage: ...}, ...}``, rewritten whole at each row.
 
     Args:
-        path: the file; rows of an earlier part of the same run are kept where it exists.
+        path: the file; if it exists, rows of an earlier part of the same run are kept.
         about: facts that hold for all rows, such as the config file and the flip.
-        fresh: begin anew whatever is there.
+        fresh: start again, and ignore an existing file.
 
     Raises:
-        UserError: the file is there and is not of this form.
+        UserError: the file exists and does not have this form.
     """
 
     def __init__(self, path: Path, about: dict[str, Any], *, fresh: bool = False) -> None:
@@ -44,25 +44,27 @@ class ResultsFile:
         self.content.update(about)
 
     def clear(self) -> None:
-        """Forget the rows of an earlier run, and where it began."""
+        """Remove the rows of an earlier run, and where it started."""
         self.content.update(rows=[], seconds={})
         self.content.pop("intra_from", None)
 
     def add(self, stage: str, rows: Sequence[dict[str, Any]], seconds: float) -> None:
-        """Put the rows of a stage in place of earlier ones of that stage; seconds that the stage took."""
+        """Replace the rows of a stage; ``seconds`` is the time that the stage took."""
         kept = [row for row in self.content["rows"] if row["stage"] != stage]
         self.content["rows"] = kept + [{"stage": stage, **row} for row in rows]
         self.content["seconds"][stage] = round(seconds, 3)
         self._write()
 
     def take_over(self, path: Path, stages: Sequence[str], *, write: bool = True) -> None:
-        """Begin with the rows and seconds that another run's file has of some stages; a missing file is warned of.
+        """Start with the rows and seconds of some stages from another run's file.
+
+        If that file is missing, there is a warning.
 
         Raises:
             UserError: the other file is damaged.
         """
         if not path.is_file():
-            logger.warning(f"{path} is missing: the rows of the stages {', '.join(stages)} cannot be taken over")
+            logger.warning(f"{path} is missing: the rows of the stages {', '.join(stages)} cannot be copied")
         found = _read(path) if path.is_file() else {"rows": [], "seconds": {}}
         rows = [row for row in found["rows"] if row["stage"] in stages]
         seconds = {stage: value for stage, value in found["seconds"].items() if stage in stages}

@@ -1,7 +1,8 @@
 """The ROC curve of a search, by fast-reid's definition.
 
-fast-reid's positives are pairs of *different* people, told by a large distance: the true positive rate is the share of
-them that lie at a distance or farther, the false positive rate the share of pairs of one person that do.
+fast-reid's positives are pairs of *different* people, recognised by a large distance. The true positive rate is the
+share of these pairs at a distance or farther. The false positive rate is the share of pairs of one person at that
+distance or farther.
 
 Notation: N_q queries, N_g gallery images, P points of a curve.
 """
@@ -18,7 +19,7 @@ from mgot.evaluation.protocols import DROP_RULES
 
 RATES = (1e-4, 1e-3, 1e-2)
 ROC_FIGURES = {f"TPR@FPR={rate:.0e}": rate for rate in RATES}
-"""fast-reid's names of what is told of a curve -> false positive rate."""
+"""fast-reid's names of the figures of a curve -> false positive rate."""
 
 
 class Curve(NamedTuple):
@@ -37,9 +38,9 @@ def roc_curve(
     *,
     drop: str = "none",
 ) -> Curve:
-    """The curve over all pairs of a query and a gallery image that it sees, queries without a true match among them.
+    """The curve over all pairs of a query and a gallery image that it sees, including queries without a true match.
 
-    Source: fast-reid's evaluation/roc.py, with a protocol's rule of what a query does not see in place of its own.
+    Source: fast-reid's evaluation/roc.py, but with a protocol's rule of what a query does not see.
 
     Args:
         distances: (N_q, N_g), smaller is nearer.
@@ -62,8 +63,8 @@ def roc_curve(
 def roc_figures(curve: Curve) -> dict[str, float]:
     """The true positive rates, in percent, where the curve's false positive rate is nearest to each of RATES.
 
-    As fast-reid, the first of several such points. Where the nearest rate is 0, that would be the curve's corner,
-    whatever the features: the highest of them is taken [ours].
+    As in fast-reid, the first of several such points is taken. If the nearest rate is 0, that would be the curve's
+    corner for any features, so the highest of these points is taken [ours].
     """
     return {name: 100.0 * _tpr_at(curve, rate) for name, rate in ROC_FIGURES.items()}
 
@@ -75,7 +76,7 @@ def _tpr_at(curve: Curve, rate: float) -> float:
 
 
 def thinned(curve: Curve, points: int = 200) -> Curve:
-    """At most so many points of a curve, spread evenly over the logarithm of the false positive rate; the ends stay."""
+    """At most that many points of a curve, evenly spread in the logarithm of the false positive rate; the ends stay."""
     positive = curve.fpr[curve.fpr > 0]
     wanted = np.geomspace(positive[0], positive[-1], points - 1)
     kept = np.unique([0, *(np.searchsorted(curve.fpr, wanted, side="right") - 1)])

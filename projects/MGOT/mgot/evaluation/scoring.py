@@ -48,13 +48,13 @@ def score_protocols(
             ``distances``.
         distances: (N_1, N - N_1) numbers, smaller is nearer, from the pool's first N_1 images to the others. A search
             in the other direction reads them transposed.
-        roc: tell points of the ROC curve too, :mod:`mgot.evaluation.roc`.
+        roc: also give points of the ROC curve, :mod:`mgot.evaluation.roc`.
 
     Returns:
-        A row for each protocol: "protocol", "draws", "n_trials", "n_queries", "n_valid_queries", "n_gallery" (means,
-        where trials differ); in percent, as means over trials, "rank1", "rank5", "rank10", "rank20", "mAP", "mINP", and
-        each with "_std", the standard deviation over trials as a population; "trials", every trial's figures. With
-        ``roc`` also "TPR@FPR=1e-04", "1e-03" and "1e-02", as the others.
+        A row for each protocol: "protocol", "draws", "n_trials", "n_queries", "n_valid_queries", "n_gallery" (means, if
+        trials differ); in percent, as means over trials, "rank1", "rank5", "rank10", "rank20", "mAP", "mINP", and each
+        with "_std", the standard deviation over trials as a population; "trials", every trial's figures. With ``roc``
+        also "TPR@FPR=1e-04", "1e-03" and "1e-02", as the others.
 
     Raises:
         UserError: shapes that do not fit, values that are not finite, or a trial without a valid query.
@@ -125,7 +125,7 @@ def score_expanded(
     """Score protocols after average query expansion, each trial over its own queries and gallery.
 
     Arguments and errors are those of :func:`score_protocols` and :func:`mgot.evaluation.expand.expanded_features`;
-    features come as the model gives them, since their lengths weigh.
+    features are as the model gives them, because their lengths matter.
 
     Returns:
         Rows like those of :func:`score_protocols`, "protocol" ending in "+aqe", with "aqe", the setting. With
@@ -178,7 +178,7 @@ def _by_queries(protocols: Sequence[Protocol]) -> list[list[Protocol]]:
 
 
 def _cosine(unit: np.ndarray, trials: Sequence[Trial]) -> _Source:
-    """Distances of trials that share their queries, out of one product with all images that any gallery holds.
+    """Distances of trials that share their queries, from one product with the images of all galleries.
 
     Distances are minus the cosines: 1 - cosine would round near ones to ties.
     """
@@ -188,7 +188,7 @@ def _cosine(unit: np.ndarray, trials: Sequence[Trial]) -> _Source:
 
 
 def _given(distances: np.ndarray, n_pool: int) -> _Source:
-    """Distances of trials, out of a matrix from one part of the pool to the other."""
+    """Distances of trials, from a matrix between the two parts of the pool."""
     if distances.ndim != 2 or sum(distances.shape) != n_pool:
         raise UserError(f"distances {distances.shape} must be (N_1, N - N_1) for a pool of N = {n_pool} images")
     n_first = len(distances)
@@ -223,7 +223,7 @@ def _row(protocol: Protocol, source: _Source, pool: _Pool, *, roc: bool) -> dict
 
 
 def _score_trial(trial: Trial, protocol: Protocol, distances: np.ndarray, pool: _Pool, *, roc: bool) -> dict[str, Any]:
-    """Figures of one trial in percent, those of the curve among them where ``roc``; and its number of valid queries."""
+    """Figures of one trial in percent, with those of the curve if ``roc``, and its number of valid queries."""
     query, gallery = trial
     ids, cams = pool
     labels = ids[query], ids[gallery], cams[query], cams[gallery]
@@ -237,5 +237,5 @@ def _score_trial(trial: Trial, protocol: Protocol, distances: np.ndarray, pool: 
 
 
 def _plain_mean(numbers: list[int]) -> int | float:
-    """The mean; an int where all are the same."""
+    """The mean; an int if all are the same."""
     return numbers[0] if len(set(numbers)) == 1 else float(np.mean(numbers))

@@ -18,7 +18,7 @@ from mgot.evaluation.scoring import FIGURES
 
 
 def final_rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a finished training's end; none where there is no such training, UserError where they are damaged."""
+    """The final rows of a finished training; none if there is no such training, UserError if they are damaged."""
     path = folder / "results.json"
     if not path.is_file():
         return []
@@ -46,7 +46,7 @@ def train_trials(command: Sequence[str], output: Path, trials: Sequence[int]) ->
             keys = ["MGOT.TEST.REGDB_TRIAL", str(trial), "OUTPUT_DIR", str(folder)]
             status = subprocess.run([sys.executable, *command, *keys], check=False).returncode
             if status:
-                raise UserError(f"trial {trial} ended with status {status}: mend it and run this again to go on")
+                raise UserError(f"trial {trial} ended with status {status}: fix it and run this again to continue")
         rows.append(final_rows(folder))
     output.mkdir(parents=True, exist_ok=True)
     first = json.loads((output / f"trial_{trials[0]}" / "results.json").read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
-"""Losses: tensors in, scalar out. Nothing here changes a memory or knows of a config.
+"""Losses: tensors in, scalar out. Nothing here changes a memory or reads the config.
 
-A loss joins with :func:`register_loss` and gets its weight as a key by itself.
+:func:`register_loss` adds a loss; its weight becomes a key automatically.
 """
 
 # In this order the terms of a step are computed and summed.

@@ -1,4 +1,4 @@
-"""Alternate cross contrastive learning (ACCL): one direction across the modalities an epoch, the other one the next.
+"""Alternate cross contrastive learning (ACCL): one direction across the modalities in one epoch, the other in the next.
 
 Source: [PGM], read in its code. Notation as in :mod:`mgot.losses.pbcl`.
 """

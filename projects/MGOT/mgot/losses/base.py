@@ -1,4 +1,4 @@
-"""What a loss may look at, and the registry it joins.
+"""What a loss may use, and the registry of losses.
 
 Notation: v visible, r infrared, c cross; f features (B, D), y labels (B,), Phi prototypes (K, D), tau temperature.
 """
@@ -47,12 +47,12 @@ class CrossBatch(Batch):
 
     Attributes:
         phi_c: (K_c, D) cross prototypes.
-        y_v2r: (B_v,) infrared cluster matched to each visible image's, -1 where there is none.
-        y_r2v: (B_r,) visible cluster matched to each infrared image's, -1 where there is none.
-        c_v, c_r: (B_v,), (B_r,) cross label of each image, -1 where it has none.
-        belief_v, belief_r: (B_v,), (B_r,) in [0, 1], how far each image's match is believed; None believes all in full.
-        cross_weight: what the terms of the cross stage are multiplied by in this epoch. It is done for each of them.
-        v2r, r2v: (K_v,), (K_r,) match of each cluster, -1 where there is none.
+        y_v2r: (B_v,) infrared cluster matched to each visible image's, -1 if there is none.
+        y_r2v: (B_r,) visible cluster matched to each infrared image's, -1 if there is none.
+        c_v, c_r: (B_v,), (B_r,) cross label of each image, -1 if it has none.
+        belief_v, belief_r: (B_v,), (B_r,) in [0, 1], the belief in each image's match; None is 1 for all.
+        cross_weight: the factor of the cross stage's terms in this epoch. The objective multiplies by it.
+        v2r, r2v: (K_v,), (K_r,) match of each cluster, -1 if there is none.
         cross_epoch: number of the epoch, counted from the cross stage's start.
     """
 
@@ -70,7 +70,7 @@ class CrossBatch(Batch):
 
     @property
     def to_infrared(self) -> bool:
-        """Whether a loss that alternates goes from visible to infrared now: in epochs of even number [PGM]."""
+        """Whether an alternating loss goes from visible to infrared in this epoch: in epochs of even number [PGM]."""
         return self.cross_epoch % 2 == 0
 
 
@@ -83,7 +83,7 @@ class RegisteredLoss(NamedTuple):
 
     Attributes:
         part: a :data:`Loss`, or a dataclass whose instances are.
-        stage: "intra" takes part from the start, "cross" in the cross stage only.
+        stage: "intra" takes part from the start, "cross" only in the cross stage.
         weight: default of its key.
     """
 
@@ -97,7 +97,7 @@ L = TypeVar("L", bound=Part)
 
 
 def register_loss(name: str, *, stage: str = "intra", weight: float = 1.0) -> Callable[[L], L]:
-    """Decorator: make a loss known under ``name``, logged as ``loss_<name>``, with the key MGOT.LOSS.W_<NAME>.
+    """Decorator: register a loss under ``name``, logged as ``loss_<name>``, with the key MGOT.LOSS.W_<NAME>.
 
     The fields of a loss that is a dataclass become keys: ``margin`` is set by MGOT.LOSS.<NAME>_MARGIN.
 

@@ -1,7 +1,7 @@
-"""Cross prediction alignment learning (CPAL): soft predictions of one modality, rebuilt from the other, must agree.
+"""Cross prediction alignment learning (CPAL): predictions of one modality, rebuilt from the other, must agree.
 
-Source: the paper refers to OTLA-ReID, whose prediction alignment this is ([OTLA]); that the shared label space of
-Phi_c stands in for OTLA's classifier is [ours] (docs/method.md section 7).
+Source: the paper refers to OTLA-ReID; this is its prediction alignment ([OTLA]). Phi_c in place of OTLA's classifier is
+[ours] (docs/method.md section 7).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def cross_prediction_alignment(
         weight_infrared: weight of the second divergence, >= 0.
 
     Returns:
-        Scalar >= 0 in nats; 0, still attached to the graph, where either modality is empty or K_c is 1.
+        Scalar >= 0 in nats; 0, still attached to the graph, if a modality is empty or K_c is 1.
     """
     if s_v.shape[0] == 0 or s_r.shape[0] == 0:
         return 0.0 * (s_v.sum() + s_r.sum())

@@ -18,7 +18,7 @@ def hybrid_prototypes(phi_v: Tensor, phi_r: Tensor, r2v: Tensor) -> Tensor:
 
     Args:
         phi_v, phi_r: (K_v, D), (K_r, D) prototypes.
-        r2v: (K_r,) int64 match of each infrared cluster; where it is -1, Phi_h[j] is Phi_r[j].
+        r2v: (K_r,) int64 match of each infrared cluster; if it is -1, Phi_h[j] is Phi_r[j].
 
     Returns:
         (K_r, D), rows L2-normalised.
@@ -31,12 +31,12 @@ def hybrid_prototypes(phi_v: Tensor, phi_r: Tensor, r2v: Tensor) -> Tensor:
 
 @register_loss("hybrid", stage="cross", weight=0.0)
 def hybrid(batch: CrossBatch) -> Tensor:
-    """One direction an epoch, the other one the next.
+    """One direction in one epoch, the other in the next.
 
         CE(f_v, Phi_h, v2r[y_v]) in epochs of even number, CE(f_r, Phi_h, y_r) in the others
 
-    Epochs are counted from the cross stage's start. Phi_h is of the memories as they are at each step. Visible
-    images without a match take no part.
+    Epochs are counted from the cross stage's start. Phi_h is computed from the memories at each step. Visible images
+    without a match take no part.
     """
     phi_h = hybrid_prototypes(batch.phi_v, batch.phi_r, batch.r2v)
     if batch.to_infrared:

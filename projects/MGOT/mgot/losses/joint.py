@@ -1,4 +1,4 @@
-"""One memory for both modalities, and soft targets that take the place of matches.
+"""One memory for both modalities, and soft targets in place of matches.
 
 Notation as in :mod:`mgot.losses.pbcl`; Phi = [Phi_v; Phi_r], the prototypes of both modalities one after the other.
 """
@@ -23,7 +23,7 @@ def joint_contrastive(f: Tensor, phi: Tensor, positives: tuple[Tensor, Tensor], 
     Args:
         f: (B, D) L2-normalised features.
         phi: (K, D) prototypes of both modalities.
-        positives: two (B,) int64 rows of Phi, -1 where there is none.
+        positives: two (B,) int64 rows of Phi, -1 if there is none.
         temperature: tau > 0.
 
     Returns:
@@ -45,8 +45,8 @@ class Joint:
     """:func:`joint_contrastive` of both modalities, summed.
 
     Args:
-        matches: the positives are an image's own cluster and its match [BMIL]; False: its own cluster alone, so that
-            the other modality's prototypes are all negatives, and only soft targets such as `distil` say otherwise.
+        matches: the positives are an image's own cluster and its match [BMIL]; False: only its own cluster. Then all
+            prototypes of the other modality are negatives, except for soft targets such as `distil`.
     """
 
     matches: bool = True
@@ -70,9 +70,9 @@ def distilled(f: Tensor, phi: Tensor, teacher: Tensor, temperature: float = 0.05
     Args:
         f: (B, D) L2-normalised features.
         phi: (K, D) prototypes.
-        teacher: (B, D) g, L2-normalised: what the image's prediction is compared with.
+        teacher: (B, D) g, L2-normalised: it gives the targets.
         temperature: tau > 0.
-        sharpen: s in (0, 1]; the smaller, the surer the targets.
+        sharpen: s in (0, 1]; a smaller one gives sharper targets.
 
     Returns:
         Scalar in nats; 0, still attached to the graph, without images or prototypes.
@@ -87,7 +87,7 @@ def distilled(f: Tensor, phi: Tensor, teacher: Tensor, temperature: float = 0.05
 @register_loss("distil", stage="cross", weight=0.0)
 @dataclass(frozen=True)
 class Distil:
-    """:func:`distilled` across the modalities and across the visible views; no match is looked at.
+    """:func:`distilled` across the modalities and across the visible views; no match is used.
 
         an image of cluster y predicts the other modality's prototypes as its own prototype Phi[y] does
         a visible view predicts the prototypes of both modalities as the other view of the same image does

@@ -1,4 +1,4 @@
-"""A contrast that sums a label's probability over both modalities' memories, so that neither decides alone.
+"""A contrast that sums a label's probability over both modalities' memories, so that both decide together.
 
 Source: [DMDL], read in its code. Notation as in :mod:`mgot.losses.pbcl`.
 """
@@ -32,7 +32,7 @@ def marginal_cross_entropy(
     Args:
         f: (B, D) L2-normalised features.
         phis: (K_1, D) and (K_2, D) prototypes; a memory may have none.
-        labels: (K_1,) and (K_2,) label of each prototype in a space that both share, -1 where it has none.
+        labels: (K_1,) and (K_2,) label of each prototype in a space that both share, -1 if it has none.
         shares: s_1 and s_2, each above 0, of sum 1.
         y: (B,) int64 labels in that space, -1 for images that take no part.
         temperature: tau > 0.

@@ -1,4 +1,4 @@
-"""Neighbour relations: a relaxed contrast of all images of a modality, with no label.
+"""Neighbour relations: a relaxed contrast of all images of a modality, without labels.
 
 Source: [RPNR], read in its code; its form is that of relaxed contrastive learning. Notation: f (B, D) features.
 """
@@ -16,15 +16,15 @@ _TINY = 1e-12
 
 
 def neighbour_relations(f: Tensor, sigma: float = 1.0, delta: float = 1.0) -> Tensor:
-    """Pull an image to its neighbours and push it from the others, each as far as their distance says.
+    """Pull an image to its neighbours and push it from the others; the distance decides how much.
 
         d_ij = |f_i - f_j|;   D_ij = d_ij / (mean of row i of d);   w_ij = exp(-d_ij^2 / sigma), without gradient
         mean over i != j of  w_ij D_ij^2 + (1 - w_ij) max(delta - D_ij, 0)^2
 
     Args:
         f: (B, D) L2-normalised features of one modality.
-        sigma: > 0; the larger, the farther a neighbour may be.
-        delta: relative distance >= 0 from which on nothing is pushed.
+        sigma: > 0; with a larger one, a neighbour may be farther away.
+        delta: relative distance >= 0; farther images are not pushed.
 
     Returns:
         Scalar >= 0; 0, still attached to the graph, for fewer than two images.

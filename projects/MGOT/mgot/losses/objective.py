@@ -29,12 +29,12 @@ class Term(NamedTuple):
 
 
 class Objective:
-    """The weighted terms of a step, each by its name (docs/method.md section 7).
+    """The weighted terms of a step, by name (docs/method.md section 7).
 
         w L for a loss of the intra stage,   g w L for one of the cross stage, g the growth of the epoch
 
     Args:
-        terms: in the order of their computation; those of weight 0 are not computed.
+        terms: in the order of their computation. Those with weight 0 are not computed.
         temperature: tau of all.
     """
 
@@ -43,7 +43,7 @@ class Objective:
         self.temperature = temperature
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
-        """Name to weighted scalar; terms of the cross stage where the batch is a :class:`CrossBatch`."""
+        """Name to weighted scalar; with the terms of the cross stage if the batch is a :class:`CrossBatch`."""
         crossing = isinstance(batch, CrossBatch)
         return {term.name: _weighted(term, batch) for term in self.terms if crossing or term.stage == "intra"}
 
@@ -54,7 +54,7 @@ def _weighted(term: Term, batch: Batch) -> Tensor:
 
 
 def _times(factor: float, loss: Tensor) -> Tensor:
-    """The product; a factor of 1 costs no operation."""
+    """The product; a factor of 1 needs no operation."""
     return loss if factor == 1.0 else factor * loss
 
 
@@ -69,7 +69,7 @@ def loss_keys(name: str) -> list[str]:
 
 
 def add_loss_keys(group: MutableMapping[str, Any]) -> None:
-    """Give each registered loss its keys, in place; those that are there stay as they are.
+    """Add the keys of each registered loss, in place; existing keys do not change.
 
     Raises:
         UserError: a field of a loss has no plain default.
@@ -92,12 +92,12 @@ def _prefix(name: str) -> str:
 
 
 def view(bank: MemoryBank, f_v: Tensor, f_r: Tensor, y_v: Tensor, y_r: Tensor, temperature: float) -> Batch:
-    """A step and the memories as losses see them; a :class:`CrossBatch` where there is a cross memory.
+    """A step and the memories as losses see them; a :class:`CrossBatch` if there is a cross memory.
 
     Args:
         bank: of the epoch.
         f_v, f_r: (B_v, D), (B_r, D) L2-normalised features.
-        y_v, y_r: (B_v,), (B_r,) int64 labels on the CPU, where tables are read without a wait for the device.
+        y_v, y_r: (B_v,), (B_r,) int64 labels on the CPU, so that reading tables does not wait for the device.
         temperature: tau.
     """
 

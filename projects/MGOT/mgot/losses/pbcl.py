@@ -1,6 +1,6 @@
 """Prototype-based contrastive learning (PBCL): four cross-entropies of features against prototypes.
 
-The paper names the four losses and the text read does not spell them out; each term below is our reading of one
+The paper names the four losses. What we could read does not give their formulas. Each term below is our reading of one
 conditional entropy of the objective (docs/method.md section 6). Notation: f feature, Phi prototype memory, y pseudo
 label, tau temperature; B batch size, D feature dimension, K number of prototypes.
 """
@@ -27,8 +27,8 @@ def prototype_cross_entropy(
         phi: (K, D) L2-normalised prototypes, constants.
         y: (B,) int64 labels in [0, K), or -1: images of clusters without a match take no part.
         temperature: tau > 0.
-        weight: (B,) w >= 0 of each image; None weighs all 1. The mean is over images, not over weights: a batch that
-            is hardly believed gives a small loss.
+        weight: (B,) w >= 0 of each image; None is 1 for all. The mean is over images, not over weights, so a batch with
+            low belief gives a small loss.
 
     Returns:
         Scalar in nats. A batch without labels gives 0 that is still attached to the graph of ``f``.
@@ -82,7 +82,7 @@ def cross_contrastive(
         y_v2r: (B_v,) infrared cluster matched to each visible image's cluster.
         y_r2v: (B_r,) visible cluster matched to each infrared image's cluster.
         temperature: tau > 0.
-        weight_v, weight_r: (B_v,) and (B_r,) belief in each image's match; None believes all in full.
+        weight_v, weight_r: (B_v,) and (B_r,) belief in each image's match; None is 1 for all.
 
     Returns:
         Scalar in nats.
@@ -116,7 +116,7 @@ def mutual_contrastive(
         phi_c: (K_c, D) cross prototypes.
         c_v, c_r: (B_v,) and (B_r,) cross labels in [0, K_c).
         temperature: tau > 0.
-        weight_v, weight_r: (B_v,) and (B_r,) belief in each image's match; None believes all in full.
+        weight_v, weight_r: (B_v,) and (B_r,) belief in each image's match; None is 1 for all.
 
     Returns:
         Scalar in nats.

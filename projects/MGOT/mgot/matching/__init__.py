@@ -1,7 +1,7 @@
 """Matching the clusters of one modality to those of the other, behind one signature and a registry.
 
 A matcher is called with :class:`Prototypes` and returns a :class:`Matching`; MGOT.MATCHER.NAME chooses it. Ground truth
-reaches an :class:`OracleMatcher` only.
+reaches only an :class:`OracleMatcher`.
 """
 
 from mgot.matching.adca import ADCA, pair_votes

@@ -1,4 +1,4 @@
-"""Matching by the pairs of images that look alike."""
+"""Matching by pairs of similar images."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ _BLOCK = 1024
 class ADCA(SupplyMatcher):
     """Greedy one-to-one matching by the votes of pairs of images.
 
-        W_ij = |pairs of an image of visible cluster i and one of infrared cluster j whose cosine is c or more|
+        W_ij = |pairs of an image of visible cluster i and an image of infrared cluster j
+                with a cosine of c or more|
 
-    The pair of free clusters with the most votes is matched first, until no pair of free clusters has a vote. Of equals
-    the one with the most similar pair of images comes first. Who is left over stays UNMATCHED. Source: [ADCA], count
-    priority selection.
+    The pair of free clusters with the most votes is matched first, until no pair of free clusters has a vote. Of equal
+    pairs, the one with the most similar pair of images comes first. Clusters that are left over stay UNMATCHED. Source:
+    [ADCA], count priority selection.
 
     Args:
         min_cosine: c, in [-1, 1].
         supply: the other modality's clusters index the shared label space.
 
-    Where no pair of images is that similar, nothing is matched.
+    If no pair of images is that similar, nothing is matched.
 
     Raises:
-        UserError: the prototypes come without their members, or c is no cosine.
+        UserError: the prototypes come without their members, or c is not a cosine.
     """
 
     min_cosine: float = 0.5

@@ -1,4 +1,4 @@
-"""Aggregation of memories: a prototype takes over part of its match."""
+"""Aggregation of memories: a prototype moves towards its match."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from mgot.matching.base import UNMATCHED, Matching
 
 
 def aggregated(phi_v: Tensor, phi_r: Tensor, matching: Matching, share: float) -> Tensor:
-    """Visible prototypes drawn to their infrared matches.
+    """Visible prototypes, moved towards their infrared matches.
 
         Phi_v[i] <- normalise((1 - a) Phi_v[i] + a Phi_r[v2r[i]]) where i has a match
 
-    Visible images are then contrasted with prototypes that lie where infrared ones do, which takes the place of a loss
-    across the modalities. Source: [ADCA], cross-modality memory aggregation with a = 0.9; its code leaves out the
-    normalisation.
+    Visible images are then contrasted with prototypes that are near the infrared ones. This replaces a loss across the
+    modalities. Source: [ADCA], cross-modality memory aggregation with a = 0.9; its code leaves out the normalisation.
 
     Args:
         phi_v, phi_r: (K_v, D), (K_r, D) L2-normalised prototypes.
         matching: of these prototypes.
-        share: a, in [0, 1]; with 0 the prototypes come back as they are.
+        share: a, in [0, 1]; with 0 the prototypes are returned unchanged.
 
     Returns:
         (K_v, D); a new tensor where the share is above 0.

@@ -1,6 +1,6 @@
-"""What every matcher shares: what it may look at, what it returns, and the registry it joins.
+"""What every matcher shares: what it may use, what it returns, and the registry of matchers.
 
-Ground truth is not among what a matcher looks at; only an :class:`OracleMatcher` is handed it.
+A matcher does not get ground truth; only an :class:`OracleMatcher` does.
 
 Notation: Phi prototypes (K, D); S = Phi_v Phi_r^T; P = (S+1)/2; Q transport plan; v visible, r infrared. *Supply* is
 the modality that moves first, *demand* the one that receives.
@@ -42,12 +42,12 @@ class Members(NamedTuple):
 
 
 class Prototypes(NamedTuple):
-    """What a matcher may look at.
+    """What a matcher may use.
 
     Attributes:
         visible: (K_v, D) L2-normalised prototypes.
         infrared: (K_r, D) L2-normalised prototypes.
-        members: the images that the prototypes stand for, where the caller has them.
+        members: the images of the clusters, if the caller has them.
     """
 
     visible: np.ndarray
@@ -64,12 +64,12 @@ class Matching(NamedTuple):
     """A correspondence of clusters.
 
     Attributes:
-        v2r: (K_v,) int64 infrared cluster of each visible one, UNMATCHED where there is none.
-        r2v: (K_r,) int64 visible cluster of each infrared one, UNMATCHED where there is none.
-        scores: (K_v, K_r) what the choice was made from: the plan, P, or votes.
+        v2r: (K_v,) int64 infrared cluster of each visible one, UNMATCHED if there is none.
+        r2v: (K_r,) int64 visible cluster of each infrared one, UNMATCHED if there is none.
+        scores: (K_v, K_r) what the choice is based on: the plan, P, or votes.
         supply: "visible" or "infrared"; the other side's clusters index the shared label space.
         unassigned: (n,) demand clusters that no supply cluster took.
-        transport: the plan with its errors, where a transport was solved.
+        transport: the plan with its errors, if a transport was solved.
     """
 
     v2r: np.ndarray
@@ -87,7 +87,7 @@ class Matcher(Protocol):
 
 
 class OracleMatcher(ABC):
-    """A matcher that is handed ground truth: for diagnosis, never a result of the method.
+    """A matcher that gets ground truth: for diagnosis, never a result of the method.
 
     No other matcher sees an identity, and a run with one is marked in its results.
     """
@@ -99,14 +99,14 @@ class OracleMatcher(ABC):
 
 MATCHERS: Registry[Part] = Registry("matcher")
 register_matcher = MATCHERS.register
-"""Decorator: make a matcher known under a name, the value of the key MGOT.MATCHER.NAME.
+"""Decorator: register a matcher under a name, the value of the key MGOT.MATCHER.NAME.
 
 The fields of a matcher that is a dataclass become keys: ``min_size`` is set by MGOT.MATCHER.MIN_SIZE.
 """
 
 
 def matching_of(matcher: Matcher | OracleMatcher, prototypes: Prototypes, truth: Truth) -> Matching:
-    """What a matcher makes of prototypes; only an oracle is handed the truth."""
+    """The matching of prototypes; only an oracle gets the truth."""
     return matcher(prototypes, truth) if isinstance(matcher, OracleMatcher) else matcher(prototypes)
 
 
@@ -119,12 +119,12 @@ def correspondence(
 
 
 def argmax_both_ways(scores: np.ndarray, supply: str, transport: TransportPlan | None = None) -> Matching:
-    """Each cluster of both modalities takes its best of the other by (K_v, K_r) scores, nobody minding the others."""
+    """Each cluster takes its best one of the other modality by (K_v, K_r) scores, independently of the others."""
     return correspondence(scores.argmax(axis=1), scores.argmax(axis=0), scores, supply, transport)
 
 
 def nothing_matched(prototypes: Prototypes, supply: str) -> Matching:
-    """The matching where a modality has no cluster: whatever the other one has is UNMATCHED."""
+    """The matching if a modality has no cluster: all clusters of the other one are UNMATCHED."""
     scores = probability(prototypes.similarity)
     n_v, n_r = scores.shape
     return correspondence(np.full(n_v, UNMATCHED), np.full(n_r, UNMATCHED), scores, supply)
@@ -138,7 +138,7 @@ class Supplied:
         supply: "visible" or "infrared"; the other modality's clusters index the shared label space.
 
     Raises:
-        UserError: the supply is no modality.
+        UserError: the supply is not a modality.
     """
 
     supply: str = field(default="visible", kw_only=True)
@@ -150,7 +150,7 @@ class Supplied:
 
 @dataclass(frozen=True)
 class SupplyMatcher(Supplied):
-    """A matcher with a supply, and with the answer where a modality has no cluster; subclasses bring :meth:`match`."""
+    """A matcher with a supply, and with the result if a modality has no cluster. Subclasses define :meth:`match`."""
 
     def __call__(self, prototypes: Prototypes) -> Matching:
         """The matching; a modality without clusters leaves the other's UNMATCHED."""

@@ -1,7 +1,7 @@
-"""How far each match is believed: a weight in [0, 1] for each cluster, found without labels.
+"""The belief in each match: a weight in [0, 1] for each cluster, found without labels.
 
-Notation: S similarity of prototypes, Q what the matcher chose from (the plan), tau temperature. A belief joins with
-:func:`register_belief` and is chosen by MGOT.BELIEF.NAME.
+Notation: S similarity of prototypes, Q what the matcher chose from (the plan), tau temperature. :func:`register_belief`
+adds a belief, and MGOT.BELIEF.NAME chooses it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from mgot.registry import Registry
 
 
 class Belief(NamedTuple):
-    """Weights of the cross-modality terms: (K_v,) and (K_r,), in [0, 1]; 0 where a cluster is unmatched."""
+    """Weights of the cross-modality terms: (K_v,) and (K_r,), in [0, 1]; 0 if a cluster is unmatched."""
 
     visible: np.ndarray
     infrared: np.ndarray
 
     def mean(self) -> float:
-        """Over the clusters of both modalities; 0 where there is none."""
+        """The mean over the clusters of both modalities; 0 if there is none."""
         both = np.concatenate(self)
         return float(both.mean()) if len(both) else 0.0
 
@@ -33,7 +33,7 @@ PairWeights = Callable[[Prototypes, Matching, float], np.ndarray]
 
 BELIEFS: Registry[PairWeights] = Registry("belief")
 register_belief = BELIEFS.register
-"""Decorator: make a belief known under a name, the value of the key MGOT.BELIEF.NAME."""
+"""Decorator: register a belief under a name, the value of the key MGOT.BELIEF.NAME."""
 
 
 def believe(
@@ -47,7 +47,7 @@ def believe(
         name: of a registered belief, which gives w.
         prototypes, matching: of the epoch.
         temperature: tau.
-        power: 0 or more; 0 believes every match in full.
+        power: 0 or more; with 0 every match has the belief 1.
 
     Returns:
         Weights in [0, 1]; 0 for clusters without a match, and no rows for a modality without clusters.
@@ -63,13 +63,13 @@ def believe(
 
 @register_belief("full")
 def full(prototypes: Prototypes, matching: Matching, temperature: float) -> np.ndarray:
-    """Every match counts in full: the plain form [paper]."""
+    """Every match has the weight 1: the plain form [paper]."""
     return np.ones(matching.scores.shape)
 
 
 @register_belief("share")
 def share(prototypes: Prototypes, matching: Matching, temperature: float) -> np.ndarray:
-    """What the pair holds of its row's mass and of its column's: w_ij = sqrt(Q_ij / Q_i. * Q_ij / Q_.j) [ours]."""
+    """The pair's share of the mass of its row and of its column: w_ij = sqrt(Q_ij / Q_i. * Q_ij / Q_.j) [ours]."""
     mass = np.maximum(matching.scores, 0.0)
     rows, columns = mass.sum(axis=1, keepdims=True), mass.sum(axis=0, keepdims=True)
     return np.sqrt(mass / np.where(rows > 0, rows, 1.0) * mass / np.where(columns > 0, columns, 1.0))
@@ -77,6 +77,6 @@ def share(prototypes: Prototypes, matching: Matching, temperature: float) -> np.
 
 @register_belief("mutual")
 def mutual(prototypes: Prototypes, matching: Matching, temperature: float) -> np.ndarray:
-    """How surely both clusters would choose each other: w_ij = softmax_j(S_ij / tau) softmax_i(S_ij / tau) [ours]."""
+    """How surely both clusters choose each other: w_ij = softmax_j(S_ij / tau) softmax_i(S_ij / tau) [ours]."""
     logits = prototypes.similarity.astype(np.float64) / temperature
     return softmax(logits, axis=1) * softmax(logits, axis=0)

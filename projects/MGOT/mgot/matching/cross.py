@@ -13,10 +13,10 @@ from mgot.matching.base import UNMATCHED, Matching
 def cross_labels(matching: Matching) -> tuple[np.ndarray, np.ndarray]:
     """Labels of both modalities' clusters in one space, that of the demand clusters.
 
-    A demand cluster's label is its own number; a supply cluster carries its match's (docs/method.md section 5).
+    A demand cluster's label is its own number. A supply cluster has the number of its match (docs/method.md section 5).
 
     Returns:
-        c_v (K_v,) and c_r (K_r,), int64; UNMATCHED where a supply cluster has no match.
+        c_v (K_v,) and c_r (K_r,), int64; UNMATCHED if a supply cluster has no match.
     """
     if matching.supply == "visible":
         return matching.v2r, np.arange(len(matching.r2v))
@@ -28,7 +28,7 @@ def cross_prototypes(phi_v: Tensor, phi_r: Tensor, matching: Matching) -> Tensor
 
         Phi_c[j] = normalise(mean of Phi_demand[j] and of every Phi_supply[i] matched to j)
 
-    Matched to j are the supply clusters that took j and, where nobody did, the one that the opposite transport gave.
+    Matched to j are the supply clusters that took j or, if none did, the one that the opposite transport gave.
     Source: docs/method.md section 5, [ours] after RPNR.
 
     Args:
@@ -50,10 +50,10 @@ def cross_prototypes(phi_v: Tensor, phi_r: Tensor, matching: Matching) -> Tensor
 
 
 def members_of_labels(matching: Matching) -> tuple[np.ndarray, np.ndarray]:
-    """Which clusters stand behind each cross label.
+    """Which clusters belong to each cross label.
 
-    A supply cluster stands behind its match's label, and behind that of each demand cluster that the opposite
-    transport gave it; a demand cluster behind its own.
+    A supply cluster belongs to the label of its match, and to that of each demand cluster that the opposite transport
+    gave it. A demand cluster belongs to its own label.
 
     Returns:
         (2, M_v) and (2, M_r) int64: pairs of visible cluster and label, of infrared cluster and label.

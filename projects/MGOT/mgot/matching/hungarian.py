@@ -26,8 +26,9 @@ class Hungarian(SupplyMatcher):
         a pass: the one-to-one pairs of the open clusters of the larger side and all of the smaller side that
         maximise the sum of P
 
-    The first pass matches the whole smaller side; each later one matches as many leftovers of the larger side, until
-    none is left, whatever K_v : K_r. Source: [field], PGM's idea of progressive graph matching.
+    The first pass matches the whole smaller side. Each later pass matches the same number of clusters that are left of
+    the larger side, until none is left. This works for any K_v : K_r. Source: [field], PGM's idea of progressive graph
+    matching.
 
     Args:
         supply: the other modality's clusters index the shared label space.

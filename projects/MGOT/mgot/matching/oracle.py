@@ -25,11 +25,11 @@ from mgot.truth import Truth, require_known
 class Oracle(Supplied, OracleMatcher):
     """Matches by ground truth: an upper bound for diagnosis, never a result of the method.
 
-    A cluster is matched to the other side's most similar cluster of the same majority identity; UNMATCHED where there
-    is none.
+    A cluster is matched to the other side's most similar cluster of the same majority identity; UNMATCHED if there is
+    none.
 
     Args:
-        supply: which side's clusters carry the labels of the other's.
+        supply: the side whose clusters get the labels of the other side.
 
     Raises:
         UserError: an identity is not known.

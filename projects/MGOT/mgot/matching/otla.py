@@ -14,14 +14,14 @@ from mgot.transport import TransportPlan, uniform_transport
 @register_matcher("otla")
 @dataclass(frozen=True)
 class OTLA(SupplyMatcher):
-    """Images are sent to clusters of the other modality, so that all get about as many; then clusters count theirs.
+    """Images are sent to clusters of the other modality, evenly; then each cluster counts its images.
 
         Q = the entropic transport of P = (f Phi^T + 1) / 2 under uniform marginals
         W_ij = |images of supply cluster i whose argmax of Q is demand cluster j|
 
-    with f the supply's images and Phi the demand's prototypes. Each cluster of both modalities takes its best by W, the
-    more similar of equals. Source: [OTLA], where infrared images are sent to visible classes, whose labels come from
-    elsewhere, and each is trained with its own; that clusters count their images is [ours].
+    with f the supply's images and Phi the demand's prototypes. Each cluster of both modalities takes its best by W; of
+    equal ones, the more similar. Source: [OTLA]: there, infrared images are sent to visible classes with labels from
+    another method, and each image is trained with its own label. Counting by clusters is [ours].
 
     Args:
         sharpness: lambda.

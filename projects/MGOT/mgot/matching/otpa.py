@@ -20,15 +20,15 @@ class OTPA(SupplyMatcher):
 
         Q = the entropic transport of P = (S+1)/2 under uniform marginals (:func:`mgot.transport.settled_transport`)
         v2r[i] = argmax_j Q_ij
-        r2v[j] = argmax over {i : v2r[i] = j} of Q_ij; over all i where that set is empty: the opposite transport
+        r2v[j] = argmax over {i : v2r[i] = j} of Q_ij; over all i if that set is empty: the opposite transport
 
     written for visible supply and mirrored where infrared supplies. Source: docs/method.md section 5, [paper] Fig. 3;
     the choice of the supply is [ours].
 
     Args:
         sharpness: lambda.
-        uniform_prior: False leaves the transport out and takes the argmax of P: the degraded solution of Fig. 3.
-        opposite_transport: False leaves demand clusters that nobody took UNMATCHED.
+        uniform_prior: False takes the argmax of P without a transport: the degraded solution of Fig. 3.
+        opposite_transport: False leaves demand clusters that no supply cluster took UNMATCHED.
         supply: "visible" or "infrared".
         max_iterations: bound on Sinkhorn's iterations.
 

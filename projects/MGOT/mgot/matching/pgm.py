@@ -19,9 +19,9 @@ class PGM(SupplyMatcher):
         a pass: the one-to-one pairs of the open clusters of the larger side and all of the smaller side that
         minimise the sum of exp(-S_ij)
 
-    The larger side's clusters of a later pass are matched to clusters that are taken already; these keep their match of
-    the first pass. The exponential weighs a pair that fits badly more than `hungarian` does. Source: [PGM], whose code
-    has two passes, and matches nothing where infrared clusters outnumber the visible ones.
+    In a later pass, clusters of the larger side are matched to clusters that are taken already. These keep their match
+    of the first pass. With the exponential, a pair that fits badly costs more than with `hungarian`. Source: [PGM],
+    its code has two passes, and matches nothing if there are more infrared clusters than visible ones.
 
     Args:
         supply: the other modality's clusters index the shared label space.

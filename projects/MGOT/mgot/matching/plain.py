@@ -21,8 +21,8 @@ class Sinkhorn(SupplyMatcher):
 
         v2r[i] = argmax_j Q_ij;   r2v[j] = argmax_i Q_ij
 
-    with the Q of :func:`mgot.transport.settled_transport`. It differs from OTPA in the way back: a demand
-    cluster looks at all supply clusters, not only at those that took it. Source: [field], RPNR's setting.
+    with the Q of :func:`mgot.transport.settled_transport`. The difference from OTPA is the way back: a demand cluster
+    considers all supply clusters, not only those that took it. Source: [field], RPNR's setting.
 
     Args:
         sharpness: lambda.
@@ -44,7 +44,7 @@ class Sinkhorn(SupplyMatcher):
 @register_matcher("nearest")
 @dataclass(frozen=True)
 class Nearest(SupplyMatcher):
-    """Each cluster's most similar one of the other modality, with no regard to what others take.
+    """Each cluster takes its most similar one of the other modality, independently of the others.
 
         v2r[i] = argmax_j P_ij;   r2v[j] = argmax_i P_ij
 

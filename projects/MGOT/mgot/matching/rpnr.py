@@ -1,4 +1,4 @@
-"""Optimal transport of an exponential cost, nearly even."""
+"""Optimal transport of an exponential cost, with a nearly even plan."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class RPNR(SupplyMatcher):
         Q = argmin <Q, exp(-S)> + reg KL(Q || alpha beta^T),  uniform alpha and beta
         v2r[i] = argmax_j Q_ij;   r2v[j] = argmax_i Q_ij
 
-    At reg = 5, more than the cost's whole range, Q is nearly even, and what decides is how a pair's cost compares with
-    the mean cost of its row and of its column. Source: [RPNR].
+    reg = 5 is more than the range of the cost, so Q is nearly even. What decides is a pair's cost compared with the
+    mean cost of its row and of its column. Source: [RPNR].
 
     Args:
         regularisation: reg > 0.

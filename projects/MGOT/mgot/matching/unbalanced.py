@@ -20,10 +20,10 @@ from mgot.transport import relaxed_transport
 @register_matcher("unbalanced")
 @dataclass(frozen=True)
 class Unbalanced(SupplyMatcher):
-    """Unbalanced transport, for modalities that do not hold the same people.
+    """Unbalanced transport, for modalities with different people.
 
         Q = :func:`mgot.transport.relaxed_transport`, whose marginals may fall short of the uniform ones
-        v2r[i] = argmax_j Q_ij where row i carries at least min_mass times the mean mass of the rows, else UNMATCHED
+        v2r[i] = argmax_j Q_ij if row i carries at least min_mass times the mean mass of the rows, else UNMATCHED
         r2v[j] = argmax_i Q_ij by the same rule on the columns
 
     Source: [ours].
@@ -51,6 +51,6 @@ class Unbalanced(SupplyMatcher):
 
 
 def _heavy(plan: np.ndarray, min_mass: float) -> np.ndarray:
-    """Each row's argmax, UNMATCHED where its mass is below that share of the rows' mean."""
+    """Each row's argmax, UNMATCHED if its mass is below that share of the rows' mean."""
     mass = plan.sum(axis=1)
     return np.where(mass >= min_mass * mass.mean(), plan.argmax(axis=1), UNMATCHED)

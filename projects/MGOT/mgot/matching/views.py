@@ -16,9 +16,9 @@ VIEWS = ("colour", "spectral", "both", "auto")
 
 
 def joined(colour: Prototypes, spectral: Prototypes) -> Prototypes:
-    """Prototypes whose similarity is the mean of two: rows of both, one after the other, over sqrt(2).
+    """Prototypes with the mean of two similarities: the rows of both, one after the other, over sqrt(2).
 
-    So are their members, where both have them: rows of twice the width.
+    The same for their members, if both have them: rows of twice the width.
     """
     one, other, members = colour.members, spectral.members, None
     if one is not None and other is not None:
@@ -32,10 +32,10 @@ def _halves(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def mutual_share(prototypes: Prototypes) -> float:
-    """Share of the visible prototypes that are the nearest of their nearest infrared one, in [0, 1]; 0 without any.
+    """Share of the visible prototypes that are nearest to their nearest infrared one, in [0, 1]; 0 without any.
 
-    Needs no label, and tells which of several similarities of the same clusters to trust: chance gives about 1 / K,
-    a perfect one 1.
+    It needs no labels, and says which of several similarities of the same clusters to trust. Chance gives about 1 / K,
+    a perfect similarity 1.
     """
     similarity = prototypes.similarity
     if not similarity.size:
@@ -49,7 +49,7 @@ def seen(view: str, colour: Prototypes, spectral: Prototypes) -> tuple[Prototype
 
     Args:
         view: "colour", "spectral", "both" (the mean of their similarities) or "auto": of these three the one with the
-            greatest :func:`mutual_share`.
+            largest :func:`mutual_share`.
         colour: of the images as they are.
         spectral: of the same clusters, visible images under random laws of colour.
 

@@ -28,9 +28,9 @@ class Vote(SupplyMatcher):
         W_ij = |images of visible cluster i whose nearest infrared prototype is j|
              + |images of infrared cluster j whose nearest visible prototype is i|
 
-    The pair of free clusters with the most votes is matched first, the more similar of equals, until no pair of free
-    clusters has a vote; a cluster left over takes the one that it shares most votes with, free or not. Source: [field],
-    ADCA's idea of count priority; that both modalities vote is [ours].
+    The pair of free clusters with the most votes is matched first; of equal pairs, the more similar one. This ends when
+    no pair of free clusters has a vote. A cluster that is left over takes the one with which it shares the most votes,
+    free or not. Source: [field], ADCA's idea of count priority. Votes of both modalities are [ours].
 
     Args:
         supply: the other modality's clusters index the shared label space.
@@ -68,7 +68,7 @@ def _ballots(f: np.ndarray, y: np.ndarray, phi: np.ndarray) -> tuple[np.ndarray,
 
 
 def most_votes_first(votes: np.ndarray, similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(v2r, r2v), one to one: the free pair with the most votes first, the more similar of equals; else UNMATCHED."""
+    """(v2r, r2v), one to one: the free pair with the most votes first, of equals the more similar; else UNMATCHED."""
     v2r, r2v = np.full(votes.shape[0], UNMATCHED), np.full(votes.shape[1], UNMATCHED)
     rows, columns = np.nonzero(votes)
     for k in np.lexsort((-similarity[rows, columns], -votes[rows, columns])):

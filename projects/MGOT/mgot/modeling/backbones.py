@@ -1,6 +1,6 @@
-"""A ResNet of a quarter of fast-reid's channels: small enough for a repository and for two cores.
+"""A ResNet with a quarter of fast-reid's channels, small enough for a repository and for two cores.
 
-It stands in for an ImageNet ResNet-50 in the demo; its weights (`tools/pretrain_demo.py`) come from rendered people.
+The demo uses it instead of an ImageNet ResNet-50. Its weights (`tools/pretrain_demo.py`) come from rendered people.
 [ours]
 """
 
@@ -56,10 +56,10 @@ class SlimResNet(ResNet):
 
 @BACKBONE_REGISTRY.register()
 def build_slim_resnet_backbone(cfg: CfgNode) -> SlimResNet:
-    """A SlimResNet from cfg.MODEL.BACKBONE; DEPTH 10x or 18x. Raises UserError on what it does not have."""
+    """A SlimResNet from cfg.MODEL.BACKBONE; DEPTH 10x or 18x. Raises UserError for options that it does not have."""
     keys = cfg.MODEL.BACKBONE
     if keys.DEPTH not in BLOCKS_PER_STAGE:
-        raise UserError(f"MODEL.BACKBONE.DEPTH: {keys.DEPTH!r} is none of {sorted(BLOCKS_PER_STAGE)}")
+        raise UserError(f"MODEL.BACKBONE.DEPTH: {keys.DEPTH!r} is not one of {sorted(BLOCKS_PER_STAGE)}")
     if keys.WITH_NL:
         raise UserError("MODEL.BACKBONE.WITH_NL: the slim ResNet has no non-local blocks; set it to False")
     model = SlimResNet(
@@ -73,7 +73,7 @@ def build_slim_resnet_backbone(cfg: CfgNode) -> SlimResNet:
     if keys.PRETRAIN:
         if not keys.PRETRAIN_PATH:
             raise UserError(
-                "MODEL.BACKBONE.PRETRAIN_PATH: give the weights' file, or set MODEL.BACKBONE.PRETRAIN to False"
+                "MODEL.BACKBONE.PRETRAIN_PATH: name the file of the weights, or set MODEL.BACKBONE.PRETRAIN to False"
             )
         load_backbone_weights(model, keys.PRETRAIN_PATH)
     return model

@@ -24,7 +24,7 @@ from mgot.modeling.stages import StageTap, probe, split_stem
 
 @META_ARCH_REGISTRY.register()
 class DEN(nn.Module):
-    """One shared stream for both modalities, and an adversary that asks its stages which modality they saw.
+    """One shared stream for both modalities, and an adversary that guesses the modality from its stages.
 
     Source: docs/method.md section 2, [OTLA]; the two-stream stem by key is [field].
 
@@ -36,20 +36,20 @@ class DEN(nn.Module):
         input_size: (height, width) at which the stages' channels are read.
         stages: names of the modules that feed the adversary; empty takes the backbone's default.
         adversary_weight: w_adv; 0 builds no adversary.
-        shared_neck: the adversary reads the head's features after the neck, before they are normalised, as its last
-            stage, so that its gradient reaches the retrieval neck [OTLA]. Where the last named stage is not the
-            backbone's output, as in networks with a convolution or a norm behind their stages, they come beside it
-            [ours]. False, or where the head has no neck: each named stage has a neck of the adversary's [ours].
+        shared_neck: the adversary's last stage is the head's features after the neck, before they are normalised. So
+            its gradient reaches the retrieval neck [OTLA]. If the last named stage is not the backbone's output, as in
+            networks with a convolution or a norm after their stages, these features are added to the named stages
+            [ours]. False, or if the head has no neck: the adversary has its own neck for each named stage [ours].
         reversal_iters: T of the reversal coefficient.
         dropout, logit_norm, init: of the adversary, :class:`mgot.modeling.discriminator.ModalityDiscriminator`.
-        two_stream_stem: names of the modules that each modality has of its own.
-        precision: format of the backbone's arithmetic under autocast, in training and in inference; its maps leave it
-            as float32, and the head, the adversary and the losses are float32.
+        two_stream_stem: names of the modules that each modality has separately.
+        precision: number format of the backbone under autocast, in training and in inference. Its output is float32,
+            and so are the head, the adversary and the losses.
         compiled: compile the backbone with torch.compile at its first run.
         recompute: parts of the backbone that the backward pass computes again, :mod:`mgot.modeling.recompute`.
 
     Raises:
-        UserError: a module name is unknown or does not serve, or the backbone's channels are not ``feat_dim``.
+        UserError: a module name is unknown or cannot be used, or the backbone's channels are not ``feat_dim``.
     """
 
     pixel_mean: Tensor
@@ -132,7 +132,7 @@ class DEN(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model lives; fast-reid's predictors ask for it."""
+        """The device of the model; fast-reid's predictors read it."""
         return self.pixel_mean.device
 
     def forward(self, batch: dict[str, Any] | Tensor) -> Tensor | dict[str, Tensor]:
@@ -140,9 +140,9 @@ class DEN(nn.Module):
 
         Args:
             batch: ``images`` (B, 3, H, W) in 0..255 of any dtype; ``is_visible`` (B,) bool; for training also
-                ``targets`` (B,), the pseudo label of each image within its modality. A bare tensor is images only.
-                The last two are best left on the CPU, where they steer without a wait for the device. ``whole``, where
-                several processes share a batch, is its :class:`mgot.data.sampler.WholeBatch`.
+                ``targets`` (B,), the pseudo label of each image within its modality. A tensor in place of the
+                dictionary is ``images``. Leave the last two on the CPU, so that reading them does not wait for the
+                device. If several processes share a batch, ``whole`` is its :class:`mgot.data.sampler.WholeBatch`.
 
         Returns:
             (B, D) features after the neck, not normalised, or the dictionary of weighted losses.

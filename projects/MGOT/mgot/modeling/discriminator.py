@@ -25,28 +25,28 @@ class _Reversal(torch.autograd.Function):
 
 
 def reverse_gradient(x: Tensor, coefficient: float | Tensor) -> Tensor:
-    """The identity forwards; backwards the gradient times ``-coefficient``."""
+    """The identity in the forward pass; in the backward pass the gradient times ``-coefficient``."""
     return _Reversal.apply(x, coefficient)
 
 
 def reversal_coefficient(iteration: Tensor, horizon: int) -> Tensor:
     """2 / (1 + exp(-10 t / T)) - 1 = tanh(5 t / T): 0 at t = 0, close to 1 at t = T. Source: [OTLA], T = 10000.
 
-    A tensor on t's device, so that a step need not wait for the count.
+    The result is a tensor on t's device, so a step does not wait for the count.
     """
     return torch.tanh(5.0 * iteration / horizon)
 
 
 class ModalityDiscriminator(nn.Module):
-    """Tells visible from infrared by the pooled outputs of several stages.
+    """Distinguishes visible from infrared by the pooled outputs of several stages.
 
-    BNNecks (bias frozen) on each stage's pooled output, beside them features that have had their neck elsewhere ->
-    concatenation -> gradient reversal -> MLP C -> C/2 -> C/2 -> 1 with ReLU and dropout after the first two ->
-    BatchNorm (bias frozen) -> logit of "visible". The reversed gradient reaches the necks, here and elsewhere.
+    BNNecks (bias frozen) on each stage's pooled output, and features that come from a neck elsewhere -> concatenation
+    -> gradient reversal -> MLP C -> C/2 -> C/2 -> 1 with ReLU and dropout after the first two -> BatchNorm (bias
+    frozen) -> logit of "visible". The reversed gradient reaches the necks, here and elsewhere.
 
     Args:
         stage_dims: channels of each stage, such as (64, 256, 512, 1024).
-        shared_dim: channels of the features from another neck, such as 2048; 0 where there are none.
+        shared_dim: channels of the features from another neck, such as 2048; 0 if there are none.
         dropout: in [0, 1).
         horizon: T of the reversal coefficient, in iterations.
         logit_norm: False leaves the norm of the logit out [ours].
@@ -95,7 +95,7 @@ class ModalityDiscriminator(nn.Module):
         """(B,) logits of "visible".
 
         Args:
-            stages: pooled outputs [(B, C_1), (B, C_2), ...], one a neck.
+            stages: pooled outputs [(B, C_1), (B, C_2), ...], one for each neck.
             shared: (B, shared_dim) features after a neck elsewhere.
         """
         necked = [neck(stage.float()) for neck, stage in zip(self.necks, stages, strict=True)]
@@ -109,7 +109,7 @@ class ModalityDiscriminator(nn.Module):
         Args:
             stages: pooled outputs, each (B, C).
             is_visible: (B,) bool.
-            shared: as :meth:`forward` has it.
+            shared: as in :meth:`forward`.
         """
         loss = F.binary_cross_entropy_with_logits(self(stages, shared), is_visible.float())
         self.iteration += 1

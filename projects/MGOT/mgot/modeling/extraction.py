@@ -14,7 +14,7 @@ from mgot.progress import progress
 
 
 def embed(model: nn.Module, batch: dict[str, Any], flip: bool) -> Tensor:
-    """(B, D) features of a batch of images; with ``flip`` the mean of each image's and its mirror's."""
+    """(B, D) features of a batch of images; with ``flip`` the mean of each image and its mirror image."""
     features = model(batch)
     if flip:
         mirrored = {**batch, "images": batch["images"].flip(dims=[3])}
@@ -27,7 +27,7 @@ def extract(model: nn.Module, loader: Iterable[dict[str, Any]], *, flip: bool = 
     """L2-normalised features of every image of a loader.
 
     Args:
-        model: DEN; put into eval mode for the while.
+        model: DEN; in eval mode during the extraction.
         loader: batches with ``images`` (B, 3, H, W) in 0..255 and ``is_visible`` (B,).
         flip: average with the mirror image before normalising.
         desc: label of the progress bar.

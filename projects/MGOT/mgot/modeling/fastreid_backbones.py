@@ -1,4 +1,4 @@
-"""Building fast-reid's backbones: its mistakes mended, a user's named, weights from three places.
+"""Builds fast-reid's backbones: fixes its mistakes, names a user's mistakes, and loads weights from three sources.
 
 Cited lines are of the wheel ``fastreid==1.4.0``, folder ``fastreid/modeling/backbones``.
 """
@@ -46,15 +46,15 @@ DEPTHS: dict[str, tuple[str, ...]] = {
     "build_slim_resnet_backbone": tuple(BLOCKS_PER_STAGE),
 }  # fmt: skip
 _HOST_PARENT = Path(fastreid.__file__).parent.parent
-_BY_HAND = "download it elsewhere and name it by MODEL.BACKBONE.PRETRAIN_PATH"
+_BY_HAND = "download it yourself and name it with MODEL.BACKBONE.PRETRAIN_PATH"
 
 
 class _Architectures(CfgNode):
-    """fast-reid's table of RegNet's and EfficientNet's numbers, read wherever the command runs and from a clean state.
+    """fast-reid's tables for RegNet and EfficientNet, read from any working folder and from a clean state.
 
-    fast-reid names its YAML files relative to the working folder (regnet/regnet.py:551, regnet/effnet.py:244), so that
-    they are found only beside its checkout, and merges each into what the last one left (regnet/regnet.py:568): a
-    RegNetX built after a RegNetY would keep its squeeze-and-excitation.
+    fast-reid names its YAML files relative to the working folder (regnet/regnet.py:551, regnet/effnet.py:244), so they
+    are found only in its checkout. It also merges each into the values of the last one (regnet/regnet.py:568), so a
+    RegNetX built after a RegNetY would have its squeeze-and-excitation.
     """
 
     def merge_from_file(self, cfg_filename: str) -> None:
@@ -65,7 +65,8 @@ class _Architectures(CfgNode):
 def _channel_shuffle(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """The even and the odd channels of x (B, C, H, W).
 
-    fast-reid reads the batch's size from ``x.data`` (shufflenet.py:76), which a traced ONNX graph keeps as a number.
+    fast-reid reads the batch's size from ``x.data`` (shufflenet.py:76), and a traced ONNX graph would keep that as a
+    fixed number.
     """
     return x[:, 0::2], x[:, 1::2]
 
@@ -80,12 +81,12 @@ def backbone_names() -> tuple[str, ...]:
 
 
 def build_backbone(cfg: CfgNode) -> nn.Module:
-    """The backbone that MODEL.BACKBONE names, with its weights where PRETRAIN is on.
+    """The backbone of MODEL.BACKBONE, with its weights if PRETRAIN is on.
 
-    PRETRAIN_PATH names a file; without one MGOT.WEIGHTS_SOURCE says where ImageNet weights come from. Source: [ours].
+    PRETRAIN_PATH names a file. Without it, MGOT.WEIGHTS_SOURCE says where ImageNet weights come from. Source: [ours].
 
     Raises:
-        UserError: no such backbone or depth, an image size it does not take, or weights that cannot be had, cannot be
+        UserError: no such backbone or depth, an image size that it cannot take, or weights that cannot be downloaded or
             read, or belong to another network.
     """
     keys = cfg.MODEL.BACKBONE
@@ -125,7 +126,7 @@ def _check_sizes(cfg: CfgNode) -> None:
 def _build(cfg: CfgNode, *, pretrain: bool) -> nn.Module:
     keys = cfg.MODEL.BACKBONE
     if keys.NAME not in backbone_names():
-        raise UserError(f"MODEL.BACKBONE.NAME: {keys.NAME!r} is none of {backbone_names()}")
+        raise UserError(f"MODEL.BACKBONE.NAME: {keys.NAME!r} is not one of {backbone_names()}")
     asked = cfg.clone()
     asked.defrost()
     asked.MODEL.BACKBONE.PRETRAIN = pretrain
@@ -134,7 +135,7 @@ def _build(cfg: CfgNode, *, pretrain: bool) -> nn.Module:
     except (KeyError, NotImplementedError, ValueError) as error:
         if isinstance(error, UserError) or pretrain:
             raise
-        raise UserError(f"MODEL.BACKBONE.DEPTH: {keys.NAME} knows no {keys.DEPTH!r}; see configs/Backbone-*") from None
+        raise UserError(f"MODEL.BACKBONE.DEPTH: {keys.NAME} has no {keys.DEPTH!r}; see configs/Backbone-*") from None
     except FileNotFoundError as error:
         if pretrain:
             raise
@@ -143,7 +144,7 @@ def _build(cfg: CfgNode, *, pretrain: bool) -> nn.Module:
 
 
 def _build_with_hosts_weights(cfg: CfgNode) -> nn.Module:
-    """Let fast-reid fetch the weights that it knows of; it keeps them in torch's folder and fetches no file twice."""
+    """Let fast-reid download the weights that it knows. It keeps them in torch's folder and downloads no file twice."""
     keys = cfg.MODEL.BACKBONE
     urls = vars(sys.modules[BACKBONE_REGISTRY.get(keys.NAME).__module__]).get("model_urls", {})
     try:
@@ -158,7 +159,7 @@ def _build_with_hosts_weights(cfg: CfgNode) -> nn.Module:
             raise UserError(_no_weights(keys)) from None
         of_depth = [url for key, url in urls.items() if key.endswith((keys.DEPTH, keys.DEPTH.rstrip("x")))]
         raise UserError(
-            f"MODEL.BACKBONE.PRETRAIN: fast-reid's weights of {keys.NAME} {keys.DEPTH} cannot be had ({reason(error)}):"
+            f"MODEL.BACKBONE.PRETRAIN: fast-reid's {keys.NAME} {keys.DEPTH} weights cannot be loaded ({reason(error)}):"
             f" {_BY_HAND} (fast-reid looks for {' or '.join(of_depth)})"
         ) from None
 
@@ -166,15 +167,15 @@ def _build_with_hosts_weights(cfg: CfgNode) -> nn.Module:
 def _no_weights(keys: CfgNode) -> str:
     return (
         f"MODEL.BACKBONE.PRETRAIN: fast-reid offers no weights for {keys.NAME} {keys.DEPTH}:"
-        " name a file by MODEL.BACKBONE.PRETRAIN_PATH, or set PRETRAIN to False"
+        " name a file with MODEL.BACKBONE.PRETRAIN_PATH, or set PRETRAIN to False"
     )
 
 
 @contextmanager
 def _checked_downloads() -> Iterator[None]:
-    """While this holds, gdown's failures name the file, and a file whose name carries its hash must have it.
+    """In this context gdown's failures name the file, and if a file's name contains a hash, the file must have it.
 
-    fast-reid calls ``gdown.download`` and looks at neither (resnet.py:283).
+    fast-reid calls ``gdown.download`` and checks neither (resnet.py:283).
     """
     import gdown
 
@@ -184,7 +185,9 @@ def _checked_downloads() -> Iterator[None]:
         try:
             original(url, output, **options)
         except Exception as error:  # gdown's own, requests' and the system's
-            raise UserError(f"MODEL.BACKBONE.PRETRAIN: {url} cannot be fetched ({reason(error)}): {_BY_HAND}") from None
+            raise UserError(
+                f"MODEL.BACKBONE.PRETRAIN: {url} cannot be downloaded ({reason(error)}): {_BY_HAND}"
+            ) from None
         check_hash(Path(output), url)
 
     gdown.download = download  # type: ignore[assignment]
@@ -195,7 +198,7 @@ def _checked_downloads() -> Iterator[None]:
 
 
 def check_hash(path: Path, url: str) -> None:
-    """Remove a fetched file that is not what its name says, ``<name>-<start of its SHA-256>.<suffix>``.
+    """Remove a downloaded file if its hash is not that of its name, ``<name>-<start of its SHA-256>.<suffix>``.
 
     Raises:
         UserError: there is no such file, or its hash is another.
@@ -205,4 +208,6 @@ def check_hash(path: Path, url: str) -> None:
     named = re.search(r"-([0-9a-f]{8,})\.", path.name)
     if named and not sha256(path.read_bytes()).hexdigest().startswith(named[1]):
         path.unlink()
-        raise UserError(f"MODEL.BACKBONE.PRETRAIN: {url} came damaged, its hash is not {named[1]}: try again")
+        raise UserError(
+            f"MODEL.BACKBONE.PRETRAIN: {url} is damaged after the download, its hash is not {named[1]}: try again"
+        )

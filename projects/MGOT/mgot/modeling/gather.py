@@ -1,4 +1,4 @@
-"""The features of all processes in each of them, so that every process computes the losses of the whole batch."""
+"""Gives every process the features of all processes, so that each computes the losses of the whole batch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class _GatherRows(torch.autograd.Function):
 def gather_with_gradient(x: Tensor) -> Tensor:
     """(W B, D) rows of all W processes from (B, D) rows of each.
 
-    Backwards the gradients of all processes add up. Each computes the same loss of all rows, so a row's gradient is W
-    times that of one process, and the mean over processes that data-parallel training takes is that of one process.
+    In the backward pass the gradients of all processes are added. Each process computes the same loss of all rows, so a
+    row's gradient is W times that of one process. Data-parallel training takes the mean over processes, which gives the
+    gradient of one process.
     """
     return _GatherRows.apply(x)

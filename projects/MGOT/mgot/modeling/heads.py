@@ -18,7 +18,7 @@ from mgot.memory import MemoryBank
 
 
 class StepFeatures(NamedTuple):
-    """Detached features (B, D) and pseudo labels (B,) of one step, for the memory update that follows it.
+    """Detached features (B, D) and pseudo labels (B,) of one step, for the memory update after it.
 
     Features are on the model's device, labels on the CPU.
     """
@@ -35,14 +35,14 @@ class MGOTHead(nn.Module):
 
         features before the neck -> neck -> f = normalise(.) -> the weighted terms of the registered losses
 
-    The head reads the memories in :attr:`bank` and never changes them: it leaves the step's features in :attr:`step`
-    for the hook that updates the memories after the optimiser's step.
+    The head reads the memories in :attr:`bank` and never changes them. It stores the step's features in :attr:`step`,
+    and a hook updates the memories after the optimiser's step.
 
     Args:
         feat_dim: D, channels of the backbone's output.
         pool_type: a class of ``fastreid.layers.pooling``, such as GlobalAvgPool or GeneralizedMeanPoolingP.
         norm_type: fast-reid's name of the neck's norm.
-        with_bnneck: False leaves the neck out.
+        with_bnneck: False builds no neck.
         objective: features and memories to the weighted terms.
     """
 
@@ -82,11 +82,11 @@ class MGOTHead(nn.Module):
 
         Args:
             embedded: (B, D) output of :meth:`forward`, both modalities in one batch.
-            is_visible: (B,) bool; on the CPU whatever the model's device, it costs no wait for the device.
-            y: (B,) int64 pseudo label of each image within its modality; as above.
+            is_visible: (B,) bool; on the CPU it needs no wait for the device.
+            y: (B,) int64 pseudo label of each image within its modality; also on the CPU.
 
         Returns:
-            ``loss_<name>`` of each registered loss whose weight is not 0 and whose stage it is.
+            ``loss_<name>`` of each registered loss that belongs to the stage and has a weight other than 0.
 
         Raises:
             RuntimeError: no memories were set.

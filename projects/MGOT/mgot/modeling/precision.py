@@ -1,4 +1,4 @@
-"""In which number format the backbone computes; everything after it is float32. [ours]"""
+"""The number format of the backbone; everything after it is float32. [ours]"""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 def resolve_precision(name: str, device: torch.device | str) -> torch.dtype:
-    """The format that MGOT.PRECISION stands for on a device.
+    """The format that MGOT.PRECISION means on a device.
 
     "auto" is bfloat16 on GPUs of compute capability 8.0 on, float16 with scaled gradients on older GPUs, and float32 on
-    CPUs. "bfloat16" on a CPU without AVX512-BF16 or AMX gives float32 with a warning: emulated, it would
-    be the slower of the two.
+    CPUs. "bfloat16" on a CPU without AVX512-BF16 or AMX gives float32 with a warning, because emulated bfloat16 would
+    be slower.
 
     Raises:
         UserError: no such name, or float16 on a CPU.
@@ -39,6 +39,6 @@ def resolve_precision(name: str, device: torch.device | str) -> torch.dtype:
 
 
 def cpu_multiplies_bfloat16() -> bool:
-    """Whether the CPU has instructions for bfloat16; False too where this PyTorch cannot tell."""
+    """Whether the CPU has instructions for bfloat16; also False if this PyTorch cannot tell."""
     probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(probe() for probe in probes if probe is not None)

@@ -1,7 +1,7 @@
-"""Parts of a backbone that are computed again in the backward pass, so that their inside is not kept for it. [ours]
+"""Parts of a backbone that are computed again in the backward pass, so their intermediate results are not kept. [ours]
 
-The price is one more forward pass of these parts, the gain most of a step's memory. Batches stay whole, so that norms
-and losses that look at a whole batch see what they would have seen. A batch fed in portions would change both.
+This costs one more forward pass of these parts, and saves most of a step's memory. Batches are not split, so norms and
+losses over a whole batch do not change.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ JOINT = "+"
 
 
 class _Piece:
-    """Modules that run one after the other, as one part: only what goes in is kept.
+    """Modules that run one after the other, as one part: only the input is kept.
 
-    While the first one trains, it runs them all and the others hand their input on; hooks on the last see its output.
+    In training, the first module runs all of them, and the others return their input. Hooks on the last one see its
+    output.
     """
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
@@ -60,9 +61,9 @@ class _Piece:
 
 @contextmanager
 def buffers_set_aside(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """While this holds the modules have copies of their buffers, and afterwards their own again, as they were.
+    """In this context the modules use copies of their buffers; afterwards they have their own again, unchanged.
 
-    The second forward pass of a batch would move a norm's running statistics a second time.
+    Otherwise the second forward pass of a batch would update a norm's running statistics twice.
     """
     inner = {id(part): part for module in modules for part in module.modules()}.values()
     own = [(part, name, buffer) for part in inner for name, buffer in part.named_buffers(recurse=False)]
@@ -76,21 +77,21 @@ def buffers_set_aside(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def recompute(backbone: nn.Module, names: Sequence[str], size: Sequence[int], tapped: Sequence[str] = ()) -> None:
-    """Let the named parts of a backbone be computed again in the backward pass, in place. Layer names stay.
+    """Recompute the named parts of a backbone in the backward pass, in place. Layer names do not change.
 
-    Losses and gradients are those of the plain step, and so are running statistics and the random numbers of dropout.
+    Losses, gradients, running statistics and the random numbers of dropout are those of the plain step.
 
     Args:
         backbone: any network.
-        names: of its modules. A container, such as ``layer1``, stands for its blocks, each a part of its own;
+        names: of its modules. A container, such as ``layer1``, means its blocks, and each block is a part.
             ``conv1+bn1+relu+maxpool`` is one part of modules that run one after the other.
         size: (height, width) of the image that the parts are tried on.
-        tapped: modules whose outputs others read; within a part only the last may be one.
+        tapped: modules whose outputs are read elsewhere; in a part only the last module may be one.
 
     Raises:
-        UserError: a name is unknown, named twice, or no part that can be recomputed: the backbone never runs it or
-            runs it twice, other arguments go in than one tensor, joint ones do not follow each other, or one changes
-            its input in place.
+        UserError: a name is unknown, named twice, or cannot be recomputed: the backbone never runs it or runs it twice,
+            its input is not one tensor, modules joined with + do not follow each other, or one changes its input in
+            place.
     """
     pieces = [piece for name in names for piece in _pieces(backbone, name)]
     if not pieces:
@@ -99,7 +100,9 @@ def recompute(backbone: nn.Module, names: Sequence[str], size: Sequence[int], ta
     hidden = {id(module) for piece in pieces for module in piece[:-1]}
     for name in tapped:
         if id(find_module(backbone, name, "MGOT.DEN.STAGES")) in hidden:
-            raise UserError(f"{KEY}: '{name}' feeds the adversary (MGOT.DEN.STAGES): let it end a part, or stand alone")
+            raise UserError(
+                f"{KEY}: '{name}' feeds the adversary (MGOT.DEN.STAGES): make it the last of a part, or a whole part"
+            )
     _try_pieces(backbone, pieces, size)
     for piece in pieces:
         _Piece(piece)
@@ -152,10 +155,12 @@ class _Trial:
             raise UserError(f"{KEY}: '{name}' changes its input in place: join it to the module before it, as in a+b")
 
     def check(self, piece: Sequence[nn.Module]) -> None:
-        """Raise UserError where a piece did not run, or not one module after the other."""
+        """Raise UserError if a piece did not run, or not one module after the other."""
         for module in piece:
             if id(module) not in self._inputs:
-                raise UserError(f"{KEY}: the backbone never runs '{self._names[id(module)]}': name modules it calls")
+                raise UserError(
+                    f"{KEY}: the backbone never runs '{self._names[id(module)]}': name modules that it calls"
+                )
         for before, after in itertools.pairwise(piece):
             if self._outputs[id(before)] is not self._inputs[id(after)]:
                 first, second = self._names[id(before)], self._names[id(after)]

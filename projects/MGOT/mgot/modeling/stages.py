@@ -1,4 +1,4 @@
-"""Reading the stages of any backbone of fast-reid, and giving each modality a stem of its own."""
+"""Reads the stages of any backbone of fast-reid, and gives each modality its own stem."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _N_SPREAD = 5
 def default_stages(backbone: nn.Module) -> list[str]:
     """Names of the modules that end the backbone's stages.
 
-    By the class or a base class of it for fast-reid's networks; for a vision transformer and any other with ``blocks``
-    or ``features``, five of these, spread evenly and the last among them; else the whole backbone ("").
+    For fast-reid's networks, by their class or its base class. For a vision transformer, and any other with ``blocks``
+    or ``features``, five of these, evenly spread and with the last one. Otherwise the whole backbone ("").
     """
     names = {name for name, _ in backbone.named_modules()}
     for base in type(backbone).__mro__:
@@ -55,7 +55,7 @@ def default_stages(backbone: nn.Module) -> list[str]:
 
 
 def find_module(backbone: nn.Module, name: str, key: str) -> nn.Module:
-    """The submodule called ``name``; UserError naming the config key and the nearest name where there is none."""
+    """The submodule called ``name``; if there is none, UserError with the config key and the nearest name."""
     modules = dict(backbone.named_modules())
     if name not in modules:
         near = difflib.get_close_matches(name, list(modules), n=1)
@@ -65,7 +65,7 @@ def find_module(backbone: nn.Module, name: str, key: str) -> nn.Module:
 
 
 def pool(output: Tensor) -> Tensor:
-    """(B, C) average of a feature map (B, C, H, W) or of tokens (B, L, C); (B, C) is passed on."""
+    """(B, C) average of a feature map (B, C, H, W) or of tokens (B, L, C); (B, C) is returned as it is."""
     if output.dim() == 4:
         return output.mean(dim=(2, 3))
     return output.mean(dim=1) if output.dim() == 3 else output
@@ -79,7 +79,7 @@ class StageTap:
         names: modules to read; empty takes :func:`default_stages`.
 
     Raises:
-        UserError: a name is not a module of the backbone, or a module gives something else than a tensor.
+        UserError: a name is not a module of the backbone, or a module's output is not a tensor.
     """
 
     def __init__(self, backbone: nn.Module, names: Sequence[str] = ()) -> None:
@@ -100,7 +100,7 @@ class StageTap:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """While this holds, a run of the backbone is read; at other times its outputs are left alone."""
+        """In this context a run of the backbone is read; at other times its outputs are ignored."""
         self.enabled = True
         try:
             yield
@@ -108,7 +108,7 @@ class StageTap:
             self.enabled = False
 
     def take(self) -> list[Tensor]:
-        """The pooled outputs of the last run, in the order of the names; they are handed over and forgotten.
+        """The pooled outputs of the last run, in the order of the names. They are returned once and not kept.
 
         Raises:
             UserError: the backbone never ran one of the modules.
@@ -121,7 +121,7 @@ class StageTap:
 
 
 def _last_part(module: nn.Module) -> nn.Module:
-    """The module whose output is the container's: fast-reid runs the blocks of a stage one by one, never the stage."""
+    """The module whose output is the container's: fast-reid runs the blocks of a stage one by one, not the stage."""
     while isinstance(module, nn.Sequential | nn.ModuleList) and len(module):
         module = module[-1]
     return module
@@ -156,7 +156,7 @@ def probe(backbone: nn.Module, tap: StageTap, size: Sequence[int]) -> Shape:
 
 
 class TwoStream(nn.Module):
-    """A module that each modality has of its own: visible rows go through one copy, the others through a second.
+    """A module that exists once for each modality: visible rows go through one copy, the others through the second.
 
     Args:
         module: the module to double; the copies start equal.
@@ -169,7 +169,10 @@ class TwoStream(nn.Module):
         self.is_visible: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Route the rows of x (B, ...) by :attr:`is_visible` (B,), which DEN sets before each run; None is visible."""
+        """Send the rows of x (B, ...) to the copies by :attr:`is_visible` (B,), which DEN sets before each run.
+
+        None means visible.
+        """
         mask = self.is_visible
         if mask is not None and torch.onnx.is_in_onnx_export():  # a traced graph cannot choose by the batch's content
             visible, infrared = self.visible(x), self.infrared(x)
@@ -178,7 +181,8 @@ class TwoStream(nn.Module):
             return self.visible(x)
         if not bool(mask.any()):
             return self.infrared(x)
-        # Not by the mask itself: one on the CPU would be sent to a GPU in each step anew, and waited for.
+        # Not by the mask itself: a mask on the CPU would be sent to the GPU in each step, and the step would wait for
+        # it.
         rows = [torch.nonzero(part).flatten().to(x.device, non_blocking=True) for part in (mask, ~mask)]
         visible, infrared = self.visible(x[rows[0]]), self.infrared(x[rows[1]])
         out = _empty_like(visible, x.shape[0])
@@ -187,7 +191,10 @@ class TwoStream(nn.Module):
 
 
 def _empty_like(part: Tensor, n_rows: int) -> Tensor:
-    """Room for rows like those of part, in its memory format: a convolution would copy another one back."""
+    """Memory for rows like those of part, in its memory format.
+
+    With another format, a convolution would copy them back.
+    """
     last = part.dim() == 4 and part.is_contiguous(memory_format=torch.channels_last)
     form = torch.channels_last if last else torch.contiguous_format
     return torch.empty(n_rows, *part.shape[1:], dtype=part.dtype, device=part.device, memory_format=form)

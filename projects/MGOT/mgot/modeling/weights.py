@@ -1,4 +1,4 @@
-"""Starting weights of a backbone: from a file, torchvision or a package; what fits, what does not, and saying so."""
+"""Starting weights of a backbone, from a file, torchvision or a package, and messages about what does not fit."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _LISTED = 5
 
 
 class Fit(NamedTuple):
-    """What of a file fits a model, by the model's names.
+    """The part of a file that fits a model, by the model's names.
 
     Attributes:
         tensors: name -> tensor, of the model's shapes.
-        missing: tensors of the model that the file lacks; they keep their random start.
+        missing: tensors of the model that the file does not have; they keep their random start.
         reshaped: ``name (file's shape, model's shape)``.
-        unused: the file's tensors that the model lacks, but for a classifier's.
+        unused: the file's tensors that the model does not have, without a classifier's.
     """
 
     tensors: dict[str, Tensor]
@@ -52,7 +52,7 @@ class Fit(NamedTuple):
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a weights file by name, out of the containers that training codes put around them.
+    """The tensors of a weights file by name, without the containers that training codes put around them.
 
     Raises:
         UserError: the file is missing, holds more than tensors and plain values, or no tensor at all.
@@ -76,8 +76,8 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 def fit_state(model: nn.Module, state: Mapping[str, Tensor]) -> Fit:
     """Compare a state dict with a model.
 
-    Leading parts of the names, such as ``module.`` or ``backbone.``, are left out where that makes more names fit; a
-    vision transformer's positions are resized to its grid as fast-reid does.
+    Leading parts of the names, such as ``module.`` or ``backbone.``, are left out if more names fit then; a vision
+    transformer's positions are resized to its grid as fast-reid does.
     """
     wanted = {name: value for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
     readings = [_without_parts(state, depth) for depth in _PREFIX_DEPTHS]
@@ -103,10 +103,10 @@ def _without_parts(state: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]
 
 
 def put_state(model: nn.Module, state: Mapping[str, Tensor], source: str, key: str = KEY) -> None:
-    """Load what fits into ``model``, half precision widened, and warn of what stays random or unused.
+    """Load what fits into ``model``, with half precision converted, and warn of what stays random or unused.
 
     Raises:
-        UserError: layers have other shapes, or less than half of the model's are there: another architecture.
+        UserError: layers have other shapes, or the file has less than half of the model's: another architecture.
     """
     fit = fit_state(model, state)
     if fit.reshaped or 2 * len(fit.tensors) < len(fit.tensors) + len(fit.missing):
@@ -135,16 +135,15 @@ def load_backbone_weights(model: nn.Module, path: str) -> None:
 def load_torchvision_weights(model: nn.Module, depth: str) -> None:
     """Fetch torchvision's ImageNet weights, its first recipe, and load them into fast-reid's ResNet.
 
-    The file stays in torch's folder; its SHA-256 must begin as its name says. fast-reid's max pooling has no padding
-    where torchvision's has one (resnet.py:136), so that the two networks are not equal at
-    the same weights.
+    The file stays in torch's folder. Its SHA-256 must start with the digits in its name. fast-reid's max pooling has no
+    padding, and torchvision's has one pixel (resnet.py:136). So the two networks differ with the same weights.
 
     Args:
         model: fast-reid's ResNet.
         depth: fast-reid's, such as 50x.
 
     Raises:
-        UserError: torchvision has no such depth, or the file cannot be fetched.
+        UserError: torchvision has no such depth, or the file cannot be downloaded.
     """
     name = f"resnet{depth.rstrip('x')}"
     if name not in torchvision.models.list_models(module=torchvision.models):
@@ -155,8 +154,8 @@ def load_torchvision_weights(model: nn.Module, depth: str) -> None:
         state = torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(
-            f"{SOURCE_KEY}: {url} cannot be had ({reason(error)}): put {Path(url).name} into {folder} by hand,"
-            f" or name it by {KEY}"
+            f"{SOURCE_KEY}: {url} cannot be downloaded ({reason(error)}): put {Path(url).name} into {folder}"
+            f" yourself, or name it with {KEY}"
         ) from None
     put_state(model, state, url, SOURCE_KEY)
 
@@ -164,10 +163,11 @@ def load_torchvision_weights(model: nn.Module, depth: str) -> None:
 def load_package_weights(model: nn.Module) -> None:
     """Load MobileNetV2's ImageNet weights of an installed package into fast-reid's MobileNetV2 1.0x.
 
-    The package calls the last convolution and its norm ``features.18``, fast-reid ``conv``; all else is named alike.
+    The package calls the last convolution and its norm ``features.18``, fast-reid ``conv``; all other names are the
+    same.
 
     Raises:
-        UserError: as :func:`package_file` and :func:`put_state` have it.
+        UserError: as in :func:`package_file` and :func:`put_state`.
     """
     path = package_file()
     state = {re.sub(r"^features\.18\.", "conv.", name): value for name, value in read_state(path).items()}
@@ -175,20 +175,20 @@ def load_package_weights(model: nn.Module) -> None:
 
 
 def package_file() -> Path:
-    """Where the package's weights lie, by its metadata: none of its code is run.
+    """The path of the package's weights, from its metadata. None of its code is run.
 
     Raises:
-        UserError: the package is not installed, lacks the file, or has another one.
+        UserError: the package is not installed, does not have the file, or has a different one.
     """
     try:
         path = Path(str(distribution(PACKAGE).locate_file(PACKAGE_FILE)))
     except PackageNotFoundError:
         raise UserError(f"{SOURCE_KEY}: {PACKAGE} is not installed: type `{INSTALL_PACKAGE}`, or set {KEY}") from None
     if not path.is_file():
-        raise UserError(f"{SOURCE_KEY}: {PACKAGE} lacks {path}: type `{INSTALL_PACKAGE} --force-reinstall`")
+        raise UserError(f"{SOURCE_KEY}: {PACKAGE} has no {path}: type `{INSTALL_PACKAGE} --force-reinstall`")
     if sha256(path.read_bytes()).hexdigest() != _PACKAGE_SHA256:
         raise UserError(
-            f"{SOURCE_KEY}: {path} is another file, its SHA-256 is not {_PACKAGE_SHA256[:8]}...: type"
+            f"{SOURCE_KEY}: {path} is a different file, its SHA-256 is not {_PACKAGE_SHA256[:8]}...: type"
             f" `{INSTALL_PACKAGE} --force-reinstall`"
         )
     return path

@@ -1,6 +1,6 @@
-"""Who is near whom among images: exact search, searches by others, and k-reciprocal neighbours.
+"""Nearest neighbours of images: exact search, searches by other libraries, and k-reciprocal neighbours.
 
-The public face for whatever looks for neighbours: the clustering, re-ranking and the search of a folder.
+The interface for the clustering, re-ranking and the search of a folder.
 """
 
 from mgot.neighbours.encoding import encode, expand

@@ -38,10 +38,10 @@ def reciprocal_neighbours(there: np.ndarray, back: np.ndarray | None = None) -> 
 
     Args:
         there: (N, k) neighbours of each row, among M rows.
-        back: (M, k') neighbours of those among the N; None where both are one set.
+        back: (M, k') neighbours of those among the N; None if both are one set.
 
     Returns:
-        (N, k) bool: entry (i, c) tells whether the c-th neighbour of i lies in R(i, k).
+        (N, k) bool: entry (i, c) says whether the c-th neighbour of i is in R(i, k).
     """
     reciprocal = np.empty(there.shape, dtype=np.bool_)
     over_rows(partial(_reciprocal, there, there if back is None else back, reciprocal), len(there))

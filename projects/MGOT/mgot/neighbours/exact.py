@@ -1,4 +1,4 @@
-"""Exact search in plain single precision, whatever the data: all similarities of a block of queries at once."""
+"""Exact search in plain single precision, for any data: all similarities of a block of queries at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def rounding_error(dimension: int) -> float:
 
     lambda sqrt(D) u bounds the error of a sum of D products with a probability of at least 1 - 2 D exp(-lambda^2 / 2)
     where the roundings are independent (Higham and Mary, A New Approach to Probabilistic Rounding Error Analysis,
-    2019): 1 - 5e-11 at D = 2,048 and lambda = 8. Sums in lanes and blocks, as all libraries form them, err far less.
+    2019): 1 - 5e-11 at D = 2,048 and lambda = 8. Sums in lanes and blocks, as in all libraries, have much smaller
+    errors.
     """
     return 8.0 * float(np.sqrt(max(dimension, 16))) * 2.0**-24
 
@@ -48,7 +49,7 @@ def _choose(
         best, similarity, filled = result.ids[r, first:], result.similarity[r, first:], 0
         for j in range(scores.shape[1]):
             if filled == k - first and (filled == 0 or similarity[filled - 1] == 1.0):
-                break  # nobody after j, by index, can come before k rows that equal i: a set of copies ends soon
+                break  # no row after j, by index, can come before k rows that equal i: a set of copies ends soon
             if scores[r, j] >= enough[r] and not (own and j == i):
                 filled = insert(best, similarity, filled, j, cosine(queries, i, gallery, j))
 
@@ -61,12 +62,12 @@ def _unit(features: Features, chosen: np.ndarray | slice) -> torch.Tensor:
 def search_rows(queries: Features, gallery: Features | None, chosen: np.ndarray, k: int) -> Neighbours:
     """The exact neighbours of some of the queries.
 
-    Float32 cosines by matrix product; every row whose cosine comes within twice the rounding error of the k-th is
-    ranked by `features.cosine`. Memory: SCORES_AT_ONCE floats, or one row of N.
+    Float32 cosines by matrix product; every row with a cosine within twice the rounding error of the k-th is ranked by
+    `features.cosine`. Memory: SCORES_AT_ONCE floats, or one row of N.
 
     Args:
         queries: (N, D).
-        gallery: (M, D), or None where the queries search among themselves.
+        gallery: (M, D), or None if the queries search among themselves.
         chosen: (n,) indices of the queries to search for.
         k: at most M.
     """

@@ -1,4 +1,4 @@
-"""Candidates found by others: PyTorch on a device, faiss exact and approximate."""
+"""Candidates found by other libraries: PyTorch on a device, faiss exact and approximate."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ TF32_ERROR = 2.0**-9  # of a product of two vectors: each entry may be cut to 10
 
 
 def on_device(features: Features, k: int, device: str) -> Candidates:
-    """Candidates by matrix products of PyTorch, on a GPU or wherever.
+    """Candidates by matrix products of PyTorch, on any device.
 
-    The centred features as in `symmetric.centre`; the products may be taken in TF32, as the user has set PyTorch, so
-    the bound allows for it. Device memory: 4 N D bytes and about 1.5 GB.
+    The features are centred as in `symmetric.centre`. The user may have set PyTorch to TF32, so the error bound
+    includes it. Device memory: 4 N D bytes and about 1.5 GB.
     """
     total, dimension = features.rows.shape
     x = torch.from_numpy(features.rows).to(device, copy=True)
@@ -50,9 +50,11 @@ def on_device(features: Features, k: int, device: str) -> Candidates:
 
 
 def require_faiss(asked_by: str, remedy: str = "") -> Any:
-    """The module faiss, which faiss-cpu and faiss-gpu bring alike; UserError, by who asks for it, where neither is.
+    """The module faiss, from faiss-cpu or faiss-gpu.
 
-    Where both are installed a warning says so, once: their files lie over one another.
+    If neither is installed, UserError; the message names ``asked_by``.
+
+    If both are installed, there is one warning: they overwrite each other's files.
     """
     try:
         import faiss
@@ -78,7 +80,7 @@ def _warn_of_two() -> None:
 
 
 def _faiss(key: str) -> Any:
-    return require_faiss(f"search = {key}", ", or choose search = auto, which needs none")
+    return require_faiss(f"search = {key}", ", or choose search = auto, which does not need it")
 
 
 def _unit_rows(features: Features) -> np.ndarray:
@@ -98,7 +100,7 @@ def by_faiss(features: Features, k: int, gpu: bool = False) -> Candidates:
     if gpu:
         if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
             raise UserError(
-                "search = faiss-gpu: this faiss sees no GPU: put faiss-gpu in the place of faiss-cpu, or choose"
+                "search = faiss-gpu: this faiss sees no GPU: replace faiss-cpu with faiss-gpu, or choose"
                 " search = torch or auto"
             )
         index = faiss.index_cpu_to_all_gpus(index)

@@ -1,4 +1,4 @@
-"""Features as every later step takes them, and the one definition of the similarity of two of them."""
+"""Features in the form that every later step uses, and the definition of the similarity of two of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Features(NamedTuple):
 
 @compiled(fastmath={"reassoc", "contract"})
 def dot(a: np.ndarray, b: np.ndarray) -> float:
-    """sum_d a_d b_d of two float32 vectors in double; reordered into vector lanes, alike for (a, b) and (b, a)."""
+    """sum_d a_d b_d of two float32 vectors in double, in vector lanes; the order is the same for (a, b) and (b, a)."""
     total = 0.0
     for d in range(a.shape[0]):
         total += np.float64(a[d]) * np.float64(b[d])
@@ -39,8 +39,8 @@ def dot(a: np.ndarray, b: np.ndarray) -> float:
 def cosine(a: Features, i: int, b: Features, j: int) -> np.float32:
     """cos(a_i, b_j) = a_i . b_j / (|a_i| |b_j|), computed in double and rounded to single.
 
-    Whoever computes it in double in another order gets the same single, and equal rows get equal similarities: the
-    order of neighbours does not hang on how a matrix product was blocked.
+    Another order of the sum in double gives the same single, and equal rows have equal similarities. So the order of
+    neighbours does not depend on the blocks of a matrix product.
     """
     return np.float32(dot(a.rows[i], b.rows[j]) / (a.norms[i] * b.norms[j]))
 
@@ -52,12 +52,12 @@ def _norms(rows: np.ndarray, norms: np.ndarray, start: int, stop: int) -> None:
 
 
 def check_features(features: np.ndarray | torch.Tensor, names: Sequence[str] | None = None) -> Features:
-    """Features with their lengths, none of them unusable.
+    """Features with their lengths, checked.
 
     Args:
         features: (N, D), N and D at least 1, torch (any device, with or without gradient) or numpy, of a real type.
-            float32 that is contiguous and on fast-reid is not copied.
-        names: (N,), what errors call the rows, such as the paths of the images.
+            Contiguous float32 on the CPU is not copied.
+        names: (N,), names of the rows in errors, such as the paths of the images.
 
     Raises:
         UserError: not a matrix, nothing in it, rows that are NaN, infinite or zero (which have no direction).
@@ -70,9 +70,7 @@ def check_features(features: np.ndarray | torch.Tensor, names: Sequence[str] | N
     norms = np.empty(len(rows))
     over_rows(lambda start, stop: _norms(rows, norms, start, stop), len(rows))
     _refuse(~np.isfinite(norms), "NaN or infinite", "lower the learning rate or switch mixed precision off", names)
-    _refuse(
-        norms == 0, "zero", "a vector without direction cannot be compared; look at the network's last layer", names
-    )
+    _refuse(norms == 0, "zero", "a zero vector cannot be compared; check the network's last layer", names)
     return Features(rows, norms)
 
 

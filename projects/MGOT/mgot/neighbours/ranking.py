@@ -13,9 +13,9 @@ EMPTY = -1
 
 
 class Neighbours(NamedTuple):
-    """The k nearest gallery rows of each query, nearest first; equal similarities stand by ascending index.
+    """The k nearest gallery rows of each query, nearest first; equal similarities are in the order of their index.
 
-    Where queries and gallery are one set, each row is its own first neighbour, whatever its duplicates.
+    If queries and gallery are one set, each row is its own first neighbour, even if it has duplicates.
 
     Attributes:
         ids: (N, k) int32.
@@ -27,12 +27,12 @@ class Neighbours(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """Rows among which the k nearest surely are.
+    """Rows that certainly contain the k nearest.
 
     Attributes:
-        ids: (N, C) int32, each row's own index left out where queries and gallery are one set.
+        ids: (N, C) int32, without each row's own index if queries and gallery are one set.
         rough: (N, C) float32, similarities no further than `error` from the true ones.
-        held: (N,) int32, how many of the C are filled; EMPTY where the row could not be vouched for.
+        held: (N,) int32, how many of the C are filled; EMPTY if the row is not certain.
         error: (N,) float32.
     """
 
@@ -83,7 +83,7 @@ def _rank(
 def rank(features: Features, candidates: Candidates, k: int) -> Neighbours:
     """The k best candidates by their exact cosines (`features.cosine`), each row itself first.
 
-    Rows that could not be vouched for get no other neighbour (id EMPTY): the caller searches for them.
+    Rows that are not certain get no other neighbour (id EMPTY): the caller searches for them.
     """
     total = len(features.norms)
     result = Neighbours(np.full((total, k), EMPTY, dtype=np.int32), np.zeros((total, k), dtype=np.float32))
@@ -105,17 +105,18 @@ def _vouch(index: np.ndarray, rough: np.ndarray, error: np.ndarray, k: int, comp
 
 
 def vouch(index: np.ndarray, rough: np.ndarray, error: np.ndarray, k: int, *, complete: bool) -> Candidates:
-    """Lists of a search library as candidates: itself and blanks dropped, and the certainty of each row judged.
+    """Lists of a search library as candidates, without the row itself and empty entries, and whether a row is certain.
 
-    The k nearest are surely in a list whose last similarity is below its k-th by more than twice the error: whoever is
-    not in the list is below the last.
+    A list certainly has the k nearest if its last similarity is below its k-th by more than twice the error, because
+    all rows that are not in the list are below the last.
 
     Args:
-        index: (N, C), by falling `rough`; negative where the library found nothing. Changed.
+        index: (N, C), by falling `rough`; negative if the library found nothing. Changed.
         rough: (N, C) float32. Changed.
         error: (N,) float32, bound on |rough - cosine|.
         k: neighbours wanted beside oneself.
-        complete: take each list of at least k as sure, because it holds all rows or because the search is approximate.
+        complete: treat each list of at least k as certain, because it holds all rows or because the search is
+            approximate.
     """
     index = np.ascontiguousarray(index, dtype=np.int32)
     count = np.empty(len(index), dtype=np.int32)

@@ -41,7 +41,7 @@ def _transpose(matrix: Rows, result: Rows) -> None:
 
 
 def transposed(matrix: Rows) -> Rows:
-    """The (N, N) matrix by columns: row c of the result lists who has a value at c, in ascending order."""
+    """The (N, N) matrix by columns: row c of the result lists the rows that have a value at c, in ascending order."""
     result = Rows(np.zeros_like(matrix.start), np.empty_like(matrix.ids), np.empty_like(matrix.value))
     _transpose(matrix, result)
     return result

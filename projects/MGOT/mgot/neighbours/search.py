@@ -1,4 +1,4 @@
-"""k nearest neighbours by cosine similarity: who finds the candidates, and the exact ranking behind all of them."""
+"""k nearest neighbours by cosine similarity: several ways to find candidates, and one exact ranking of them."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ SEARCHES: dict[str, Callable[[Features, int], Candidates]] = {
 def nearest(features: Features, k: int, search: str = "auto") -> Neighbours:
     """The k nearest rows of each row by `features.cosine`, itself first, equal ones by ascending index.
 
-    Every backend but the approximate ones returns the same neighbours, whatever its precision: it names candidates with
-    a bound on their error, they are ranked by exact cosines, and rows for which the bound does not suffice are searched
-    exhaustively. The recall of the approximate ones is measured on a sample of rows and logged.
+    All backends except the approximate ones return the same neighbours, for any precision. They give candidates with an
+    error bound, which are ranked by exact cosines. If the bound is not enough for a row, it is compared with all rows.
+    The recall of the approximate ones is measured on a sample of rows and logged.
 
     Args:
         features: (N, D).
         k: 1 .. N.
-        search: "symmetric", half of the similarity matrix on the CPU, bfloat16 where that is faster; "torch", on
-            the GPU where there is one; "faiss" and "faiss-gpu", its flat index; "ivf" and "hnsw", its approximate
-            indices, for sets past some hundred thousand rows; "auto", torch with a GPU, else symmetric.
+        search: "symmetric", half of the similarity matrix on the CPU, in bfloat16 if that is faster; "torch", on the
+            GPU if there is one; "faiss" and "faiss-gpu", the flat index of faiss; "ivf" and "hnsw", its approximate
+            indices, for sets above some hundred thousand rows; "auto", torch with a GPU, otherwise symmetric.
 
     Raises:
-        UserError: no such backend, or what it needs is missing.
+        UserError: no such backend, or the library that it needs is missing.
     """
     total = len(features.norms)
     if search == "auto":
@@ -65,7 +65,7 @@ def nearest(features: Features, k: int, search: str = "auto") -> Neighbours:
     del candidates
     if len(missing):
         logger.info(
-            "%d of %d rows have too many near neighbours to tell apart roughly: searched anew", len(missing), total
+            "%d of %d rows have too many near neighbours for low precision: searched again", len(missing), total
         )
         found = search_rows(features, None, missing, k)
         neighbours.ids[missing], neighbours.similarity[missing] = found
@@ -76,7 +76,7 @@ def nearest(features: Features, k: int, search: str = "auto") -> Neighbours:
 
 
 def recall(features: Features, neighbours: Neighbours, seed: int = 0) -> float:
-    """Share of the exact neighbours, oneself left out, that are found; measured on SAMPLE rows drawn with the seed."""
+    """Share of the exact neighbours that are found, without the row itself, on SAMPLE rows drawn with the seed."""
     total, k = neighbours.ids.shape
     chosen = np.random.default_rng(seed).permutation(total)[:SAMPLE]
     exact = search_rows(features, None, chosen, k).ids

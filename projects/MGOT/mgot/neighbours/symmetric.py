@@ -1,8 +1,8 @@
 """Candidates for exact search on the CPU: half of the similarity matrix, tile by tile, in low precision.
 
-Each tile of products serves its rows and its columns, so that N^2 D flops are spent, not 2 N^2 D. Where bfloat16
-products are faster than float32 ones, they are used: their error is bounded row by row, and all rows that the bound
-cannot exclude from the k nearest are kept for the exact ranking. Nothing N x N is held.
+Each tile of products is used for its rows and its columns, so the cost is N^2 D flops, not 2 N^2 D. If bfloat16
+products are faster than float32 ones, they are used. Their error is bounded row by row, and all rows that may be among
+the k nearest within this bound are kept for the exact ranking. No N x N matrix is stored.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ROUNDED = 2.0**-22  # bound on what rounding takes from f / |f| - mean: two step
 
 
 class Centred(NamedTuple):
-    """Unit features about their mean, where the errors of low precision are smallest.
+    """Unit features minus their mean, which makes the errors of low precision smallest.
 
     cos(f_i, f_j) = 1 + x_i . x_j - a_i - a_j,   x = f / |f| - mean,  a = |x|^2 / 2
 
@@ -47,12 +47,12 @@ class Centred(NamedTuple):
 
 
 class Lists(NamedTuple):
-    """What is kept of each row while the tiles go by.
+    """What is kept of each row during the tiles.
 
     Attributes:
         ids: (N, C) int32, candidates.
         score: (N, C) float32, x_i . x_j - a_j.
-        held: (N,) int32, candidates held; EMPTY once they were too many.
+        held: (N,) int32, number of candidates; EMPTY if there were too many.
         bar: (N,) float32, the score that a new candidate must reach.
         margin: (N,) float32, twice the error.
     """
@@ -85,7 +85,7 @@ def _centre(
     start: int,
     stop: int,
 ) -> None:
-    """Bits of x, in bfloat16 rounded to nearest even where `low`; its length, and the length of what rounding lost."""
+    """Bits of x, in bfloat16 rounded to nearest even if `low`; its length, and the length of the rounding error."""
     x = np.empty(mean.shape[0], dtype=np.float32)
     rounded = np.empty(mean.shape[0], dtype=np.float32)
     bits, rounded_bits = x.view(np.uint32), rounded.view(np.uint32)
@@ -108,10 +108,10 @@ def _centre(
 
 
 def centre(features: Features, dtype: torch.dtype) -> Centred:
-    """Centre and round the features, and bound what the products will lack.
+    """Centre and round the features, and bound the error of their products.
 
-    With y the rounded x and e = |y - x|:  |y_i . y_j - x_i . x_j| <= e_i |x_j| + |y_i| e_j, by Cauchy and Schwarz; to
-    which the rounding of the sum comes, and that of a bfloat16 result, 2^-9 of it.
+    With y the rounded x and e = |y - x|:  |y_i . y_j - x_i . x_j| <= e_i |x_j| + |y_i| e_j, by Cauchy and Schwarz.
+    Added to this are the rounding of the sum and that of a bfloat16 result, 2^-9 of it.
     """
     total, dimension = features.rows.shape
     mean = sum(map_rows(partial(_sum, features), total)) / total
@@ -129,7 +129,7 @@ def centre(features: Features, dtype: torch.dtype) -> Centred:
 
 @compiled()
 def _tighten(i: int, lists: Lists, k: int) -> None:
-    """Raise the bar of one row to what its k-th best asks for, and drop the candidates below it."""
+    """Raise the bar of one row to that of its k-th best, and drop the candidates below it."""
     ids, score, held = lists.ids[i], lists.score[i], lists.held[i]
     if held < k:
         return
@@ -157,7 +157,7 @@ def _tighten(i: int, lists: Lists, k: int) -> None:
 
 @compiled()
 def _sort(ids: np.ndarray, score: np.ndarray) -> None:
-    """By falling score: the exact ranking then soon has k good ones and passes over most of the others."""
+    """Sort by falling score: the exact ranking then soon has k good ones and can skip most of the others."""
     for c in range(1, len(ids)):
         j, value, place = ids[c], score[c], c
         while place > 0 and score[place - 1] < value:
@@ -220,7 +220,7 @@ def _finish(half_squares: np.ndarray, lists: Lists, k: int, start: int, stop: in
 
 
 def fastest_type(total: int, dimension: int) -> torch.dtype:
-    """bfloat16 where its products are faster here than float32's; a set too small to matter is not worth the trial."""
+    """bfloat16 if its products are faster here than float32's. For a small set this is not measured."""
     if total < SMALL:
         return torch.float32
     seconds = {}
@@ -247,7 +247,7 @@ def _first_bars(tile: torch.Tensor, centred: Centred, top: int, lists: Lists, k:
 
 
 def candidates(features: Features, k: int, dtype: torch.dtype | None = None) -> Candidates:
-    """Rows among which the k nearest of each row surely are, itself left out.
+    """Rows that certainly contain the k nearest of each row, without the row itself.
 
     Args:
         features: (N, D).
@@ -255,9 +255,9 @@ def candidates(features: Features, k: int, dtype: torch.dtype | None = None) -> 
         dtype: torch.bfloat16 or torch.float32; None takes the faster of the two on this machine.
 
     Returns:
-        By falling rough similarity, at most CAPACITY a row. A row of which more than three quarters of that lie within
-        the error of its k-th has held EMPTY: the caller searches it otherwise. Memory: N (2 D + 8 CAPACITY) bytes in
-        bfloat16, and a few tiles.
+        By falling rough similarity, at most CAPACITY for each row. If more than three quarters of CAPACITY are within
+        the error of a row's k-th, its ``held`` is EMPTY, and the caller searches it in another way. Memory: N (2 D + 8
+        CAPACITY) bytes in bfloat16, and a few tiles.
     """
     total = len(features.norms)
     centred = centre(features, dtype or fastest_type(total, features.rows.shape[1]))

@@ -37,7 +37,7 @@ _NO_PART_OF_THE_MODEL = (
 
 
 class CheckpointEmbedder:
-    """DEN in eval mode, read as the evaluation reads it: INPUT.SIZE_TEST, and the flip by TEST.FLIP.ENABLED.
+    """DEN in eval mode, used as in the evaluation: INPUT.SIZE_TEST, and the flip by TEST.FLIP.ENABLED.
 
     Args:
         model: on its device.
@@ -53,7 +53,7 @@ class CheckpointEmbedder:
 
     @torch.inference_mode()
     def embed(self, images: np.ndarray, is_visible: np.ndarray | None) -> np.ndarray:
-        """As :class:`mgot.retrieval.embedder.Embedder` has it."""
+        """See :class:`mgot.retrieval.embedder.Embedder`."""
         batch: dict[str, Any] = {"images": torch.from_numpy(images)}
         if is_visible is not None:
             batch["is_visible"] = torch.from_numpy(is_visible)
@@ -61,11 +61,11 @@ class CheckpointEmbedder:
 
 
 def load_checkpoint(weights: Path, config_file: Path | None) -> CheckpointEmbedder:
-    """Build the config's model and fill it.
+    """Build the config's model and load its weights.
 
     Args:
         weights: a .pth file of a training.
-        config_file: the config it was trained by; None for the config.yaml that it left beside the weights.
+        config_file: the config it was trained by; None for the config.yaml beside the weights.
 
     Raises:
         UserError: a file is missing or damaged, or the weights are of another architecture than the config's.
@@ -87,7 +87,7 @@ def load_checkpoint(weights: Path, config_file: Path | None) -> CheckpointEmbedd
 
 
 def _fill(model: nn.Module, content: Any, weights: Path, config_file: Path) -> None:
-    """Load the tensors that retrieval needs; UserError where one is missing, unknown or of another shape."""
+    """Load the tensors that retrieval needs; UserError if one is missing, unknown or of another shape."""
     state = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{weights} holds no model: name a checkpoint that a training left, such as model_final.pth")
@@ -112,7 +112,7 @@ def _fill(model: nn.Module, content: Any, weights: Path, config_file: Path) -> N
 
 
 def _fingerprint(weights: Path, cfg: CfgNode) -> str:
-    """Of the weights' bytes and of every key that features depend on."""
+    """The fingerprint of the weights' bytes and of every key that features depend on."""
     keys = [_plain(cfg.MODEL), _plain(cfg.MGOT.DEN), cfg.MGOT.PRECISION, cfg.INPUT.SIZE_TEST, cfg.TEST.FLIP.ENABLED]
     return hashlib.sha256((file_digest(weights) + json.dumps(keys, sort_keys=True)).encode()).hexdigest()
 

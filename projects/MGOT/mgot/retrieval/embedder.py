@@ -1,4 +1,4 @@
-"""Image files to features, whatever holds the model."""
+"""Image files to features, for any kind of model."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Embedder(Protocol):
 
     Attributes:
         size: (height, width) of its input.
-        fingerprint: differs where features may differ.
-        two_stream: each modality has layers of its own, so that an image's modality must be told.
+        fingerprint: different if features may be different.
+        two_stream: each modality has its own layers, so the modality of an image must be given.
     """
 
     size: tuple[int, int]
@@ -37,10 +37,10 @@ class Embedder(Protocol):
 def embed_files(
     embedder: Embedder, paths: Sequence[Path], *, visible: bool | None, desc: str = "embed"
 ) -> Iterator[np.ndarray | UserError]:
-    """The feature (D,) of each image file in order, or the error where a file cannot be read.
+    """The feature (D,) of each image file in order, or the error if a file cannot be read.
 
-    Files are read as the evaluation reads them, by threads, a batch ahead of the model. ``visible`` is their modality,
-    None where the model does not ask.
+    Files are read as in the evaluation, by threads, one batch ahead of the model. ``visible`` is their modality; None
+    if the model does not need it.
     """
     batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
 

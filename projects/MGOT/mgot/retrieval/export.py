@@ -1,4 +1,4 @@
-"""The retrieval model as an ONNX file, which counts as written only once onnxruntime agrees with PyTorch."""
+"""The retrieval model as an ONNX file. The file is kept only if onnxruntime agrees with PyTorch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TRACED_BATCH = 2
 
 
 class RetrievalModel(nn.Module):
-    """What retrieval uses of DEN: images (B, 3, H, W) in 0..255 to features (B, D) of unit length.
+    """The part of DEN that retrieval uses: images (B, 3, H, W) in 0..255 to features (B, D) of unit length.
 
     Args:
         network: in eval mode.
@@ -55,10 +55,10 @@ def export_onnx(cfg: CfgNode, output: str | Path, *, opset: int = DEFAULT_OPSET)
 
     Source: [ours]. The batch is dynamic; height and width are INPUT.SIZE_TEST's. The file appears under its name only
     after onnxruntime's features agree with PyTorch's to 1e-4 on random images, for two sizes of batch. The graph
-    computes in float32, whatever MGOT.PRECISION says.
+    computes in float32, for any MGOT.PRECISION.
 
     Returns:
-        What the file's metadata says.
+        The content of the file's metadata.
 
     Raises:
         UserError: the extra is not installed, no weights are named, they cannot be read, the opset is none of

@@ -1,4 +1,4 @@
-"""What tells one file's content from another's."""
+"""A fingerprint of a file's content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images of a folder, at any depth, and what tells whether one has changed."""
+"""The images of a folder, at any depth, and how changes are noticed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SUFFIXES = IMAGE_SUFFIXES | {".jfif", ".webp", ".tif", ".tiff", ".gif", ".ppm", 
 
 
 class ImageFile(NamedTuple):
-    """One image file; two are the same content where all fields are equal.
+    """One image file; two have the same content if all fields are equal.
 
     Attributes:
         path: relative to the gallery, with slashes.
@@ -28,14 +28,14 @@ class ImageFile(NamedTuple):
 
 
 def require_folder(folder: Path) -> None:
-    """Raise UserError where a gallery is missing or is a file."""
+    """Raise UserError if a gallery is missing or is a file."""
     if not folder.is_dir():
         reason = "is a file" if folder.exists() else "does not exist"
         raise UserError(f"--gallery {folder} {reason}: name the folder that holds the images to search")
 
 
 def list_gallery(folder: Path) -> list[ImageFile]:
-    """The image files below a folder, by path; hidden files and folders are passed over, links are followed.
+    """The image files below a folder, by path; hidden files and folders are skipped, links are followed.
 
     Raises:
         UserError: the folder is missing, is a file, holds no image, or a folder below it may not be read.
@@ -44,14 +44,14 @@ def list_gallery(folder: Path) -> list[ImageFile]:
     try:
         files = sorted(_below(folder, folder, frozenset()))
     except OSError as error:
-        raise UserError(f"--gallery: {error.filename} cannot be looked into ({error.strerror})") from None
+        raise UserError(f"--gallery: {error.filename} cannot be read ({error.strerror})") from None
     if not files:
         raise UserError(f"--gallery {folder} holds no image ({', '.join(sorted(SUFFIXES))})")
     return files
 
 
 def _below(root: Path, folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[ImageFile]:
-    """Files below one folder; ``above`` holds the folders that lead to it, lest a link to one turn in circles."""
+    """Files below one folder; ``above`` holds the folders that lead to it, against loops through links."""
     about = folder.stat()
     here = (about.st_dev, about.st_ino)
     if here in above:

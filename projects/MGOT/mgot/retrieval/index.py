@@ -1,4 +1,4 @@
-"""The features of a gallery in a faiss index, kept in a file and brought up to date with the folder.
+"""The features of a gallery in a faiss index, kept in a file and updated with the folder.
 
 Notation: N readable images, D feature dimension, Q queries.
 """
@@ -31,10 +31,10 @@ class GalleryIndex(NamedTuple):
     """What is kept of a gallery.
 
     Attributes:
-        fingerprint: of the model, and of the modality where the model asks for it.
+        fingerprint: of the model, and of the modality if the model needs it.
         files: the N readable images, in the order of the index's rows.
-        unreadable: the other ones, and why.
-        vectors: faiss index of N L2-normalised features by inner product; None where N = 0.
+        unreadable: the other images, each with the reason.
+        vectors: faiss index of N L2-normalised features by inner product; None if N = 0.
     """
 
     fingerprint: str
@@ -44,7 +44,7 @@ class GalleryIndex(NamedTuple):
 
     @property
     def exact(self) -> bool:
-        """Whether every image is compared with a query, rather than those of the nearest cells."""
+        """Whether every image is compared with a query, and not only those of the nearest cells."""
         return self.vectors is None or not isinstance(self.vectors, _faiss().IndexIVF)
 
     def features(self) -> np.ndarray:
@@ -56,7 +56,7 @@ class GalleryIndex(NamedTuple):
         return self.vectors.reconstruct_n(0, len(self.files))
 
     def search(self, queries: np.ndarray, k: int) -> list[list[tuple[int, float]]]:
-        """The k nearest images of each query, as (row, cosine distance in [0, 2]), nearest first; fewer where N < k.
+        """The k nearest images of each query, as (row, cosine distance in [0, 2]), nearest first; fewer if N < k.
 
         Args:
             queries: (Q, D) float32 L2-normalised.
@@ -76,9 +76,9 @@ def build_index(
     """An index over features.
 
     Args:
-        fingerprint: as :class:`GalleryIndex` has it.
+        fingerprint: as in :class:`GalleryIndex`.
         found: (D,) feature of each image, or why it has none.
-        exact_up_to: N above which faiss's inverted file takes the place of its flat index.
+        exact_up_to: above this N, faiss's inverted file replaces its flat index.
     """
     files = sorted(file for file, feature in found.items() if not isinstance(feature, str))
     unreadable = {file: problem for file, problem in found.items() if isinstance(problem, str)}
@@ -93,7 +93,7 @@ def build_index(
 
 
 def save_index(index: GalleryIndex, path: Path) -> None:
-    """Write the file whole or not at all: a NumPy archive of JSON and faiss's own bytes, nothing that can be executed.
+    """Write the file, which a kill never leaves incomplete: a NumPy archive of JSON and faiss's bytes, without code.
 
     Raises:
         UserError: the file cannot be written.
@@ -109,15 +109,15 @@ def save_index(index: GalleryIndex, path: Path) -> None:
         with replacing(path) as stream:
             np.savez(stream, about=np.frombuffer(json.dumps(about).encode(), np.uint8), vectors=vectors)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): name a file by --index") from None
+        raise UserError(f"{path} cannot be written ({error.strerror}): name a file with --index") from None
 
 
 def load_index(path: Path) -> GalleryIndex | None:
-    """Read a file that :func:`save_index` wrote; None where there is none, or one of another version.
+    """Read a file that :func:`save_index` wrote; None if there is none, or if it has another version.
 
     Raises:
-        UserError: the file is damaged, or is none of these: it is not written over. Or faiss is not installed: this
-            comes before the gallery is embedded.
+        UserError: the file is damaged or something else, and is not overwritten; or faiss is not installed, which shows
+            before the gallery is embedded.
     """
     faiss = _faiss()
     if not path.exists():
@@ -135,27 +135,29 @@ def load_index(path: Path) -> GalleryIndex | None:
         )
         whole = index.vectors is None or index.vectors.ntotal == len(files)
     except (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is no gallery index ({error}): delete it, or name another file by --index") from None
+        raise UserError(
+            f"{path} is not a gallery index ({error}): delete it, or name another file with --index"
+        ) from None
     if not whole:
-        raise UserError(f"{path} is damaged: delete it, or name another file by --index")
+        raise UserError(f"{path} is damaged: delete it, or name another file with --index")
     return index
 
 
 def require_writable(path: Path) -> None:
-    """Raise UserError, before anything is computed, where an index file could not be written."""
+    """Raise UserError, before anything is computed, if an index file could not be written."""
     folder = next((parent for parent in path.absolute().parents if parent.exists()), path)
     if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"the index {path} cannot be written: name a file in a folder of yours by --index")
+        raise UserError(f"the index {path} cannot be written: name a file in your own folder with --index")
 
 
 def default_path(gallery: Path) -> Path:
-    """Beside the gallery, by its name."""
+    """The file beside the gallery, with its name."""
     folder = gallery.resolve()
     return folder.parent / f"{folder.name}.mgot-index.npz"
 
 
 def kept(index: GalleryIndex, files: Sequence[ImageFile]) -> dict[ImageFile, np.ndarray | str]:
-    """What an index knows of the files that are still as they were."""
+    """What an index has of the files that have not changed."""
     known: dict[ImageFile, np.ndarray | str] = dict(zip(index.files, index.features(), strict=True))
     known.update(index.unreadable)
     return {file: known[file] for file in files if file in known}

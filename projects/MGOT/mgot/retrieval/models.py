@@ -17,7 +17,7 @@ def load_embedder(weights: Path, config_file: Path | None = None) -> Embedder:
     """The model of a weights file.
 
     Args:
-        weights: a training's checkpoint (.pth), which needs fast-reid, or an export (.onnx), which does not.
+        weights: a training's checkpoint (.pth), which needs fast-reid, or an export (.onnx), which does not need it.
         config_file: the config that a checkpoint was trained by; None for the config.yaml beside it. An export carries
             its own.
 
@@ -37,7 +37,7 @@ def load_embedder(weights: Path, config_file: Path | None = None) -> Embedder:
 
 
 class OnnxFile:
-    """A model that ``tools/export_onnx.py`` wrote; it normalises, flips and knows its input size by itself."""
+    """A model that ``tools/export_onnx.py`` wrote; it normalises and flips images, and knows its input size."""
 
     def __init__(self, path: Path) -> None:
         self._model = OnnxEmbedder(path)

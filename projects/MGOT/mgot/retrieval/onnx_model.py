@@ -1,4 +1,4 @@
-"""A retrieval model in an ONNX file: read and run without PyTorch's modules, the config or fast-reid.
+"""A retrieval model in an ONNX file, read and run without PyTorch's modules, the config or fast-reid.
 
 ``tools/export_onnx.py`` writes such files. The graph normalises pixels, runs the network and L2-normalises.
 """
@@ -21,14 +21,14 @@ IMAGES, IS_VISIBLE, FEATURES = "images", "is_visible", "features"
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What an ONNX file says of itself, kept in its metadata as JSON under ``mgot``.
+    """The facts about an ONNX file, kept in its metadata as JSON under ``mgot``.
 
     Attributes:
         input_size: (height, width) of the images.
         feature_dim: D.
         opset: the ONNX operator set of the graph.
-        flip: whether the graph averages each image's feature with its mirror image's, as TEST.FLIP scores.
-        two_stream: whether the graph asks which images are visible, for the stem that each modality has of its own.
+        flip: whether the graph averages each image's feature with that of its mirror image, as with TEST.FLIP.
+        two_stream: whether the graph needs to know which images are visible, because each modality has its own stem.
         pixels: what the graph takes.
         resize: how images were resized in training and scoring.
         backbone: fast-reid's name and the depth.
@@ -51,10 +51,10 @@ class ModelFacts:
 
     @classmethod
     def from_json(cls, text: str) -> ModelFacts:
-        """Read :meth:`to_json`'s line; keys of a newer version are passed over.
+        """Read :meth:`to_json`'s line; keys of a newer version are skipped.
 
         Raises:
-            ValueError, KeyError, TypeError: it is no such line.
+            ValueError, KeyError, TypeError: it is not such a line.
         """
         told: dict[str, Any] = json.loads(text)
         known = {field.name: told[field.name] for field in fields(cls) if field.name in told}
@@ -67,10 +67,10 @@ class OnnxEmbedder:
 
     Args:
         path: a file that ``tools/export_onnx.py`` wrote.
-        provider: onnxruntime's name of what computes.
+        provider: onnxruntime's name of the backend.
 
     Attributes:
-        facts: what the file says of itself.
+        facts: the file's metadata.
 
     Raises:
         UserError: the file is missing, is no ONNX model of ours, or onnxruntime is not installed.
@@ -113,7 +113,7 @@ class OnnxEmbedder:
         feed = {IMAGES: np.ascontiguousarray(images, dtype=np.float32)}
         if self.facts.two_stream:
             if is_visible is None:
-                raise UserError("a two-stream model must be told the modality of each image: give is_visible")
+                raise UserError("a two-stream model needs the modality of each image: give is_visible")
             feed[IS_VISIBLE] = np.ascontiguousarray(is_visible, dtype=bool)
         features: np.ndarray = self._session.run([FEATURES], feed)[0]
         return features

@@ -1,4 +1,4 @@
-"""What a search found, for a terminal and for programs."""
+"""The result of a search, for a terminal and for programs."""
 
 from __future__ import annotations
 

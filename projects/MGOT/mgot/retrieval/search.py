@@ -1,4 +1,4 @@
-"""Search a folder: bring its index up to date, embed the queries, rank."""
+"""Search a folder: update its index, embed the queries, rank."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class Request:
         queries: image files; one that lies in the gallery is not its own answer.
         top: images of an answer.
         index: file that keeps the gallery's features; None for ``<gallery>.mgot-index.npz`` beside the gallery.
-        query_visible: modality of the queries, for a model that asks; None where it does not.
-        gallery_visible: likewise of the gallery; None for the other modality than the queries'.
-        exact_up_to: images above which the search looks only at the nearest cells.
+        query_visible: modality of the queries, for a model that needs it; None if it does not.
+        gallery_visible: the same for the gallery; None for the other modality than the queries'.
+        exact_up_to: with more images than this, the search compares only the nearest cells.
     """
 
     gallery: Path
@@ -87,10 +87,10 @@ class Outcome:
     Attributes:
         answers: one a query.
         images: readable images of the gallery.
-        embedded: files that went through the model now; the others' features were kept.
-        removed: files that the index knew and the folder no longer holds as they were.
+        embedded: files that went through the model now. The features of the others were kept.
+        removed: files in the index that have changed or are no longer in the folder.
         unreadable: files of the gallery that cannot be read, with the reason.
-        exact: whether each query met every image.
+        exact: whether each query was compared with every image.
         index: the index's file.
     """
 
@@ -106,12 +106,12 @@ class Outcome:
 def search_folder(embedder: Embedder, request: Request) -> Outcome:
     """Answer a request.
 
-    The index is built at the first call, and afterwards only images that were added or changed (another size or time
-    of change) go through the model; another model builds it anew.
+    The index is built at the first call. Afterwards only images that were added or changed (another size or time of
+    change) go through the model. With another model it is built again.
 
     Raises:
-        UserError: as :meth:`Request.check`; or a query cannot be read, no gallery image can, or the model has a stem
-            for each modality and is not told the queries'.
+        UserError: as in :meth:`Request.check`; or a query cannot be read, no gallery image can be read, or the model
+            has a stem for each modality and the queries' modality is not given.
     """
     request.check()
     query_visible, gallery_visible = _modalities(embedder, request)
@@ -145,9 +145,9 @@ def _modalities(embedder: Embedder, request: Request) -> tuple[bool | None, bool
 
 
 def _refresh(embedder: Embedder, request: Request, visible: bool | None) -> tuple[GalleryIndex, int, int]:
-    """The index of the gallery as it is now, with the numbers of files that were embedded and dropped.
+    """The index of the present gallery, with the numbers of files that were embedded and removed.
 
-    Whatever ends the embedding early, what was embedded until then is kept.
+    If the embedding ends early, what was embedded until then is kept.
     """
     path = request.index_path
     fingerprint = hashlib.sha256(f"{embedder.fingerprint} {visible}".encode()).hexdigest()
@@ -173,7 +173,7 @@ def _refresh(embedder: Embedder, request: Request, visible: bool | None) -> tupl
 
 
 def _answers(index: GalleryIndex, request: Request, features: np.ndarray) -> list[Answer]:
-    """The nearest images of each query; one more is asked for, since a query may meet itself."""
+    """The nearest images of each query. One more is searched for, because a query may find itself."""
     answers = []
     for query, found in zip(request.queries, index.search(features, request.top + 1), strict=True):
         itself = query.resolve()

@@ -23,14 +23,14 @@ HEADING = "nearest images: rank, cosine distance"
 _LINE_HEIGHT = TILE[1] + CAPTION + GAP
 _FIRST_LINE_AT = 4 * GAP
 _BETWEEN = GAP  # of room more between two answers
-_ANSWERS_AT = 2 * GAP + TILE[0] + 2 * GAP  # where the first hit stands
+_ANSWERS_AT = 2 * GAP + TILE[0] + 2 * GAP  # where the first hit is
 
 
 def write_sheet(path: Path, answers: Sequence[Answer]) -> None:
-    """Write the sheet of some answers; the suffix says the format.
+    """Write the sheet of some answers; the suffix gives the format.
 
     Raises:
-        UserError: the file cannot be written, its suffix names no image format, or the sheet would be too large.
+        UserError: the file cannot be written, its suffix is not an image format, or the sheet would be too large.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,12 +40,14 @@ def write_sheet(path: Path, answers: Sequence[Answer]) -> None:
 
 
 def check_sheet(path: Path, gallery: Path) -> None:
-    """Raise UserError where a suffix names no format, or the sheet would lie in the gallery and be searched next."""
+    """Raise UserError if a suffix is not a format, or if the sheet would be in the gallery, which is searched."""
     if gallery.resolve() in path.resolve().parents:
-        raise UserError(f"--output {path} lies in the gallery, whose next search would find it: name a file elsewhere")
+        raise UserError(f"--output {path} is in the gallery, and the next search would find it: name a file elsewhere")
     suffix = path.suffix.lower()
     if Image.registered_extensions().get(suffix) not in Image.SAVE:
-        raise UserError(f"--output {path}: {suffix or 'no suffix'} is no image format: name a file such as search.jpg")
+        raise UserError(
+            f"--output {path}: {suffix or 'no suffix'} is not an image format: name a file such as search.jpg"
+        )
 
 
 def draw_sheet(answers: Sequence[Answer]) -> Image.Image:
@@ -59,7 +61,7 @@ def draw_sheet(answers: Sequence[Answer]) -> Image.Image:
     height = _FIRST_LINE_AT + sum(lines) * _LINE_HEIGHT + len(answers) * _BETWEEN
     size = (_ANSWERS_AT + columns * (TILE[0] + GAP) + GAP, height)
     if size[1] > LARGEST:
-        raise UserError(f"a sheet of {sum(lines)} lines is too tall: ask fewer queries, or a smaller --top")
+        raise UserError(f"a sheet of {sum(lines)} lines is too tall: give fewer queries, or a smaller --top")
     sheet = Image.new("RGB", size, PAPER)
     ImageDraw.Draw(sheet).text((_ANSWERS_AT, GAP), HEADING, fill=INK, font=_font(13))
     top = _FIRST_LINE_AT
@@ -92,7 +94,7 @@ def _tile(sheet: Image.Image, corner: tuple[int, int], path: Path, title: str, *
 
 
 def _shortened(path: Path) -> str:
-    """The end of a path, as many of its parts as fit below a picture, or of the name what does."""
+    """The end of a path: as many of its parts, or of its name, as fit below a picture."""
     text = path.as_posix().encode("utf-8", "backslashreplace").decode()
     font, lead = _font(10), ""
     while font.getlength(lead + text) > TILE[0]:

@@ -16,12 +16,12 @@ LOOK_AGAIN = 1.0  # seconds
 class Agenda:
     """The runs that are left, each handed out once, to several threads.
 
-    Of the runs with one intra stage the first trains it. The others begin at its end as soon as it is there, and wait
-    until then; a thread gets another run meanwhile. Where the first ends without leaving it, the next one trains it.
+    Of the runs that share an intra stage, the first one trains it. The others wait for its end and start from there.
+    Meanwhile a thread gets another run. If the first one ends without saving the stage, the next one trains it.
 
     Args:
-        left: the runs to train, in order, but that those with a checkpoint of their own come first.
-        known: all runs of the grid: one that has finished may have the intra stage that others need.
+        left: the runs to train, in order. Those that have a checkpoint already come first.
+        known: all runs of the grid. A finished one may have the intra stage that others need.
         share: False: every run trains its own intra stage, and none waits.
     """
 
@@ -33,12 +33,12 @@ class Agenda:
         self._change = threading.Condition()
 
     def take(self) -> tuple[Run, Path | None]:
-        """The next run that can begin, and the checkpoint that it begins from, None for its own beginning.
+        """The next run that can start, and the checkpoint that it starts from; None if it starts by itself.
 
-        Waits while every run that is left waits for an intra stage. Each run taken must be given to :meth:`ended`.
+        Waits while all runs that are left need an intra stage that is not there yet. Call :meth:`ended` for each run.
 
         Raises:
-            CancelledError: it was stopped, or nothing is left.
+            CancelledError: the agenda was stopped, or no run is left.
         """
         with self._change:
             while self._left and not self._stopped:
@@ -48,7 +48,7 @@ class Agenda:
                         self._left.remove(run)
                         self._training.append(run)
                         return run, donor
-                self._change.wait(LOOK_AGAIN)  # a file's coming tells nobody
+                self._change.wait(LOOK_AGAIN)  # nothing reports a new file
             raise CancelledError
 
     def ended(self, run: Run) -> None:
@@ -64,7 +64,7 @@ class Agenda:
             self._change.notify_all()
 
     def _group(self, run: Run) -> list[Run]:
-        """The other runs with the same intra stage; none where the run goes on from a checkpoint of its own."""
+        """The other runs with the same intra stage; none if the run continues from its own checkpoint."""
         if not self._share or not run.config.intra or run.begun():
             return []
         return [

@@ -25,16 +25,16 @@ _SET_BY_THE_TOOL = {"SEED": "--seeds", "OUTPUT_DIR": "--output"}
 
 @dataclass(frozen=True)
 class Configuration:
-    """A training but for its seed.
+    """A training, without its seed.
 
     Attributes:
-        slug: name of its folder, from what differs from the config file, and a digest of every key that differs from
-            its default: the same for the same effective config, however a row spells it, also when a later version of
-            the project has more keys. A changed default goes unnoticed.
-        options: KEY, VALUE, KEY, VALUE, ... as the training's command line takes them.
-        ground_truth: what it takes from the ground truth, "" for nothing.
-        intra: the same for configurations whose intra-modality stage is the same; "" where it is shared with none: in
-            other modes than unsupervised, without both stages, or where the stage's checkpoint is not written.
+        slug: name of its folder. It is made of what differs from the config file, and a digest of every key that
+            differs from its default. So it is the same for the same effective config, also if a later version of the
+            project has more keys. A changed default is not noticed.
+        options: KEY, VALUE, KEY, VALUE, ... as on the training's command line.
+        ground_truth: what it uses of the ground truth; "" if nothing.
+        intra: equal for configurations with the same intra-modality stage. "" if the stage cannot be shared: in other
+            modes than unsupervised, without both stages, or if the stage's checkpoint is not written.
         cross_start: iteration at which the cross-modality stage begins; None without one.
     """
 
@@ -66,7 +66,7 @@ def read_grid(path: Path) -> list[tuple[str, dict[str, dict[str, Any]]]]:
     """(title, {row name: {KEY: VALUE}}) of each table of a grid file.
 
     The file holds ``tables:``, a list of ``{title: ..., rows: {name: {KEY: VALUE, ...}, ...}}``; a row without keys is
-    the config file as it is.
+    the plain config file.
 
     Raises:
         UserError: the file is missing, no YAML, or of another form.
@@ -97,7 +97,7 @@ def _read_table(path: Path, table: Any) -> tuple[str, dict[str, dict[str, Any]]]
 
 
 def plan(config_file: str, grid: Path, options: Sequence[str]) -> list[Table]:
-    """The tables of a grid with each row's config loaded, so that every mistake is met before the first training.
+    """The tables of a grid. Each row's config is loaded, so every mistake shows before the first training.
 
     Args:
         config_file: the recipe.

@@ -20,7 +20,7 @@ _SECONDS_TO_END = 10.0
 
 
 class Runner:
-    """Starts trainings and, where it is interrupted, ends them.
+    """Starts trainings. If it is interrupted, it stops them.
 
     Args:
         command: of one training, to which its options, SEED and OUTPUT_DIR are appended.
@@ -35,9 +35,9 @@ class Runner:
         self._stopped = False
 
     def run_all(self, agenda: Agenda, count: int, finished: Callable[[Run, Outcome], None]) -> None:
-        """Train ``count`` runs of an agenda, all that it has.
+        """Train the ``count`` runs of an agenda. ``finished`` is called in this thread after each run.
 
-        ``finished`` is called in this thread after each run. An interrupt ends the children and is raised.
+        An interrupt stops the child processes and is raised.
         """
         with ThreadPoolExecutor(self._jobs) as pool:
             futures = [pool.submit(self._next, agenda) for _ in range(count)]
@@ -60,7 +60,7 @@ class Runner:
 
     def _train(self, run: Run, donor: Path | None) -> Outcome:
         run.folder.mkdir(parents=True, exist_ok=True)
-        # Where there is no checkpoint yet, --resume begins; what an earlier start wrote is no other run's.
+        # Without a checkpoint, --resume starts from scratch. What an earlier start wrote belongs to the same run.
         resume = ["--resume"] if traces_of_a_run(run.folder) else []
         begin = ["MGOT.CROSS_STAGE.FROM", str(donor)] if donor else []
         keys = [*run.config.options, *begin, "SEED", str(run.seed), "OUTPUT_DIR", str(run.folder)]

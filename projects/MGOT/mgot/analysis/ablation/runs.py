@@ -12,7 +12,7 @@ from mgot.analysis.ablation.grid import Configuration, Table
 
 @dataclass(frozen=True)
 class Run:
-    """One training: a configuration, a seed, a folder, and the data root where that is not the environment's."""
+    """One training: a configuration, a seed, a folder, and the data root if it is not the environment's."""
 
     config: Configuration
     seed: int
@@ -20,7 +20,7 @@ class Run:
     root: Path | None = None
 
     def begun(self) -> bool:
-        """Whether it goes on from a checkpoint of its own."""
+        """Whether it continues from its own checkpoint."""
         return (self.folder / "last_checkpoint").is_file()
 
 
@@ -29,10 +29,10 @@ class Outcome:
     """What a training left.
 
     Attributes:
-        status: "done", "failed", or "left" where it has not run to its end yet.
+        status: "done", "failed", or "left" if it has not finished yet.
         figures: of the final row of the first protocol: rank1 and mAP; matching_accuracy of the last epoch's start, and
-            matching_at_start, that of the first epoch of the cross-modality stage; seconds of all epochs, those of an
-            intra-modality stage that was taken over included.
+            matching_at_start, that of the first epoch of the cross-modality stage; seconds of all epochs, including
+            those of a shared intra-modality stage.
         collapsed: the final Rank-1 is below the one before training, or an epoch gave a modality no cluster.
         error: the last line that a failed training wrote.
     """
@@ -44,7 +44,7 @@ class Outcome:
 
 
 def runs_of(tables: Iterable[Table], seeds: Iterable[int], output: Path, roots: Mapping[int, Path]) -> list[Run]:
-    """Each configuration's runs once, seed by seed, so that whole tables stand early; ``roots``: seed -> data root."""
+    """Each configuration's runs once, seed by seed, so complete tables exist early. ``roots``: seed -> data root."""
     configs = dict.fromkeys(row.config for table in tables for row in table.rows)
     return [
         Run(config, seed, output / config.slug / f"seed_{seed}", roots.get(seed))
@@ -54,7 +54,7 @@ def runs_of(tables: Iterable[Table], seeds: Iterable[int], output: Path, roots: 
 
 
 def read_outcome(run: Run) -> Outcome:
-    """What the folder of a run holds; "left" where there is no final row in its results.json."""
+    """What the folder of a run holds; "left" if its results.json has no final row."""
     results = run.folder / "results.json"
     content = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {"rows": []}
     rows = content["rows"]
@@ -86,7 +86,7 @@ def _figures(lines: Sequence[Mapping[str, float]], cross_start: int | None) -> d
 
 
 def _lines(path: Path) -> list[dict[str, float]]:
-    """The lines of metrics.json; one that a kill cut short is passed over."""
+    """The lines of metrics.json; an incomplete line, left by a kill, is skipped."""
     found = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:

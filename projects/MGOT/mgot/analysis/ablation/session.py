@@ -86,7 +86,7 @@ class Ablation:
 
 
 def _wanted(tables: Sequence[Table], beginnings: Sequence[str]) -> set[Configuration]:
-    """Configurations of the rows whose names begin so, case aside; of all rows where nothing is asked for."""
+    """Configurations of the rows whose names begin so, in capitals or not; of all rows if nothing is asked for."""
     named = [(row.name, row.config) for table in tables for row in table.rows]
     for beginning in beginnings:
         if not any(name.lower().startswith(beginning.lower()) for name, _ in named):
@@ -101,7 +101,7 @@ def _refuse_other_data(output: Path, roots: Mapping[int, str]) -> None:
         before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"seeds": []}
         known = {seed: before.get("roots", {}).get(str(seed), "") for seed in set(before["seeds"]) & set(roots)}
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path} is damaged: remove it; it is written anew from the runs beside it") from None
+        raise UserError(f"{path} is damaged: remove it; it is written again from the runs beside it") from None
     for seed, had in known.items():
         if had != roots[seed]:
             raise UserError(
@@ -111,6 +111,6 @@ def _refuse_other_data(output: Path, roots: Mapping[int, str]) -> None:
 
 
 def _from(repository: Path, path: str) -> str:
-    """The path as one types it in the repository, where it lies there."""
+    """The path relative to the repository, if it is inside."""
     full = Path(path).resolve()
     return os.path.relpath(full, repository) if full.is_relative_to(repository.resolve()) else path

@@ -32,7 +32,7 @@ NOTE = (
 
 
 def command_of(command: Sequence[str], options: Sequence[str]) -> str:
-    """A training's command line as one types it; ``SEED s`` stands for each seed."""
+    """A training's command line; ``SEED s`` stands for each seed."""
     return f"python {shlex.join([*command, *options])} SEED s"
 
 
@@ -92,9 +92,9 @@ def _mean(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def markdown(described: Mapping[str, Any]) -> str:
-    """The tables for people; a failed run shows the last line it wrote, a row that saw ground truth its mark.
+    """The tables for people. A failed run shows the last line that it wrote. A row that used ground truth has a mark.
 
-    A column that would say the same of every row, that no run collapsed or that all have finished, is a sentence.
+    If a column would say the same for every row, such as that no run collapsed, it is a sentence instead.
     """
     seeds = ", ".join(map(str, described["seeds"]))
     roots = ", ".join(f"{seed}: {root}" for seed, root in described["roots"].items())
@@ -137,7 +137,7 @@ def _escape(cell: str) -> str:
 
 
 def write_tables(output: Path, described: Mapping[str, Any]) -> None:
-    """table.md and table.json in a folder, each whole or not at all."""
+    """Write table.md and table.json into a folder; a kill never leaves half a file."""
     output.mkdir(parents=True, exist_ok=True)
     write_atomically(output / "table.json", json.dumps(described, indent=2) + "\n")
     write_atomically(output / "table.md", markdown(described))

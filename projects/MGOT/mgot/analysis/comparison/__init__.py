@@ -1,1 +1,1 @@
-"""Several runs side by side, from the files that they left: no model and no data set is opened."""
+"""Several runs side by side, from the files that they wrote. No model and no data set is opened."""

@@ -10,7 +10,7 @@ from typing import Any
 from mgot.analysis.diagnostics.run import Run
 from mgot.errors import UserError
 
-# Okabe and Ito's colours, told apart by the colour-blind; their yellow is too pale for a line on white paper.
+# Okabe and Ito's colours, for colour-blind readers too. Their yellow is too pale for a line on white paper.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES = ("-", "--", ":", "-.")  # 4 and 7 have no common factor: 28 runs look different
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
@@ -33,7 +33,7 @@ def panels(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def draw_curves(runs: Sequence[Run]) -> Any:
-    """A matplotlib figure with a panel for each measure, or None where no run recorded any."""
+    """A matplotlib figure with a panel for each measure, or None if no run recorded any."""
     from matplotlib.figure import Figure
 
     chosen = panels(runs)
@@ -49,7 +49,7 @@ def draw_curves(runs: Sequence[Run]) -> Any:
         handles = [_draw(axis, run.curve(key), i) for i, run in enumerate(runs)]
         axis.set_title(title, fontsize=10)
         axis.set_xlabel(
-            "epochs done" if all(run.config for run in runs) else "epochs done (steps, where no config tells)"
+            "epochs done" if all(run.config for run in runs) else "epochs done (steps, if there is no config)"
         )
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
@@ -72,14 +72,14 @@ def _draw(axis: Any, curve: tuple[list[float], list[float]], number: int) -> Any
 
 
 def _legend_text(run: Run) -> str:
-    """The label and, where the run is not whole, its status; matplotlib takes $ for mathematics and hides a first _."""
+    """The label, and the status of an unfinished run. matplotlib reads $ as mathematics and hides a first _."""
     status = run.status
     text = run.label if status == "finished" else f"{run.label} ({status})"
     return (" " + text if text.startswith("_") else text).replace("$", r"\$")
 
 
 def write_curves(runs: Sequence[Run], folder: Path) -> list[Path]:
-    """Write ``curves.png`` and ``curves.svg``; the files written, none where there is nothing to draw.
+    """Write ``curves.png`` and ``curves.svg``; the files written; none if there is nothing to draw.
 
     Raises:
         UserError: matplotlib is not installed.

@@ -17,13 +17,13 @@ MEASURES = {
 FIGURES = {"Rank-1": "rank1", "mAP": "mAP", "mINP": "mINP"}
 LEGEND = (
     "Rank-1, mAP and mINP in percent, after the last epoch, +- the deviation over trials; matching accuracy and ARI"
-    " against ground truth, at the last epoch's start; - where a run did not record it."
+    " against ground truth, at the last epoch's start; - if a run did not record it."
 )
 _ABSENT = "-"
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """What is compared of one run, as JSON can hold it; None for what the run did not record."""
+    """What is compared of one run, as JSON can hold it; None if the run did not record it."""
     kept = ("protocol", *FIGURES.values(), *(f"{key}_std" for key in FIGURES.values()))
     rows = [{key: row[key] for key in kept if key in row} for row in run.rows]
     return {
@@ -53,12 +53,12 @@ def results_table(runs: Sequence[Run]) -> str:
 
 
 def differences_table(runs: Sequence[Run]) -> str:
-    """Markdown: a line for each config key on which the runs differ, or a sentence where there is none."""
+    """Markdown: a line for each config key on which the runs differ, or a sentence if there is none."""
     found = differences(runs)
     without = [run.label for run in runs if not run.config]
     note = f"\n\nwithout a config.yaml: {', '.join(without)}" if without else ""
     if not found:
-        return f"The configs do not differ but for OUTPUT_DIR.{note}"
+        return f"The configs differ only in OUTPUT_DIR.{note}"
     body = [
         [key, *(_ABSENT if value is None else _plain(str(value)) for value in values)] for key, values in found.items()
     ]

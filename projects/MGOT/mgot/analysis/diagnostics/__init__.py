@@ -1,1 +1,1 @@
-"""What a run records of itself while it trains, and what is read out of that later; fast-reid is not needed."""
+"""What a run records while it trains, and what is read from it later. fast-reid is not needed."""

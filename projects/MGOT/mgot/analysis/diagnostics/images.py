@@ -1,4 +1,4 @@
-"""images.json and rankings.json: which images a run's records speak of, and what some queries found."""
+"""images.json and rankings.json: which images a run's records are about, and what some queries found."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def versions() -> dict[str, str]:
 
 
 def add_rankings(run: Path, stage: str, rankings: Sequence[dict[str, Any]]) -> None:
-    """Put the rankings of a stage beside those of others, in place of earlier ones of that stage."""
+    """Add the rankings of a stage to the file; earlier ones of the same stage are replaced."""
     path = run / FOLDER / "rankings.json"
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     _write(path, {**content, stage: list(rankings)})
@@ -83,16 +83,16 @@ def rank_some(
 ) -> dict[str, Any]:
     """What a few queries find in the protocol's first gallery, and those that find their person worst.
 
-    The few are drawn by a fixed seed among those that see a true match, so that they are the same at every scoring.
+    The few are drawn with a fixed seed from the queries that have a true match, so they are the same at every scoring.
 
     Args:
         protocol: says who searches what, and what does not count.
         pool: (N,) test images.
         features: (N, D) floats; L2-normalised here.
-        root: the data root, which paths are told from.
+        root: the data root; paths are relative to it.
         queries: how many of each kind at most.
         depth: gallery images of each.
-        roc: tell the ROC curve of this search too.
+        roc: also give the ROC curve of this search.
 
     Returns:
         "protocol"; "queries", and "worst", those of the smallest average precision, smallest first: each with "path",

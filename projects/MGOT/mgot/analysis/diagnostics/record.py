@@ -36,7 +36,7 @@ class EpochRecord(NamedTuple):
         epoch: its number.
         cross: 1 in the cross-modality stage, else 0.
         supply: "visible" or "infrared", the modality that moved first.
-        transported: 1 where a transport was solved, 0 where the argmax of P was taken.
+        transported: 1 if a transport was solved, 0 if the argmax of P was taken.
         labels_v, labels_r: (N_v,), (N_r,) pseudo labels, -1 = outlier.
         identity_v, identity_r: (K_v,), (K_r,) majority identities; ground truth.
         v2r, r2v: (K_v,), (K_r,) matches, -1 = none.
@@ -144,7 +144,7 @@ def sample(total: int, dimension: int) -> np.ndarray:
 def distance_counts(f_v: Tensor, f_r: Tensor, ids_v: np.ndarray, ids_r: np.ndarray) -> np.ndarray:
     """(3, 2, DISTANCE_BINS) int64 counts of pairs of PAIRS, each pair of two images once; see :class:`EpochRecord`.
 
-    A pair with an image of unknown, negative, identity counts nowhere.
+    A pair with an image of unknown identity, which is negative, is not counted.
     """
     counts = np.zeros((len(PAIRS), 2, DISTANCE_BINS), dtype=np.int64)
     for row, (f_a, f_b, ids_a, ids_b) in enumerate(
@@ -164,7 +164,7 @@ def record_path(run: Path, epoch: int) -> Path:
 
 
 def write_record(run: Path, record: EpochRecord) -> Path:
-    """Write a record under the run's folder, whole or not at all; the file."""
+    """Write a record under the run's folder; returns the file. A kill never leaves half a file."""
     path = record_path(run, int(record.epoch))
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
@@ -174,7 +174,7 @@ def write_record(run: Path, record: EpochRecord) -> Path:
 
 
 def read_record(path: Path) -> EpochRecord:
-    """Read a record, executing nothing that it holds.
+    """Read a record, without running any code from it.
 
     Raises:
         UserError: the file is missing, damaged, or no record.
@@ -187,16 +187,16 @@ def read_record(path: Path) -> EpochRecord:
             f"{path}: no such record: the run did not reach that epoch, or MGOT.DIAGNOSTICS was off"
         ) from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a readable record ({error}): delete it, the others will do") from None
+        raise UserError(f"{path}: not a readable record ({error}): delete it; the others are enough") from None
     return EpochRecord(**fields)
 
 
 def recorded_epochs(run: Path) -> list[int]:
-    """Numbers of the epochs that a run has records of, ascending; none where there is no such folder."""
+    """Numbers of the epochs that a run has records of, ascending; none if there is no such folder."""
     return sorted(int(path.stem.removeprefix("epoch_")) for path in (run / FOLDER).glob("epoch_[0-9]*.npz"))
 
 
 def forget_records(run: Path) -> None:
-    """Remove what an earlier run recorded in the same folder."""
+    """Remove the records of an earlier run in the same folder."""
     for path in (run / FOLDER).glob("epoch_[0-9]*.npz"):
         path.unlink()

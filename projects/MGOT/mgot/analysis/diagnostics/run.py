@@ -1,4 +1,4 @@
-"""One run as its folder tells it: config.yaml, metrics.json and results.json, whichever are there."""
+"""One run, read from its folder: config.yaml, metrics.json and results.json, if they are there."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Run:
 
     Attributes:
         folder: its OUTPUT_DIR.
-        label: a short name, its own among the runs that are compared.
-        config: values by dotted key; empty where there is no config.yaml.
-        results: the content of results.json; empty where there is none.
+        label: a short name, unique among the runs that are compared.
+        config: values by dotted key; empty if there is no config.yaml.
+        results: the content of results.json; empty if there is none.
         metrics: the lines of metrics.json.
     """
 
@@ -38,22 +38,22 @@ class Run:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of the end, one a protocol; none where the end was not reached."""
+        """The final rows, one for each protocol; none if the run has not finished."""
         return [row for row in self.results.get("rows", []) if row.get("stage") == "final"]
 
     @property
     def steps_per_epoch(self) -> int:
-        """1 where there is no config: the epochs of a curve are then steps."""
+        """1 if there is no config; the epochs of a curve are then steps."""
         return int(self.config.get("MGOT.ITERS_PER_EPOCH", 1))
 
     @property
     def seed(self) -> int | None:
-        """None where it is not recorded."""
+        """None if it is not recorded."""
         return self.config.get("SEED", self.results.get("seed"))
 
     @property
     def seconds(self) -> float | None:
-        """Time of training and scoring up to the last stage that was scored; None where none was."""
+        """Time of training and scoring up to the last scored stage; None if none was scored."""
         seconds = self.results.get("seconds")
         return sum(seconds.values()) if seconds else None
 
@@ -71,12 +71,12 @@ class Run:
         return "no results"
 
     def last(self, name: str) -> float | None:
-        """The newest finite value of a measure; None where there is none."""
+        """The newest finite value of a measure; None if there is none."""
         values = self.curve(name)[1]
         return values[-1] if values else None
 
     def curve(self, name: str) -> tuple[list[float], list[float]]:
-        """Epochs done and the measure's value there, by epoch; where an epoch was repeated, its last value.
+        """Number of finished epochs and the measure's value there; for a repeated epoch, its last value.
 
         Labels and matches are measured at an epoch's start, losses over it and scores at its end. Values that are not
         finite are left out.
@@ -115,7 +115,7 @@ def read_run(folder: Path, label: str) -> Run:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder: name the OUTPUT_DIR of a run")
     if not any((folder / name).is_file() for name in FILES):
-        raise UserError(f"{folder} is no run: it holds none of {', '.join(FILES)}; name the OUTPUT_DIR of a run")
+        raise UserError(f"{folder} is not a run: it holds none of {', '.join(FILES)}; name the OUTPUT_DIR of a run")
     return Run(
         folder,
         label,
@@ -157,7 +157,7 @@ def _results(path: Path) -> dict[str, Any]:
 
 
 def _metrics(path: Path) -> list[dict[str, float]]:
-    """The lines that can be read: a run that was killed may have left part of one."""
+    """The lines that can be read. A killed run may have left part of a line."""
     if not path.is_file():
         return []
     lines = []
@@ -172,9 +172,9 @@ def _metrics(path: Path) -> list[dict[str, float]]:
 
 
 def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
-    """Values of the config keys on which runs differ, by key, in the runs' order; None where a run lacks the key.
+    """Values of the config keys on which runs differ, by key, in the runs' order; None if a run does not have the key.
 
-    Runs without a config.yaml are passed over, as None; so are OUTPUT_DIR and keys that all runs share.
+    Runs without a config.yaml have None. OUTPUT_DIR and keys with the same value in all runs are left out.
     """
     known = [run for run in runs if run.config]
     keys = sorted({key for run in known for key in run.config} - OWN_KEYS)

@@ -29,7 +29,7 @@ WORST = 8  # queries in the picture of those that found their person worst
 
 
 def read_rankings(run: Path) -> dict[str, dict[str, Any]]:
-    """Stage -> what rankings.json holds of its first protocol, in the order of the stages; {} without such a file.
+    """Stage -> what rankings.json holds of its first protocol, in the order of the stages; {} if there is no such file.
 
     Raises:
         UserError: the file is not what a run writes.
@@ -45,7 +45,7 @@ def read_rankings(run: Path) -> dict[str, dict[str, Any]]:
 
 
 def data_root(run: Path) -> Path:
-    """The data root that a run recorded; ``datasets`` where it recorded none."""
+    """The data root that a run recorded; ``datasets`` if it recorded none."""
     path = run / FOLDER / "images.json"
     return Path(json.loads(path.read_text(encoding="utf-8")).get("root", "datasets"))
 
@@ -65,7 +65,7 @@ def read_truth(run: Path) -> Truth:
 
 
 def first_and(run: Path, epoch: int | None) -> list[EpochRecord]:
-    """The first record and that of ``epoch`` (None: the last), or one where they are the same.
+    """The first record and that of ``epoch`` (None: the last), or only one if they are the same.
 
     Raises:
         UserError: there are no records, or none of that epoch.
@@ -80,7 +80,7 @@ def first_and(run: Path, epoch: int | None) -> list[EpochRecord]:
 
 
 def recorded_sharpness(run: Run) -> float:
-    """lambda of the run's config; the default where it is not recorded."""
+    """lambda of the run's config; the default if it is not recorded."""
     return float(run.config.get("MGOT.MATCHER.LAMBDA", DEFAULT_LAMBDA))
 
 

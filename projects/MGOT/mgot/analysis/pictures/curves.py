@@ -95,7 +95,7 @@ STYLES = ((BLUE, "-", "o"), (VERMILLION, "--", "s"), (GREEN, "-.", "^"), (PURPLE
 
 
 def score_panel(run: Run) -> Panel | None:
-    """Rank-1, mAP and mINP of the first protocol that was scored; None where none was."""
+    """Rank-1, mAP and mINP of the first protocol that was scored; None if none was."""
     scored = [name for line in run.metrics for name in line if name.endswith("/rank1")]
     if not scored:
         return None
@@ -105,7 +105,7 @@ def score_panel(run: Run) -> Panel | None:
 
 
 def with_all_losses(panel: Panel, run: Run) -> Panel:
-    """The panel of losses with those that the run has beside ours, by their registered names."""
+    """The panel of losses: ours, and others that the run has, by their registered names."""
     logged = (name for line in run.metrics for name in line if name.startswith("loss_"))
     others = {name: name.removeprefix("loss_") for name in logged if name not in panel.measures}
     return Panel(panel.title, {**panel.measures, **others})
@@ -113,7 +113,7 @@ def with_all_losses(panel: Panel, run: Run) -> Panel:
 
 @styled
 def draw_curves(run: Run, *, width: float = 7.4) -> Figure | None:
-    """A panel for each group of measures that the run has any of; None where it has none."""
+    """A panel for each group of measures of which the run has any; None if it has none."""
     first = score_panel(run)
     wanted = [*([first] if first else []), with_all_losses(PANELS[0], run), *PANELS[1:]]
     panels = [panel for panel in wanted if any(run.curve(name)[0] for name in panel.measures)]

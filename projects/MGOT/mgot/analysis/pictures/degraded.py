@@ -20,7 +20,7 @@ class Load(NamedTuple):
 
     Attributes:
         right, wrong, unknown: (K,) supply clusters that took it, by whether they have its majority identity.
-        rescued: demand clusters that nobody took and that the opposite transport matched.
+        rescued: demand clusters that no supply cluster took and that the opposite transport matched.
     """
 
     right: np.ndarray
@@ -35,7 +35,7 @@ class Load(NamedTuple):
 
 
 def measure_load(record: EpochRecord, *, uniform_prior: bool, sharpness: float) -> Load:
-    """Match the record's prototypes anew, from their similarity, with or without the uniform prior.
+    """Match the record's prototypes again, from their similarity, with or without the uniform prior.
 
     Args:
         record: of the epoch.
@@ -88,5 +88,5 @@ def _draw_load(axes: Axes, load: Load) -> None:
         return
     axes.axhline(base.sum() / len(base), color="black", linewidth=0.8, linestyle="--", label="even load")
     empty, top = int((base == 0).sum()), np.sort(base)[-3:].sum() / max(base.sum(), 1)
-    told = f"taken by nobody: {empty} of {len(base)}\nthe 3 most taken hold {top:.0%}"
+    told = f"never taken: {empty} of {len(base)}\nthe 3 most taken hold {top:.0%}"
     axes.text(0.97, 0.95, told, transform=axes.transAxes, ha="right", va="top")

@@ -14,7 +14,7 @@ TITLES = {"visible": "within visible", "infrared": "within infrared", "cross": "
 
 
 def overlap(counts: np.ndarray) -> float:
-    """Shared area of the two normalised histograms of (2, bins) counts, in [0, 1]; 0 where one is empty."""
+    """Shared area of the two normalised histograms of (2, bins) counts, in [0, 1]; 0 if one is empty."""
     total = counts.sum(axis=1, keepdims=True)
     return float(np.minimum(*(counts / np.maximum(total, 1))).sum()) if total.all() else 0.0
 
@@ -23,7 +23,7 @@ def overlap(counts: np.ndarray) -> float:
 def draw_distances(records: Sequence[EpochRecord], *, width: float = 7.0) -> Figure | None:
     """A row for each record, a column for each kind of pairs: shares of pairs by 1 - cosine, by identity.
 
-    None where no identity is known.
+    None if no identity is known.
     """
     if not any(record.distances.any() for record in records):
         return None
@@ -52,7 +52,7 @@ def draw_distances(records: Sequence[EpochRecord], *, width: float = 7.0) -> Fig
 
 
 def _largest(records: Sequence[EpochRecord]) -> float:
-    """Where the axis may end: the last bin that any histogram fills, with some air."""
+    """Where the axis ends: the last bin that any histogram fills, and some margin."""
     filled = [np.flatnonzero(record.distances.sum(axis=(0, 1))) for record in records]
     last = max((int(bins[-1]) for bins in filled if len(bins)), default=len(DISTANCE_EDGES) - 2)
     return float(min(DISTANCE_EDGES[last + 1] + 0.05, DISTANCE_EDGES[-1]))

@@ -45,7 +45,7 @@ def shown_images(truth: Truth, record: EpochRecord, chosen: Sequence[int]) -> np
 
 
 def embed_map(record: EpochRecord, shown: np.ndarray) -> np.ndarray:
-    """(n, 2) t-SNE of the shown images' features, by cosine; zeros where there are fewer than four."""
+    """(n, 2) t-SNE of the shown images' features, by cosine; zeros if there are fewer than four."""
     if len(shown) < 4:
         return np.zeros((len(shown), 2))
     features = np.concatenate([record.features_v, record.features_r]).astype(np.float32)[shown]

@@ -1,4 +1,4 @@
-"""Similarity beside plan, as the paper's Fig. 5 has it, with the matches on the diagonal.
+"""Similarity beside plan, as in the paper's Fig. 5, with the matches on the diagonal.
 
 Notation: k_v, k_r the kept visible and infrared prototypes of a record; S similarity; Q plan.
 """
@@ -27,7 +27,7 @@ class Matches(NamedTuple):
     """The kept part of a record's matches.
 
     Attributes:
-        v2r: (k_v,) column of each row's match, -1 where there is none or it is not kept.
+        v2r: (k_v,) column of each row's match, -1 if there is none or it is not kept.
         r2v: (k_r,) row of each column's match, likewise.
         kinds: (k_v, k_r) what a match of this pair would be: 1 right, 0 wrong, 2 unknown (no ground truth).
     """
@@ -57,8 +57,8 @@ def _positions(clusters: np.ndarray, kept: np.ndarray) -> np.ndarray:
 def diagonal_order(record: EpochRecord) -> tuple[np.ndarray, np.ndarray]:
     """Orders of rows and columns that put matches on the diagonal.
 
-    Prototypes that matches link, over any number of steps, make a block. Blocks of only right matches come first, then
-    those that hold a wrong one, the surest first in each; unmatched prototypes come last.
+    Prototypes that are linked by matches, over any number of steps, make a block. Blocks with only right matches come
+    first, then blocks with a wrong one. In each group the surest come first. Unmatched prototypes come last.
     """
     v2r, r2v, kinds = kept_matches(record)
     n_v, n_r = kinds.shape
@@ -84,7 +84,8 @@ def draw_plans(records: Sequence[EpochRecord], *, width: float = 7.0) -> Figure:
     """A row for each record: (S+1)/2 on the left, Q on the right, in the same order of prototypes.
 
     Q's mass is blue between clusters of one majority identity and vermillion between others, dark grey without ground
-    truth; full strength is FULL of a row's mass. A record of a run without the prior shows P in place of Q.
+    truth. A cell has its full strength from FULL of a row's mass on. A record of a run without the prior shows P in
+    place of Q.
     """
     figure, axes = new_figure(len(records), 2, (width, 0.53 * width * len(records)))
     for (left, right), record in zip(axes, records, strict=True):

@@ -21,7 +21,7 @@ ROWS = 4
 def draw_rankings(
     queries: Sequence[dict[str, Any]], root: Path, *, rows: int = ROWS, width: float = 7.0
 ) -> Figure | None:
-    """A row for each of the first queries of rankings.json, with its average precision; None where there is none.
+    """A row for each of the first queries of rankings.json, with its average precision; None if there is none.
 
     A full green frame and a tick: the query's identity; an orange one and a cross: another one; an empty frame: an
     image that cannot be read.

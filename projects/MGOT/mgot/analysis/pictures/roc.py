@@ -13,7 +13,7 @@ from mgot.analysis.pictures.style import GREY, new_figure, plain, styled
 
 @styled
 def draw_roc(stages: Mapping[str, Mapping[str, Any]], *, width: float = 4.2) -> Figure | None:
-    """A curve for each stage that was scored with TEST.ROC.ENABLED; None where none was.
+    """A curve for each stage that was scored with TEST.ROC.ENABLED; None if none was.
 
     Args:
         stages: name -> what rankings.json holds of its first protocol.
@@ -31,8 +31,8 @@ def draw_roc(stages: Mapping[str, Mapping[str, Any]], *, width: float = 4.2) -> 
     axes.set_xscale("log")
     axes.set_xlim(lowest, 1)
     axes.set_ylim(0, 1.02)
-    axes.set_xlabel("false positive rate: pairs of one person told apart")
-    axes.set_ylabel("true positive rate: pairs of two told apart")
+    axes.set_xlabel("false positive rate: pairs of one person judged different")
+    axes.set_ylabel("true positive rate: pairs of two people judged different")
     axes.set_title(next(iter(stages.values())).get("protocol", ""))
     plain(axes)
     axes.legend(loc="best")

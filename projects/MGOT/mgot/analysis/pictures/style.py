@@ -1,4 +1,4 @@
-"""What the pictures share: colours that the colour-blind tell apart, type that survives print, files of both kinds."""
+"""What the pictures share: colours for colour-blind readers too, type that can be printed, PNG and SVG files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _TYPE: Any = {
 
 
 def styled(draw: Callable[A, F]) -> Callable[A, F]:
-    """Decorator: whatever a function draws gets the pictures' type."""
+    """Decorator: the function draws with the pictures' type."""
 
     @wraps(draw)
     def inside(*args: A.args, **kwargs: A.kwargs) -> F:
@@ -64,7 +64,7 @@ def new_figure(
 
 
 def plain(axes: Axes) -> None:
-    """Take away the frame's upper and right side, and draw a pale grid behind."""
+    """Remove the upper and right side of the frame, and draw a pale grid behind."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.5)
     axes.set_axisbelow(True)
@@ -89,7 +89,7 @@ def blend(values: np.ndarray, kinds: np.ndarray, colours: Sequence[str]) -> np.n
 
 
 def encode(figure: Figure, kind: str, dots: int = PNG_DOTS) -> bytes:
-    """The figure as a "png" of so many dots an inch, or as an "svg" whose text stays text."""
+    """The figure as a "png" with this many dots per inch, or as an "svg" that keeps text as text."""
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else None
     with rc_context(_TYPE):

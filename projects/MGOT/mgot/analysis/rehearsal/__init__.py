@@ -1,1 +1,1 @@
-"""A rehearsal: a config's whole run in minutes, stage by stage, with what it will take and what will not fit."""
+"""A rehearsal: all stages of a run in minutes, with the time and memory that it will need, and what does not fit."""

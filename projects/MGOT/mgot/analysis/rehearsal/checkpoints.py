@@ -1,4 +1,4 @@
-"""Rehearsed saving and going on: a checkpoint within an epoch, and the next loss with and without it."""
+"""Rehearsed saving and resuming: a checkpoint within an epoch, and the next loss with and without it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mgot.errors import UserError
 
 
 def save(scene: Scene) -> Iterator[Row]:
-    """A checkpoint within the epoch, as a signal or an epoch's end would leave it."""
+    """A checkpoint within the epoch, like one after a signal."""
     trainer = needed(scene.trainer, "trainer")
     needed(scene.taken or None, "intra steps or cross steps")
     name = f"model_{scene.epoch:04d}_{scene.taken:05d}"
@@ -35,7 +35,7 @@ def save(scene: Scene) -> Iterator[Row]:
 
 
 def resume(scene: Scene) -> Iterator[Row]:
-    """A second trainer goes on from the checkpoint; its next loss is compared with the first one's."""
+    """A second trainer resumes from the checkpoint. Its next loss is compared with the first one's."""
     first = needed(scene.trainer, "trainer")
     expected = needed(scene.next_loss, "save")
     classes, instances = first.data_loader.sampler.n_classes, first.data_loader.sampler.n_instances

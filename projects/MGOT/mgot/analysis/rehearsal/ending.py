@@ -12,16 +12,15 @@ from mgot.engine.resume.signals import SIGNALS
 
 
 class Ending:
-    """Context in which a signal ends the process: at once by SystemExit, or at :meth:`check` where that got lost.
+    """Context in which a signal ends the process: with SystemExit at once, or at :meth:`check` if it was lost.
 
-    Loaders can make it get lost. Python drops what is raised in a ``__del__`` or in a weak reference's callback, and
-    the end of a loader runs both. And where the signal ends a loader's process too, PyTorch's handler of SIGCHLD raises
-    in place of ours, even while we clean up: from the signal to the process's end it is not asked any more.
-
-    Outside the main thread, where Python lets nobody handle signals, nothing changes.
+    Loaders can lose the exception. Python drops exceptions from a ``__del__`` or from a weak reference's callback, and
+    the end of a loader runs both. If the signal also ends a loader's process, PyTorch's handler of SIGCHLD raises in
+    place of ours, even while we clean up. So that handler is off from the signal to the end of the process. Outside the
+    main thread nothing changes, because Python does not allow signal handlers there.
 
     Attributes:
-        status: 128 + the number of the signal that came, 0 before.
+        status: 128 + the number of the signal; 0 before it came.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Rehearsed extraction and scoring: features of a sample, as long as all of them would take."""
+"""Rehearsed extraction and scoring: features of a sample, and the time that all images would take."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Embedded(NamedTuple):
 def embedded(
     scene: Scene, trainer: MGOTTrainer, images: ImageSet, part: range, *, flip: bool = False, laws: Laws | None = None
 ) -> Embedded:
-    """Features of the first images of a part: all under laws of colour, else as many as the time allows."""
+    """Features of the first images of a part: all under laws of colour, otherwise as many as the time allows."""
     batches: Any = DataLoader(Subset(images, part), batch_size=_extraction_batch(scene))
     batches = iter(batches if laws is None else under_laws_each(batches, laws, scene.device))
     features: list[Tensor] = []
@@ -103,13 +103,13 @@ def _extraction_batch(scene: Scene) -> int:
 
 
 def pace(paces: list[tuple[int, float]]) -> float:
-    """Seconds an image; the first batch, which wakes the device, is left out where there are others."""
+    """Seconds for each image. The first batch, which warms up the device, is left out if there are others."""
     kept = paces[1:] or paces
     return sum(seconds for _, seconds in kept) / sum(images for images, _ in kept)
 
 
 def with_decoding(scene: Scene, seconds: float, decoding: float) -> float:
-    """Seconds of work on images that are decoded as well: beside a GPU's work, in turns with a CPU's."""
+    """Seconds of work on images, decoding included: a GPU works at the same time, a CPU in turns with it."""
     beside = scene.device.type == "cuda" and scene.cfg.DATALOADER.NUM_WORKERS > 0
     decoding /= scene.side_by_side
     return max(seconds, decoding) if beside else seconds + decoding

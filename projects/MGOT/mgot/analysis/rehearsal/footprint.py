@@ -1,4 +1,4 @@
-"""How much memory a training step takes, told from two small ones on the CPU: no GPU is needed."""
+"""How much memory a training step takes, estimated from two small steps on the CPU. No GPU is needed."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _BATCHES_BESIDE = 2  # a GPU has the next batch already, and what its augmentati
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of tensors that are alive while this holds: those it is told of, and those that are made.
+    """Counts the bytes of tensors that are alive in this context: those passed to it, and those created in it.
 
-    What an operation uses within itself is not seen.
+    Memory that an operation uses inside is not counted.
 
     Attributes:
         now: bytes alive.
-        trace: bytes alive after each operation, its input still there.
+        trace: bytes alive after each operation, its input included.
     """
 
     def __init__(self) -> None:
@@ -62,11 +62,11 @@ class LiveBytes(TorchDispatchMode):
 
 
 class Footprint(NamedTuple):
-    """Memory and time of a step, as lines in the number of its images, one line an operation.
+    """Memory and time of a step, linear in the number of its images, for each operation.
 
     Attributes:
-        fixed: (T,) bytes that are alive after each operation whatever the batch: weights, gradients, moments.
-        per_view: (T,) bytes more for each image that goes through the network; a visible one goes twice.
+        fixed: (T,) bytes alive after each operation that do not depend on the batch: weights, gradients, moments.
+        per_view: (T,) additional bytes for each image in the network; a visible image counts twice.
         seconds_per_view: on the CPU.
     """
 
@@ -79,7 +79,7 @@ class Footprint(NamedTuple):
         return float((self.fixed + self.per_view * views).max())
 
     def room(self, limit: float) -> float:
-        """Images of the largest step that stays within so many bytes; none where even the weights do not fit."""
+        """Images of the largest step that fits into so many bytes; 0 if even the weights do not fit."""
         growing = self.per_view > 0
         return max(0.0, float(((limit - self.fixed[growing]) / self.per_view[growing]).min()))
 
@@ -87,12 +87,14 @@ class Footprint(NamedTuple):
 def footprint(cfg: CfgNode, precision: torch.dtype) -> Footprint:
     """Measure two small steps of the config's model at its true shapes; random weights.
 
-    A step's memory is a line in its images but for the losses, whose matrices of a few hundred rows are small beside
-    the maps. The optimiser's moments are there, and the gradients of the step before while the network runs forward.
+    A step's memory is linear in its images, except for the losses. Their matrices have a few hundred rows and are small
+    compared with the feature maps. The optimiser's moments are counted. The gradients of the previous step are counted
+    during the forward pass.
 
     Args:
         cfg: of the run.
-        precision: of the backbone, in place of MGOT.PRECISION's on this device: a GPU computes in another one.
+        precision: of the backbone. It replaces MGOT.PRECISION's choice on this device, because a GPU may use another
+            one.
     """
     cfg = on_cpu(cfg)
     model = MGOTTrainer.build_model(without_pretraining(cfg))
@@ -101,7 +103,7 @@ def footprint(cfg: CfgNode, precision: torch.dtype) -> Footprint:
     model.train()
     model.heads.bank = _bank(cfg.MODEL.BACKBONE.FEAT_DIM)
     small, large = _measured_steps(cfg, model)
-    n = min(len(small.trace), len(large.trace))  # the same operations, but for the memories' last ones
+    n = min(len(small.trace), len(large.trace))  # the same operations, except the memories' last ones
     less, more = np.array(small.trace[:n], dtype=float), np.array(large.trace[:n], dtype=float)
     per_view = (more - less) / (large.views - small.views)
     return Footprint(less - per_view * small.views, per_view, large.seconds / large.views)
@@ -159,12 +161,12 @@ def _bank(dim: int) -> MemoryBank:
 
 
 def card_precision(cfg: CfgNode) -> torch.dtype:
-    """What a GPU's activations are kept in; float16 takes as much room as bfloat16."""
+    """The format of activations on a GPU; float16 takes as much memory as bfloat16."""
     return torch.float32 if cfg.MGOT.PRECISION == "float32" else torch.bfloat16
 
 
 def on_cpu(cfg: CfgNode) -> CfgNode:
-    """The config of a model that is built and run on the CPU whatever the run's device; its precision is set later."""
+    """The config of a model that is built and run on the CPU, on any device of the run. Its precision is set later."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE, cfg.MGOT.COMPILE = "cpu", False

@@ -28,13 +28,13 @@ from mgot.engine.watch.records import RecordHook
 from mgot.errors import UserError
 from mgot.evaluation.one_search import score_search
 
-_IMAGES_OF_A_CLUSTER = 30  # where clusters have to be made up
+_IMAGES_OF_A_CLUSTER = 30  # if clusters have to be made up
 
 Hook = TypeVar("Hook", bound=HookBase)
 
 
 def wake() -> None:
-    """Compile the loops of clustering and scoring, which a machine does once, so that they are not timed."""
+    """Compile the loops of clustering and scoring. A machine does this once, so it is not timed."""
     features = torch.randn(64, 8, generator=torch.Generator().manual_seed(0)).numpy()
     people = np.arange(64) // 4
     search(features, k1=8, k2=3)
@@ -42,12 +42,12 @@ def wake() -> None:
 
 
 def hook_of(trainer: MGOTTrainer, kind: type[Hook]) -> Hook | None:
-    """The trainer's hook of that kind; None where the config leaves it out."""
+    """The trainer's hook of that kind; None if the config leaves it out."""
     return next((hook for hook in trainer._hooks if isinstance(hook, kind)), None)
 
 
 def cluster(scene: Scene) -> Iterator[Row]:
-    """Pseudo labels of as many features as the run has; where none come about, the later stages get made-up ones."""
+    """Pseudo labels of as many features as the run has. If there are no clusters, the later stages get made-up ones."""
     lists, sampled = needed(scene.lists, "data"), needed(scene.features, "extract")
     whole = len(sampled.visible) + len(sampled.infrared) == len(lists.training)
     f_v = repeated(sampled.visible, len(lists.visible), seed=0)
@@ -68,7 +68,7 @@ def cluster(scene: Scene) -> Iterator[Row]:
     told = f"{len(state.phi_v):,} and {len(state.phi_r):,} clusters of {len(f_v):,} and {len(f_r):,} features"
     if not whole:
         told += ", the sample's repeated with noise"
-        scene.notes.append("whether the real features cluster shows only where all of them are extracted")
+        scene.notes.append("a sample cannot show whether the real features form clusters")
     yield Row("cluster", count * each, each=times(count, each), found="-" if failure else told, failure=failure)
 
 
@@ -79,13 +79,13 @@ def _labelled(scene: Scene, f_v: Tensor, f_r: Tensor, clusterer: Clusterer | Ora
 
 
 def _made_up(features: Tensor) -> Clustering:
-    """Clusters of neighbours in the list, which any features have."""
+    """Clusters of neighbours in the list, which work for any features."""
     labels = np.arange(len(features)) // min(_IMAGES_OF_A_CLUSTER, max(1, len(features) // 2))
     return Clustering(labels, int(labels.max()) + 1, {})
 
 
 def begin_epoch(scene: Scene, epoch: int) -> float:
-    """Match, fill the memories, record and point the loader at an epoch, with the run's own hooks; their seconds."""
+    """Match, fill the memories, write the record and prepare the loader, with the run's hooks; their seconds."""
     trainer, labels = needed(scene.trainer, "trainer"), needed(scene.labels, "cluster")
     trainer.epoch, scene.epoch, scene.taken = epoch, epoch, 0
     trainer.iter = trainer.start_iter = epoch * trainer.iters_per_epoch

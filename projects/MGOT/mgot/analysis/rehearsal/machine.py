@@ -1,4 +1,4 @@
-"""What this machine has left: disk, shared memory, RAM and a GPU's memory, in bytes; None where it does not say."""
+"""Free disk, shared memory, RAM and GPU memory of this machine, in bytes; None if the system does not say."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _GROUPS = (  # limit and use of a container, of both versions of Linux's control
 
 
 def existing(path: Path) -> Path:
-    """The path, or its nearest parent that is there."""
+    """The path, or its nearest parent that exists."""
     path = path.resolve()
     while not path.exists():
         path = path.parent
@@ -28,17 +28,17 @@ def existing(path: Path) -> Path:
 
 
 def free_disk(folder: Path) -> int:
-    """Room on the disk that holds a folder, which need not be there yet."""
+    """Free space on the disk of a folder; the folder need not exist yet."""
     return shutil.disk_usage(existing(folder)).free
 
 
 def free_shared_memory() -> int | None:
-    """Room in /dev/shm, through which loader processes hand over their batches."""
+    """Free space in /dev/shm, through which loader processes pass their batches."""
     return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else None
 
 
 def ram_to_have() -> int | None:
-    """Most that this process may come to hold: what it has and what is free, within a container's limit."""
+    """The most memory that this process can get: what it has and what is free, within a container's limit."""
     available = _kilobytes(_MEMORY, "MemAvailable")
     own = _kilobytes(_STATUS, "VmRSS")
     if available is None or own is None:
@@ -51,14 +51,14 @@ def ram_to_have() -> int | None:
 
 
 def ram_peak() -> int:
-    """Most that this process has held so far."""
+    """The most memory that this process has had so far."""
     held = _kilobytes(_STATUS, "VmHWM")
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit if held is None else held
 
 
 def children_memory() -> int:
-    """What this process's children hold, shared pages by their share; 0 where the system does not say."""
+    """Memory of this process's children, shared pages by their share; 0 if the system does not say."""
     total = 0
     for listed in Path("/proc/self/task").glob("*/children"):
         for child in listed.read_text().split():
@@ -67,7 +67,7 @@ def children_memory() -> int:
 
 
 def process_age() -> float:
-    """Seconds since this process began, imports included; 0 where the system does not say."""
+    """Seconds since this process started, imports included; 0 if the system does not say."""
     try:
         began = float(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
         return float(Path("/proc/uptime").read_text().split()[0]) - began
@@ -81,18 +81,18 @@ def card_memory(device: torch.device) -> int | None:
 
 
 def card_peak(device: torch.device) -> int:
-    """Most that PyTorch has taken of the GPU so far; 0 on a CPU."""
+    """The most GPU memory that PyTorch has taken so far; 0 on a CPU."""
     return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0
 
 
 def wait_for(device: torch.device) -> None:
-    """Until a GPU has done what it was asked."""
+    """Wait until a GPU has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def _kilobytes(path: Path, key: str) -> int | None:
-    """Bytes of a line ``key: n kB``; None where there is no such file or line."""
+    """Bytes of a line ``key: n kB``; None if there is no such file or line."""
     try:
         lines = path.read_text().splitlines()
     except OSError:

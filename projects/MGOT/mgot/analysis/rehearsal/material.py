@@ -1,4 +1,4 @@
-"""The first stages of a rehearsal: what the run stands on, namely images, memory and weights."""
+"""The first stages of a rehearsal: images, memory and weights."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from mgot.modeling.precision import resolve_precision
 SECONDS_OF_READING = 10.0  # that decoding a sample may take
 SECONDS_OF_A_STEP = 20.0  # that a step on a CPU may take; a smaller one is scaled
 LEAST_IMAGES = 32  # of a sample, of each modality
-_RANDOM = "the stages after the weights had random ones: what they say of features and clusters holds for these"
-_TRIED = 8  # images by which the pace is told
+_RANDOM = "the stages after the weights used random weights, and their features and clusters come from these"
+_TRIED = 8  # images to measure the speed
 _SHARE_OF_MEMORY = 0.7  # of the RAM, that a rehearsed step may take
 
 
@@ -57,7 +57,7 @@ def read_lists(scene: Scene) -> Iterator[Row]:
 
 
 def read_images(scene: Scene) -> Iterator[Row]:
-    """Decode a sample of all images; one that cannot be read is a failure, and another stands in."""
+    """Decode a sample of all images; an image that cannot be read is a failure, and another replaces it."""
     lists, cfg = needed(scene.lists, "data"), scene.cfg
     pace = _pace(lists.training, cfg.INPUT.SIZE_TRAIN)
     n_v, n_r, n_t = _shares(lists, SECONDS_OF_READING / pace)
@@ -80,7 +80,7 @@ def read_images(scene: Scene) -> Iterator[Row]:
 
 
 def _pace(items: Sequence[Item], size: Sequence[int]) -> float:
-    """Seconds to decode an image, by a few after one that wakes the decoder; a broken one counts as nothing."""
+    """Seconds to decode an image, from a few images after a warm-up; a broken image counts as 0."""
     few = [items[i] for i in spread(_TRIED + 1, len(items))]
     _decoded(few[:1], size)
     start = time.perf_counter()
@@ -96,7 +96,7 @@ def _shares(lists: Lists, n: float) -> tuple[int, int, int]:
 
 
 def _decoded(items: Sequence[Item], size: Sequence[int]) -> tuple[ImageSet, str]:
-    """The images decoded, and what is wrong with the first that cannot be read; the next one stands in for it."""
+    """The images decoded, and what is wrong with the first that cannot be read; the next one replaces it."""
     in_memory = CacheOptions("ram")
     try:
         return ImageSet(items, size, cache=in_memory), ""
@@ -106,7 +106,7 @@ def _decoded(items: Sequence[Item], size: Sequence[int]) -> tuple[ImageSet, str]
 
 
 def _decoded_at_start(scene: Scene, lists: Lists) -> tuple[int, str]:
-    """How many images a run decodes before it trains, and a word on when."""
+    """How many images a run decodes before it trains, and when."""
     cfg = scene.cfg
     if cfg.DATALOADER.CACHE == "off":
         return 0, "in the rows below"
@@ -123,13 +123,13 @@ def blocks(cfg: CfgNode, lists: Lists) -> list[tuple[list[Item], Sequence[int]]]
 
 
 def on_disk(cfg: CfgNode, items: Sequence[Item], size: Sequence[int]) -> bool:
-    """Whether the disk cache holds the block of these images already."""
+    """Whether the disk cache has the block of these images already."""
     name = cache_name([item.path for item in items], (len(items), 3, *size))
     return (Path(cache_options(cfg).folder) / name).is_file()
 
 
 def weigh_steps(scene: Scene) -> Iterator[Row]:
-    """Measure small steps on the CPU, from which the memory of whole ones follows."""
+    """Measure small steps on the CPU, to estimate the memory of full ones."""
     cfg = scene.cfg
     start = time.perf_counter()
     on_card = card_precision(cfg)
@@ -142,7 +142,7 @@ def weigh_steps(scene: Scene) -> Iterator[Row]:
 
 
 def load_weights(scene: Scene) -> Iterator[Row]:
-    """The starting weights; where they cannot be had, the later stages have random ones."""
+    """The starting weights. If they cannot be loaded, the later stages use random ones."""
     cfg = scene.cfg
     if cfg.MGOT.CROSS_STAGE.FROM:
         yield Row("weights", whole="-", found="those of MGOT.CROSS_STAGE.FROM, with the trainer")
@@ -161,7 +161,7 @@ def load_weights(scene: Scene) -> Iterator[Row]:
 
 
 def build_trainer(scene: Scene) -> Iterator[Row]:
-    """The trainer on the true lists, with batches that this machine can step through in the time of a rehearsal."""
+    """The trainer on the real lists, with batches that are small enough for a rehearsal on this machine."""
     needed(scene.lists, "data")
     sample = needed(scene.sample, "images")
     start = time.perf_counter()
@@ -178,7 +178,7 @@ def build_trainer(scene: Scene) -> Iterator[Row]:
 
 
 def trainer_class(scene: Scene, sample: Sample) -> type[MGOTTrainer]:
-    """The run's trainer; where the run keeps its images decoded, the sample stands for them."""
+    """The run's trainer. If the run keeps its images decoded, the sample replaces them."""
     holder: Callable[..., ImageSet] = ImageSet
     if not scene.decodes_while_training:
         holder = partial(StandIn, chosen=sample.chosen, decoded=sample.train)
@@ -192,7 +192,7 @@ def trainer_class(scene: Scene, sample: Sample) -> type[MGOTTrainer]:
 
 
 def rehearsed_config(scene: Scene) -> CfgNode:
-    """The user's config, but writing into the rehearsal's folder, borne by broken images, and long enough an epoch."""
+    """The user's config, but it writes into the rehearsal's folder, skips broken images and has enough steps."""
     cfg = scene.cfg.clone()
     cfg.defrost()
     cfg.OUTPUT_DIR = str(scene.folder)
@@ -204,13 +204,13 @@ def rehearsed_config(scene: Scene) -> CfgNode:
 
 
 def shrink(trainer: MGOTTrainer, classes: int, instances: int) -> None:
-    """Let the batches that follow be of so many pseudo classes and images of each."""
+    """Set the pseudo classes, and images of each, of the next batches."""
     sampler = trainer.data_loader.sampler
     sampler.n_classes, sampler.n_instances = classes, instances
 
 
 def _batch_in_reach(scene: Scene) -> tuple[int, int]:
-    """Pseudo classes and images of each in a step: the config's, or fewer where a CPU would be too slow or too full."""
+    """Pseudo classes and images of each in a step: the config's, or fewer if a CPU is too slow or too small."""
     instances = scene.cfg.DATALOADER.NUM_INSTANCE
     classes = scene.cfg.SOLVER.IMS_PER_BATCH // (2 * instances)
     line = scene.lines.get("ram")

@@ -1,4 +1,4 @@
-"""The whole rehearsal: stage by stage, each tried though an earlier one failed, in a folder that goes afterwards."""
+"""The rehearsal, stage by stage, in a folder that is removed afterwards. Later stages are tried even if one fails."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Report(NamedTuple):
 
     Attributes:
         rows: of the table.
-        text: the table, what fails and which key mends it, and notes.
+        text: the table, what fails and which key to change, and notes.
     """
 
     rows: list[Row]
@@ -72,12 +72,12 @@ class Report(NamedTuple):
 def rehearse(cfg: CfgNode, *, steps: int, card_gb: float | None = None) -> Report:
     """Take a config through every stage of its run.
 
-    OUTPUT_DIR is looked at and not written to; what is written lies in a hidden folder beside it, which is removed.
+    Nothing is written into OUTPUT_DIR. The rehearsal writes into a hidden folder beside it, and removes that folder.
 
     Args:
         cfg: checked.
-        steps: of each training stage, 1 or more; where there are several, the first is not counted.
-        card_gb: memory of the GPU to judge by, in 10^9 bytes; None: of the one that the run would train on.
+        steps: of each training stage, 1 or more; if there are several, the first is not counted.
+        card_gb: memory of the GPU to judge by, in 10^9 bytes; None: the GPU that the run would train on.
 
     Raises:
         UserError: ``steps`` is not 1 or more, or nothing can be written beside OUTPUT_DIR.
@@ -123,7 +123,7 @@ def _say(line: str) -> None:
 
 
 def explained(error: Exception, scene: Scene) -> str:
-    """What an error means for a run, and which key mends it."""
+    """What an error means for a run, and which key to change."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
@@ -133,12 +133,12 @@ def explained(error: Exception, scene: Scene) -> str:
     if isinstance(error, OSError):
         folder = scene.cfg.OUTPUT_DIR
         return f"{reason(error)}: see that {folder} can be written and has room, or choose another OUTPUT_DIR"
-    return f"{type(error).__name__}: {reason(error)}; no key is known to mend it, please report it"
+    return f"{type(error).__name__}: {reason(error)}; no key is known to help, please report it"
 
 
 @contextmanager
 def _folder_beside(output: Path) -> Iterator[Path]:
-    """A hidden folder on OUTPUT_DIR's disk, as near to it as there is a folder; removed afterwards."""
+    """A hidden folder on OUTPUT_DIR's disk, in its nearest parent that exists; removed afterwards."""
     parent = existing(output.resolve().parent)
     try:
         with tempfile.TemporaryDirectory(prefix=".rehearsal-", dir=parent, ignore_cleanup_errors=True) as made:
@@ -149,7 +149,7 @@ def _folder_beside(output: Path) -> Iterator[Path]:
 
 @contextmanager
 def _listening(folder: Path) -> Iterator[list[str]]:
-    """While this holds, warnings are gathered, and neither ours nor fast-reid's logs reach the terminal."""
+    """In this context warnings are collected, and no log of MGOT or fast-reid reaches the terminal."""
     warnings: list[str] = []
     ours = _Gathering(warnings)
     loggers = [logging.getLogger(name) for name in ("mgot", "fastreid")]

@@ -1,4 +1,4 @@
-"""The last rows of the table: GPU memory, RAM, disk and /dev/shm, against what there is."""
+"""The last rows of the table: GPU memory, RAM, disk and /dev/shm, needed and available."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from mgot.engine.resume.output import traces_of_a_run
 from mgot.engine.trainer import MGOTTrainer, without_pretraining
 from mgot.modeling.stages import default_stages
 
-CUDA_BYTES = 0.8 * GB  # CUDA's own on a GPU, and the workspaces of cuDNN: reckoned, not measured
+CUDA_BYTES = 0.8 * GB  # CUDA's own on a GPU, and the workspaces of cuDNN: estimated, not measured
 _PREFETCHED = 2  # batches that a loader process has ready, PyTorch's default
 _LOG_BYTES = 100_000  # of an epoch, in metrics.json and TensorBoard
 
 
 def card(scene: Scene) -> Iterator[Row]:
-    """The GPU's memory: measured where whole batches were trained on one, else reckoned from small steps."""
+    """The GPU's memory: measured if full batches were trained on one, otherwise estimated from small steps."""
     line = needed(scene.lines.get("card"), "memory")
     need = line.at(scene.views) + CUDA_BYTES
-    found = f"reckoned for {scene.views} views, with {gigabytes(CUDA_BYTES)} of CUDA's own"
+    found = f"estimated for {scene.views} views, with {gigabytes(CUDA_BYTES)} for CUDA itself"
     peak = card_peak(scene.device)
     if peak and scene.views_taken == scene.views:
-        need, found = peak + CUDA_BYTES, f"measured; reckoned: {gigabytes(need)}"
+        need, found = peak + CUDA_BYTES, f"measured; estimated: {gigabytes(need)}"
     if scene.card is None:
-        yield Row("GPU memory", whole=gigabytes(need), found=f"{found}; no GPU here to judge by")
+        yield Row("GPU memory", whole=gigabytes(need), found=f"{found}; no GPU here to compare with")
         return
     failure = ""
     if need > scene.card:
@@ -48,7 +48,7 @@ def card(scene: Scene) -> Iterator[Row]:
 
 
 def _smaller_steps(scene: Scene, line: Footprint) -> str:
-    """Which keys let a step fit the card."""
+    """Which keys to change so that a step fits the card."""
     assert scene.card is not None
     told, room = "", scene.card - CUDA_BYTES
     parts = None if scene.cfg.MGOT.RECOMPUTE else _recomputable(scene)
@@ -82,7 +82,7 @@ def _with_recompute(cfg: CfgNode, parts: Sequence[str]) -> CfgNode:
 
 
 def ram(scene: Scene) -> Iterator[Row]:
-    """RAM: this process's peak, measured, and what a whole run holds beyond it, estimated."""
+    """RAM: the measured peak of this process, and an estimate of what a full run needs beyond it."""
     cfg, need, beyond = scene.cfg, float(ram_peak() + scene.workers), []
     if cfg.DATALOADER.CACHE == "ram" and scene.lists is not None and scene.sample is not None:
         missing = len(scene.lists.training) - len(scene.sample.train)
@@ -100,7 +100,7 @@ def ram(scene: Scene) -> Iterator[Row]:
         return
     failure = ""
     if need > there:
-        failure = f"a run needs {gigabytes(need)} and {gigabytes(there)} can be had: {_less_memory(scene)}"
+        failure = f"a run needs {gigabytes(need)} and {gigabytes(there)} are available: {_less_memory(scene)}"
     yield Row("RAM", whole=_of(need, there), found=found, failure=failure)
 
 
@@ -115,10 +115,10 @@ def _less_memory(scene: Scene) -> str:
 
 
 def disk(scene: Scene) -> Iterator[Row]:
-    """OUTPUT_DIR: whether it is free for a new run, and whether its disk holds one."""
+    """OUTPUT_DIR: whether it is free for a new run, and whether its disk has room for one."""
     cfg, plan = scene.cfg, scene.schedule
     folder = Path(cfg.OUTPUT_DIR)
-    size = needed(scene.checkpoint or _reckoned_checkpoint(scene), "save")
+    size = needed(scene.checkpoint or _estimated_checkpoint(scene), "save")
     need = plan.kept * size + plan.epochs * (scene.record + _LOG_BYTES) + 2 * bool(plan.fittest) * size / 3
     there = free_disk(folder) + sum(path.stat().st_size for path in scene.folder.rglob("*") if path.is_file())
     failures = []
@@ -130,20 +130,20 @@ def disk(scene: Scene) -> Iterator[Row]:
     traces = traces_of_a_run(folder)
     if traces and not cfg.MGOT.OVERWRITE:
         failures.append(
-            f"{folder} holds another run ({traces[0].name}): go on with it by --resume, set MGOT.OVERWRITE True, or"
+            f"{folder} holds another run ({traces[0].name}): continue it with --resume, set MGOT.OVERWRITE True, or"
             " choose another OUTPUT_DIR"
         )
     found = f"{plan.kept} checkpoints of {gigabytes(size)}, records, logs"
     yield Row("disk", whole=_of(need, there), found=found, failure="; ".join(failures))
 
 
-def _reckoned_checkpoint(scene: Scene) -> int:
-    """The weights and two moments of each, where no checkpoint was written."""
+def _estimated_checkpoint(scene: Scene) -> int:
+    """The weights and two moments of each, if no checkpoint was written."""
     return 3 * sum(value.numel() * value.element_size() for value in (scene.state or {}).values())
 
 
 def image_cache(scene: Scene) -> Iterator[Row]:
-    """The disk of DATALOADER.CACHE disk: blocks that are not there yet, its limit, and what is free."""
+    """The disk of DATALOADER.CACHE disk: blocks that do not exist yet, its limit, and the free space."""
     if scene.cfg.DATALOADER.CACHE != "disk":
         return
     lists, options = needed(scene.lists, "data"), cache_options(scene.cfg)
@@ -166,7 +166,7 @@ def image_cache(scene: Scene) -> Iterator[Row]:
 
 
 def shared_memory(scene: Scene) -> Iterator[Row]:
-    """/dev/shm: the batches that loader processes have ready, in training or in extraction, whichever are larger."""
+    """/dev/shm: the batches that loader processes have ready, in training or extraction, whichever is larger."""
     there, workers = free_shared_memory(), scene.cfg.DATALOADER.NUM_WORKERS
     if there is None:
         yield Row("/dev/shm", whole="-", found="none on this system")
@@ -183,7 +183,7 @@ def shared_memory(scene: Scene) -> Iterator[Row]:
 
 
 def _handed_over(scene: Scene) -> int:
-    """Bytes of the largest batch that a loader process hands over; none where images are kept decoded."""
+    """Bytes of the largest batch from a loader process; 0 if images are kept decoded."""
     cfg = scene.cfg
     by_fastreid = cfg.MGOT.AUG.BY == "host"  # its transforms make float32 of both visible views
     sizes = []

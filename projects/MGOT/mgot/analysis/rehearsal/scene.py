@@ -25,13 +25,13 @@ T = TypeVar("T")
 
 
 class NotTried(Exception):
-    """A stage cannot be rehearsed, since an earlier one failed; says which."""
+    """A stage cannot be rehearsed, because an earlier one failed; says which."""
 
 
 def needed(found: T | None, stage: str) -> T:
-    """What an earlier stage has found; NotTried where it failed."""
+    """What an earlier stage has found; NotTried if it failed."""
     if found is None:
-        raise NotTried(f"needs what the stage {stage} gives")
+        raise NotTried(f"needs the result of the stage {stage}")
     return found
 
 
@@ -78,7 +78,7 @@ class Sample:
 
 
 class Features(NamedTuple):
-    """Features of the sample: (n_v, D), (n_r, D), and (n_v, D) under laws of colour where the matcher looks at them."""
+    """Features of the sample: (n_v, D), (n_r, D), and (n_v, D) under laws of colour if the matcher uses them."""
 
     visible: Tensor
     infrared: Tensor
@@ -93,19 +93,19 @@ class Scene:
         cfg: the user's.
         folder: for what the rehearsal writes.
         steps: of each training stage.
-        card: bytes of the GPU that the run is judged against; None where there is none to judge by.
-        schedule: how often each part comes.
+        card: bytes of the GPU that the run is judged against; None if there is none.
+        schedule: how often each part runs.
         rows, notes: of the table so far.
         lists: image lists, from the stage data.
         sample: decoded images, from images.
-        lines: memory of a step, "card", and "ram" where the run trains on a CPU; from memory.
+        lines: memory of a step, "card", and "ram" if the run trains on a CPU; from memory.
         state: the starting weights, from weights.
         trainer: on the lists, with these weights.
         features: of the sample, from extract.
         labels: pseudo labels of all images, from cluster.
-        views_taken: images of a step through the network as rehearsed, fewer than a whole one's where that is too much.
-        epoch, taken: where the trainer stands: an epoch's number, and steps of it.
-        checkpoint, record: bytes of such a file; 0 where none was written.
+        views_taken: images in the network in a rehearsed step; fewer than in a full step if that is too large.
+        epoch, taken: the trainer's epoch, and the steps it has taken in it.
+        checkpoint, record: bytes of such a file; 0 if none was written.
         next_loss: of the step after the checkpoint, from save.
         workers: bytes that the loader's processes hold.
     """
@@ -139,7 +139,7 @@ class Scene:
 
     @property
     def views(self) -> int:
-        """Images of a whole step through the network: visible ones twice."""
+        """Images in the network in a full step; visible ones count twice."""
         return 3 * self.cfg.SOLVER.IMS_PER_BATCH // 2
 
     @property

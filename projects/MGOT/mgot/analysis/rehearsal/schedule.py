@@ -1,4 +1,4 @@
-"""How often each part of a run comes: epochs, steps, scorings and files, told from nothing but the config."""
+"""How often each part of a run comes: epochs, steps, scorings and files. Only the config is needed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Schedule(NamedTuple):
         scorings: of the test images, the fittest epoch's included.
         saves: checkpoints written.
         kept: checkpoints on the disk at once, the one being written included.
-        fittest: times that the fittest epoch's weights may be written, and whether they are looked for at all.
+        fittest: how often the fittest epoch's weights may be written; 0 if the run does not look for it.
     """
 
     intra: int
@@ -37,19 +37,19 @@ class Schedule(NamedTuple):
 
     @property
     def labellings(self) -> int:
-        """How often all images are extracted, clustered and matched; for the last fitness once more at the end."""
+        """How often all images are extracted, clustered and matched, once more at the end for the last fitness."""
         return self.epochs + bool(self.fittest)
 
 
 def schedule_of(cfg: CfgNode) -> Schedule:
-    """The counts of a run that begins, at another run's intra stage where MGOT.CROSS_STAGE.FROM says so."""
+    """The counts of a new run, from another run's intra stage if MGOT.CROSS_STAGE.FROM says so."""
     end = cfg.SOLVER.MAX_EPOCH
     cross_start = min(cross_start_epoch(cfg), end)
     first = cross_start if cfg.MGOT.CROSS_STAGE.FROM else 0
     intra, cross = cross_start - first, end - cross_start
     asked = cfg.MGOT.TEST.STAGES
     fittest = cross if "fittest" in asked else 0
-    within = [epoch + 1 for epoch in range(first, end - 1)]  # epochs done, but for the last
+    within = [epoch + 1 for epoch in range(first, end - 1)]  # finished epochs, without the last
     period = cfg.TEST.EVAL_PERIOD
     scorings = 1 + ("initial" in asked and first == 0) + bool(fittest)
     scorings += sum("intra" in asked if done == cross_start else period > 0 and done % period == 0 for done in within)

@@ -1,4 +1,4 @@
-"""A sample that stands for all: of the images where reading them all takes too long, and of their features."""
+"""A sample in place of all images, if reading all of them takes too long, and in place of all features."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ _NOISE = 0.3  # of an image about its person, in units of the sample's own sprea
 
 
 def spread(n: int, total: int) -> np.ndarray:
-    """n of the numbers 0 .. total - 1, evenly spread, all where there are no more."""
+    """n of the numbers 0 .. total - 1, evenly spread; all of them if there are no more."""
     return np.unique(np.linspace(0, total - 1, min(n, total)).round().astype(np.int64))
 
 
 class StandIn(ImageSet):
-    """All items of a training set that keeps its images decoded, of which only a sample is: the nearest one stands in.
+    """All items of a training set with decoded images.
+
+    Only a sample is decoded; the nearest one replaces each other image.
 
     Args:
         items: all of them.
         size: (height, width).
-        chosen: (n,) places of the sample among the items, ascending.
+        chosen: (n,) indices of the sample in the items, ascending.
         decoded: the sample.
         others: of :class:`mgot.data.image_set.ImageSet`, of which ``cache`` is not kept.
     """
@@ -59,11 +61,11 @@ def repeated(features: Tensor, total: int, *, seed: int) -> Tensor:
     """A sample's features repeated with noise to the size of the whole set.
 
     People are mixed of two sampled images each, and have 30 images with noise about them. Both are measured by the
-    sample's own spread about its mean, so that features that lie in a narrow cone can be clustered too.
+    sample's own spread about its mean, so features in a narrow cone can be clustered too.
 
     Args:
         features: (n, D) L2-normalised features of the sample.
-        total: rows asked for; the sample itself where it has as many.
+        total: rows asked for; if the sample has as many, the sample itself.
         seed: of the draws.
 
     Returns:

@@ -11,15 +11,15 @@ OK, FAILS, NOT_TRIED = "ok", "FAILS", "not tried"
 
 @dataclass
 class Row:
-    """A stage, or something that a run takes.
+    """A stage, or something that a run needs.
 
     Attributes:
         name: of the stage.
-        seconds: for the whole run; None where the row is no time.
+        seconds: for the whole run; None if the row is not a time.
         whole: for the whole run in words, such as "3.1 of 8.0 GB"; empty: the seconds.
         each: how often and how long each time.
         found: how that was found.
-        failure: what would fail and which key mends it; empty where nothing would.
+        failure: what would fail and which key to change; empty if nothing would.
         tried: whether the stage could be rehearsed at all.
     """
 
@@ -38,7 +38,7 @@ class Row:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that suits them: "2.5 ms", "0.25 s", "12 s", "3.4 min", "2.1 h", "5.0 days"."""
+    """Seconds in a suitable unit: "2.5 ms", "0.25 s", "12 s", "3.4 min", "2.1 h", "5.0 days"."""
     for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"
@@ -48,7 +48,7 @@ def duration(seconds: float) -> str:
 
 
 def times(count: int, seconds: float) -> str:
-    """How often a part of a run comes, and how long it takes each time."""
+    """How often a part of a run runs, and how long it takes each time."""
     return f"{count:,} x {duration(seconds)}"
 
 
@@ -58,7 +58,7 @@ def gigabytes(value: float) -> str:
 
 
 def total(rows: Sequence[Row]) -> Row:
-    """The sum of the times, and a word where parts of it are not known."""
+    """The sum of the times, and a note if parts of it are not known."""
     unknown = [row.name for row in rows if row.seconds is None and not row.whole]
     found = f"without {', '.join(unknown)}" if unknown else ""
     return Row("whole run", sum(row.seconds or 0.0 for row in rows), found=found)
@@ -81,7 +81,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def told(rows: Sequence[Row], notes: Sequence[str]) -> str:
-    """The table, then a line on each failure and each note, then the verdict."""
+    """The table, then a line for each failure and each note, then the result."""
     failures = [f"- {row.name} FAILS: {row.failure}" for row in rows if row.failure]
     remarks = [f"- note: {note}" for note in dict.fromkeys(notes)]
     last = f"{len(failures)} of these would fail" if failures else "nothing would fail"

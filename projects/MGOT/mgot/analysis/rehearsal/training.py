@@ -1,4 +1,4 @@
-"""Rehearsed training: a few steps of each stage, with half the batch where the whole does not fit."""
+"""Rehearsed training: a few steps of each stage, with half the batch if the full one does not fit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _steps(scene: Scene, name: str, epoch: int, epochs: int) -> Row:
             paces = [step(scene) for _ in range(scene.steps)]
         except torch.cuda.OutOfMemoryError:
             failure = (
-                failure or "the GPU's memory does not hold a step: set MGOT.RECOMPUTE, or lower SOLVER.IMS_PER_BATCH"
+                failure or "a step does not fit the GPU's memory: set MGOT.RECOMPUTE, or lower SOLVER.IMS_PER_BATCH"
             )
             _halve(scene)
             begin_epoch(scene, epoch)
@@ -56,7 +56,7 @@ def _steps(scene: Scene, name: str, epoch: int, epochs: int) -> Row:
 
 
 def _each_step(scene: Scene, compute: float, waited: float, images: int) -> float:
-    """Seconds of a step: the waits of a few steps tell nothing of loader processes that had a start on them."""
+    """Seconds of a step. The waits of a few steps say nothing, because the loader processes had batches ready."""
     if scene.decodes_while_training and scene.cfg.DATALOADER.NUM_WORKERS:
         return with_decoding(scene, compute, images * needed(scene.sample, "images").seconds)
     return compute + waited
@@ -93,7 +93,7 @@ class _Waited(Iterator[Any]):
 
 
 def _halve(scene: Scene) -> None:
-    """Half the batch from now on.
+    """Use half the batch from now on.
 
     Raises:
         torch.cuda.OutOfMemoryError: it is as small as can be.

@@ -1,1 +1,1 @@
-"""One page about a run: what it reached, what it looked like inside, and in words what went well or wrong."""
+"""One page about a run: its results, what happened inside, and a diagnosis in words."""

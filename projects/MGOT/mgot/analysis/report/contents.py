@@ -26,7 +26,7 @@ from mgot.errors import UserError
 from mgot.evaluation.roc import ROC_FIGURES
 from mgot.progress import progress
 
-PLANS = 40  # epochs in the slider, evenly chosen where there are more
+PLANS = 40  # epochs in the slider, evenly chosen if there are more
 CLUSTERS = 12
 MEMBERS = 5
 PLAN_DOTS, PICTURE_DOTS = 110, 130
@@ -36,7 +36,7 @@ NAMES = {"rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "rank20": "R
 
 
 def results_table(run: Run) -> dict[str, Any]:
-    """Header and rows of the results, figures in percent with two decimals; no rows where nothing was scored."""
+    """Header and rows of the results, figures in percent with two decimals; no rows if nothing was scored."""
     scored = run.results.get("rows", [])
     figures = [*FIGURES, *(name for name in ROC_FIGURES if any(name in row for row in scored))]
     rows = [
@@ -59,7 +59,7 @@ def _percent(row: dict[str, Any], name: str) -> str:
 
 
 def readable_records(folder: Path) -> tuple[list[EpochRecord], list[str]]:
-    """The records that can be read, evenly thinned to PLANS with the first and last, and remarks on the others."""
+    """The records that can be read, evenly thinned to PLANS with the first and last, and remarks about the others."""
     epochs, records, remarks = recorded_epochs(folder), [], []
     chosen = np.unique(np.linspace(0, len(epochs) - 1, min(len(epochs), PLANS)).round().astype(int))
     for epoch in (epochs[i] for i in chosen):
@@ -84,7 +84,7 @@ def plan_pictures(records: Sequence[EpochRecord]) -> list[dict[str, Any]]:
 
 
 def pictures(run: Run, records: Sequence[EpochRecord]) -> list[dict[str, str]]:
-    """Title, explanation and data URI of the other pictures, the first record beside the last; what there is."""
+    """Title, explanation and data URI of the other pictures, the first record beside the last, as far as they exist."""
     pair = [records[i] for i in dict.fromkeys((0, len(records) - 1))] if records else []
     drawn: list[tuple[str, str, Callable[[], Figure | None]]] = [
         ("Curves", "Measures at an epoch's start stand at the epochs done before it.", lambda: draw_curves(run)),
@@ -155,9 +155,9 @@ def _members(name: str, number: int, labels: np.ndarray, paths: Any, thumbnails:
 
 
 def ranking_lists(folder: Path, thumbnails: Thumbnails) -> list[dict[str, Any]]:
-    """Lists of rankings.json, last stage first, with thumbnails: title and queries; none where there is no file.
+    """Lists of rankings.json, last stage first, with thumbnails: title and queries; none if there is no file.
 
-    Of each stage some queries, and of the last one those too that found their person worst.
+    Some queries for each stage, and for the last one also the queries with the lowest average precision.
     """
     path = folder / FOLDER / "rankings.json"
     if not path.is_file():

@@ -17,7 +17,7 @@ Config = Mapping[str, Any]
 PROBLEM, WARNING, NOTE, GOOD = "problem", "warning", "note", "good"
 CROWDED_SHARE = 0.3  # of the supply clusters in three demand clusters
 CROWDED_TIMES = 3.0  # and so many times an even load
-EMPTY_SHARE = 0.5  # of the demand clusters that nobody took
+EMPTY_SHARE = 0.5  # of the demand clusters that were not taken
 OUTLIER_SHARE = 0.5  # of the images
 GIANT_SHARE = 0.5  # of the clustered images in one cluster
 FEW_TIMES = 3.0  # times as many clusters in one modality as in the other
@@ -55,7 +55,7 @@ def diagnose(run: Run) -> list[Finding]:
 
 
 def by_epoch(run: Run) -> dict[int, dict[str, float]]:
-    """The finite measures of each epoch; where an epoch was repeated, its last values."""
+    """The finite measures of each epoch; for a repeated epoch, its last values."""
     epochs: dict[int, dict[str, float]] = {}
     for line in run.metrics:
         own = epochs.setdefault(int(line["iteration"]) // run.steps_per_epoch, {})
@@ -75,11 +75,11 @@ def _sides(config: Config) -> tuple[str, str]:
 def _load_in_words(measures: Mapping[str, float], config: Config) -> str:
     supply, demand = _sides(config)
     top, empty = measures.get("matching/load_top3", 0.0), measures.get("matching/load_empty", 0.0)
-    return f"3 {demand} clusters take {top:.0%} of the {supply} ones, and {empty:.0%} are taken by nobody"
+    return f"3 {demand} clusters take {top:.0%} of the {supply} ones, and {empty:.0%} are never taken"
 
 
 def crowded(epochs: Epochs, config: Config) -> Iterator[Finding]:
-    """The matching crowds onto a few demand clusters: the collapse of the paper's Fig. 3."""
+    """Most matches go to a few demand clusters: the collapse of the paper's Fig. 3."""
     _, demand = _sides(config)
 
     def holds(measures: Mapping[str, float]) -> bool:
@@ -129,7 +129,7 @@ def clusters_wrong(epochs: Epochs, config: Config) -> Iterator[Finding]:
         giant = _first(epochs, lambda m, n=name: m.get(f"{n}/size_max_share", 0.0) >= GIANT_SHARE)  # type: ignore[misc]
         if giant is not None:
             clusters, share = epochs[giant].get(f"{name}/clusters", 0), epochs[giant][f"{name}/size_max_share"]
-            text = f"One cluster of {clusters:.0f} holds {share:.0%} of the clustered {name} images at epoch {giant}."
+            text = f"One cluster of {clusters:.0f} has {share:.0%} of the clustered {name} images at epoch {giant}."
             yield Finding(PROBLEM, text, f"MGOT.CLUSTER.EPS is too large (now {eps}): lower it")
         lost = _first(epochs, lambda m, n=name: m.get(f"{n}/outliers", 0.0) >= OUTLIER_SHARE)  # type: ignore[misc]
         if lost is not None:
@@ -149,7 +149,7 @@ def _uneven(measures: Mapping[str, float]) -> bool:
 
 
 def unsolved(epochs: Epochs, config: Config) -> Iterator[Finding]:
-    """Sinkhorn ended before its marginals were met."""
+    """Sinkhorn stopped before the marginals were right."""
     bad = [epoch for epoch, measures in epochs.items() if measures.get("transport/converged", 1.0) == 0.0]
     if bad:
         error = max(epochs[epoch].get("transport/marginal_error", 0.0) for epoch in bad)
@@ -162,7 +162,7 @@ def unsolved(epochs: Epochs, config: Config) -> Iterator[Finding]:
 
 
 def stuck(epochs: Epochs, config: Config) -> Iterator[Finding]:
-    """The matching stays as it is though it is mostly wrong; without ground truth, though few matches are mutual."""
+    """The matching does not change, but it is mostly wrong; without ground truth: few of its matches are mutual."""
     start = int(config.get("MGOT.CROSS_START_EPOCH", 0))
     for name, told in (("truth/matching_accuracy", "right"), ("matching/one_to_one", "mutual")):
         values = [measures[name] for epoch, measures in epochs.items() if epoch >= start and name in measures]
@@ -213,7 +213,7 @@ def _end(run: Run, epochs: Epochs) -> Iterator[Finding]:
         remedy = f"if it said that a modality forms no cluster, MGOT.CLUSTER.EPS is too small (now {eps}); see log.txt"
         yield Finding(WARNING, text, remedy)
     elif run.status.startswith("unfinished"):
-        yield Finding(NOTE, f"The run is {run.status}.", "go on with --resume")
+        yield Finding(NOTE, f"The run is {run.status}.", "continue with --resume")
 
 
 def _healthy(epochs: Epochs) -> Finding:

@@ -1,16 +1,15 @@
 """Images of your own, in folders.
 
-On disk, FOLDER standing for what MGOT.DATA.FOLDER says::
+On disk, where FOLDER is the value of MGOT.DATA.FOLDER::
 
-    FOLDER/visible/train/ID/*.jpg      or, where nobody knows who is seen,   FOLDER/visible/train/*.jpg
+    FOLDER/visible/train/ID/*.jpg      or, if the people are not known,   FOLDER/visible/train/*.jpg
     FOLDER/visible/query/ID/*.jpg      FOLDER/visible/gallery/ID/*.jpg
     FOLDER/infrared/...                the same three
 
 Images are jpg, jpeg, png or bmp. An ID is any name, and the same name is the same person everywhere. A file name that
-begins with c and a number, as in c3_0001.jpg, is of that camera; others are of camera 0.
-
-Training looks at no ID: those of train/ serve the diagnosis of a run. Queries of one modality search the gallery of the
-other, in each direction that has both. Nothing is dropped from a ranking, and the CMC counts each image.
+begins with c and a number, as in c3_0001.jpg, is of that camera; others are of camera 0. Training uses no ID; the IDs
+of train/ are for the diagnosis of a run. Queries of one modality search the gallery of the other, in each direction
+that has both. Nothing is dropped from a ranking, and the CMC counts each image.
 
 Nothing was published, so there are no counts to compare with. Source: [ours].
 """
@@ -47,10 +46,10 @@ class Folder(TwoModalityDataset):
 
     Attributes:
         folder: below the data root.
-        directions: those to score, where the tree has them.
+        directions: the directions to score, if the folder has them.
 
     Raises:
-        UserError: the folder does not lie below the data root.
+        UserError: the folder is not below the data root.
     """
 
     # The folder that holds visible/ and infrared/, below the data root [ours].
@@ -98,7 +97,7 @@ def _places(pool: Sequence[Item], part: str) -> dict[str, np.ndarray]:
 
 class _Image(NamedTuple):
     path: str
-    person: str  # empty where nobody says
+    person: str  # empty if it is not given
     modality: str
     part: str
 
@@ -106,8 +105,8 @@ class _Image(NamedTuple):
 def read_folder(root: str | Path, folder: str) -> Lists:
     """The lists of ``<root>/<folder>``: training by person and name, test by camera, person and name.
 
-    A tree may serve only training, or only scoring: lists may be empty. The remarks name what is missing for a
-    training, what is passed over, and people who stand in training and in test.
+    A folder may have images only for training, or only for scoring, so lists may be empty. The remarks name what is
+    missing for a training, what is skipped, and people who are in training and in test.
 
     Raises:
         UserError: the folder or that of a modality is missing, or a link leads out of it.
@@ -138,7 +137,7 @@ def _images(tree: Path, modality: str, part: str, remarks: list[str]) -> Iterato
     place = tree / modality / part
     loose = _images_inside(place, tree)
     if loose and part != "train":
-        remarks.append(f"{place}: {len(loose)} images are in no person's folder and are passed over")
+        remarks.append(f"{place}: {len(loose)} images are not in a person's folder and are skipped")
         loose = []
     yield from (_Image(path, "", modality, part) for path in loose)
     for person in sorted(os.listdir(place)) if place.is_dir() else []:
@@ -151,7 +150,7 @@ def _images(tree: Path, modality: str, part: str, remarks: list[str]) -> Iterato
 
 
 def _images_inside(folder: Path, tree: Path) -> list[str]:
-    """Images right in a folder; a link out of the tree is refused."""
+    """Images directly in a folder; a link out of the tree is refused."""
     require_inside(folder, tree)
     images = images_in(folder)
     for path in filter(os.path.islink, images):
@@ -160,14 +159,14 @@ def _images_inside(folder: Path, tree: Path) -> list[str]:
 
 
 def _remarks_on_training(tree: Path, images: Sequence[_Image]) -> Iterator[str]:
-    """What a training would lack."""
+    """What is missing for a training."""
     for modality in MODALITIES:
         place = tree / modality / "train"
         named = [bool(each.person) for each in images if (each.modality, each.part) == (modality, "train")]
         if not named:
             yield f"{place} holds no image: a training needs some there, in a folder for each person or right in it"
         elif any(named) and not all(named):
-            loose = f"{named.count(False)} of {len(named)} images are in no person's folder"
+            loose = f"{named.count(False)} of {len(named)} images are not in a person's folder"
             yield f"{place}: {loose}, so the figures of {modality} below truth/ are left out"
 
 

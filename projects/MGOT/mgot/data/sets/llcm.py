@@ -94,7 +94,7 @@ class LLCM(TwoModalityDataset):
 def read_llcm(root: str | Path) -> Lists:
     """The lists of ``<root>/LLCM``: training in its files' order, test in the order camera, identity, file name.
 
-    The camera of a training image is read from its name, and is :data:`UNKNOWN_CAMERA` where the name has none.
+    The camera of a training image is read from its name, and is :data:`UNKNOWN_CAMERA` if the name has none.
 
     Raises:
         UserError: the folder or a list is missing, a line is malformed or leads to no image inside the data set, or
@@ -139,12 +139,12 @@ def llcm_protocols(
     directions: Sequence[str] = DIRECTIONS,
     trials: int = 10,
 ) -> list[Protocol]:
-    """LLCM's protocols, named "llcm-<direction>": seeded single-shot galleries, one image an identity and camera.
+    """LLCM's protocols, named "llcm-<direction>": seeded single-shot galleries, one image of each identity and camera.
 
     Args:
         identities: (N,) of the pool.
         cameras: (N,) of the pool.
-        n_infrared: how many infrared images stand first in the pool; visible ones follow.
+        n_infrared: number of infrared images, which are first in the pool; visible ones follow.
         directions: of :data:`DIRECTIONS`.
         trials: T >= 1; trial t draws as the released code does with ``random.seed(t)`` [field].
     """

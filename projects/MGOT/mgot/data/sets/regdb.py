@@ -6,8 +6,8 @@ On disk::
     RegDB/idx/{train,test}_{visible,thermal}_{1..10}.txt      lines "relative/path label"
 
 412 identities, each with 10 visible and 10 thermal images of one camera pair. Ten splits into 206 training and 206 test
-identities, 2,060 lines a file; a model trained on a split is tested on that split only, since the test identities of
-another are among its training identities.
+identities, 2,060 lines in each file. A model is tested only on the split that it was trained on, because test
+identities of the other splits are among its training identities.
 
 Source: D. T. Nguyen, H. G. Hong, K. W. Kim, K. R. Park. Person Recognition System Based on a Combination of Body Images
 from Visible Light and Thermal Cameras. Sensors 2017.
@@ -87,7 +87,7 @@ class RegDB(TwoModalityDataset):
 
 
 def read_regdb(root: str | Path, split: int = 1) -> Lists:
-    """The lists of one split of ``<root>/RegDB``, in the order of its files. Labels count anew in each file's part.
+    """The lists of one split of ``<root>/RegDB``, in the order of its files. Labels start from 0 in each part.
 
     Raises:
         UserError: no such split, the folder or a list is missing, a line is malformed or leads to no image inside the
@@ -108,7 +108,7 @@ def read_regdb(root: str | Path, split: int = 1) -> Lists:
     )
     shared = {item.path for item in lists.visible + lists.infrared} & {item.path for item in lists.pool}
     if shared:
-        raise UserError(f"{folder / 'idx'}, split {split}: {min(shared)} stands both in training and in test")
+        raise UserError(f"{folder / 'idx'}, split {split}: {min(shared)} is both in training and in test")
     return lists
 
 
@@ -118,10 +118,10 @@ def regdb_protocols(
     """RegDB's protocols, "regdb-visible-to-thermal" and "regdb-thermal-to-visible": all images search all, once.
 
     Args:
-        n_thermal: thermal test images, which stand first in the pool.
+        n_thermal: thermal test images, which are first in the pool.
         n_visible: visible test images, which follow.
         split: 1..10, named in the rows.
-        directions: of :data:`DIRECTIONS`; RegDB's own word for infrared is thermal.
+        directions: of :data:`DIRECTIONS`; for RegDB, infrared means thermal.
     """
     images = blocks(n_thermal, n_visible)
     galleries = {modality: [block] for modality, block in images.items()}

@@ -91,8 +91,8 @@ class SYSUMM01(TwoModalityDataset):
 
     Attributes:
         modes, shots, trials: as of :func:`sysu_protocols`.
-        draws: "official", "seeded", or "auto": official where ``exp/rand_perm_cam.mat`` is there.
-        validation: train on the train IDs, and put the val IDs where the test IDs would stand.
+        draws: "official", "seeded", or "auto": official if ``exp/rand_perm_cam.mat`` exists.
+        validation: train on the train IDs, and use the val IDs in place of the test IDs.
     """
 
     folder = FOLDER
@@ -120,7 +120,7 @@ class SYSUMM01(TwoModalityDataset):
 
     @property
     def expected(self) -> Expected:
-        """Nothing where the validation people are scored: what is published counts them among the training people."""
+        """Nothing if the validation people are scored: the published counts have them among the training people."""
         return Expected() if self.validation else EXPECTED
 
     def read(self, root: str | Path) -> Lists:
@@ -139,8 +139,8 @@ class SYSUMM01(TwoModalityDataset):
         """See :func:`sysu_protocols`.
 
         Raises:
-            UserError: official draws are asked for and their file is absent or of another copy, or a value is none of
-                those that the options may have.
+            UserError: official draws are chosen and their file is missing or belongs to another copy, or an option has
+                a wrong value.
         """
         if self.draws not in ("auto", "official", "seeded"):
             raise UserError(f"draws must be 'auto', 'official' or 'seeded', not {self.draws!r}")
@@ -155,12 +155,12 @@ class SYSUMM01(TwoModalityDataset):
 def read_sysu(root: str | Path, *, validation: bool = False) -> Lists:
     """The lists of ``<root>/SYSU-MM01``, each in the order camera, identity, file name.
 
-    A copy without ``val_id.txt`` trains on the train IDs only; the remarks say so. ``validation`` does that too. The
-    val IDs then stand where the test IDs would, and nobody of the test IDs is in any list.
+    A copy without ``val_id.txt`` trains only on the train IDs; the remarks say so. ``validation`` does that too. The
+    val IDs then take the place of the test IDs, and no test ID is in any list.
 
     Raises:
-        UserError: the folder, a camera's folder or a list of IDs that is needed is missing or malformed, an identity
-            stands in two splits, or a list comes out empty.
+        UserError: the folder, a camera's folder or a list of IDs that is needed is missing or malformed, an identity is
+            in two splits, or a list is empty.
     """
     folder = dataset_folder(root, FOLDER, SOURCE)
     for camera in ALL_CAMERAS:
@@ -190,15 +190,13 @@ def _splits(folder: Path, remarks: list[str]) -> tuple[list[int], list[int]]:
     if (folder / "exp/val_id.txt").is_file():
         train = sorted({*train, *read_ids(folder / "exp/val_id.txt", SOURCE)})
     else:
-        remarks.append(
-            f"{folder / 'exp/val_id.txt'} is missing: training goes without the val split, which costs about 5 points"
-        )
+        remarks.append(f"{folder / 'exp/val_id.txt'} is missing: training has no val split, which costs about 5 points")
     _refuse_shared(folder, train, test, "test_id.txt")
     return train, test
 
 
 def _splits_of_validation(folder: Path) -> tuple[list[int], list[int]]:
-    """The train IDs, and the val IDs in the place of the test IDs."""
+    """The train IDs, and the val IDs in place of the test IDs."""
     train, val = (read_ids(folder / f"exp/{name}_id.txt", SOURCE) for name in ("train", "val"))
     _refuse_shared(folder, train, val, "val_id.txt")
     return train, val
@@ -207,11 +205,11 @@ def _splits_of_validation(folder: Path) -> tuple[list[int], list[int]]:
 def _refuse_shared(folder: Path, train: Iterable[int], scored: Iterable[int], name: str) -> None:
     both = sorted(set(train) & set(scored))
     if both:
-        raise UserError(f"{folder / 'exp'}: identities {both[:5]} stand both in training and in {name}")
+        raise UserError(f"{folder / 'exp'}: identities {both[:5]} are both in training and in {name}")
 
 
 def official_draws(root: str | Path) -> OfficialDraws | None:
-    """The official draws of ``<root>/SYSU-MM01``, None where their file is absent."""
+    """The official draws of ``<root>/SYSU-MM01``; None if their file is missing."""
     path = Path(root) / FOLDER / DRAWS_FILE
     return read_official_draws(path) if path.is_file() else None
 
@@ -227,19 +225,19 @@ def sysu_protocols(
 ) -> list[Protocol]:
     """SYSU-MM01's protocols, named "sysu-<mode>-<single|multi>".
 
-    Queries: all images of cameras 3 and 6. Gallery of a trial: ``shots`` images (all, where there are fewer) of each
-    identity in each of the mode's cameras.
+    The queries are all images of cameras 3 and 6. The gallery of a trial is ``shots`` images (all, if there are fewer)
+    of each identity in each of the mode's cameras.
 
     Args:
         identities: (N,) of the pool.
-        cameras: (N,) of the pool, 1..6; the images of one camera and identity stand in the order of their file names.
+        cameras: (N,) of the pool, 1..6; the images of one camera and identity are in the order of their file names.
         modes: of "all" (cameras 1, 2, 4, 5) and "indoor" (cameras 1, 2).
         shots: images of each identity and camera; 1 and 10 are the official ones.
         official: the official draws; None for those of :func:`mgot.evaluation.protocols.seeded_gallery`.
-        trials: T >= 1, trials 0..T-1; the official draws know ten.
+        trials: T >= 1, trials 0..T-1; the official draws have ten.
 
     Raises:
-        UserError: an unknown mode, no positive number of shots or trials, or draws of another copy.
+        UserError: an unknown mode, a number of shots or trials below 1, or draws of another copy.
     """
     require_positive(shots=min(shots, default=0), trials=trials)
     groups = grouped(identities, cameras, np.arange(len(identities)))

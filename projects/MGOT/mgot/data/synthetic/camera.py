@@ -48,10 +48,10 @@ CAMERAS: dict[int, CameraModel] = {
 
 @dataclass(frozen=True)
 class Nuisance:
-    """How much one image hides; 0 switches a part off.
+    """How much of a person one image hides; 0 switches a part off.
 
     `wobble` scales how badly the person is framed, `light` exposure, shadow and cast, `noise` the grain and `blur` the
-    blur's width; `occlusion` is the probability that something stands in front.
+    blur's width; `occlusion` is the probability that something is in front.
     """
 
     wobble: float = 0.9
@@ -62,7 +62,7 @@ class Nuisance:
 
 
 def make_backdrop(place: str, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A panorama (height, width, 4) of one place, in reflectance; `rng` decides where things stand."""
+    """A panorama (height, width, 4) of one place, in reflectance; `rng` places the things."""
     unit = height / 128.0
     horizon = int(height * rng.uniform(0.5, 0.65))
     wall, floor = (painted(rng) * 0.4 + 0.3 for _ in range(2))
@@ -139,7 +139,7 @@ def _infrared(canvas: Canvas, camera: CameraModel, rng: np.random.Generator, nui
 
 
 def _occlude(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Something stands before the person: a post, a box from below, or the edge of a wall."""
+    """Something is in front of the person: a post, a box from below, or the edge of a wall."""
     thing = painted(rng) * 0.8 + 0.05
     h, w = canvas.height, canvas.width
     kind = rng.integers(3)

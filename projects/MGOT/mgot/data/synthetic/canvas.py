@@ -1,4 +1,4 @@
-"""A small software painter: soft-edged shapes that lay down reflectance, with the cloth coordinates of each point."""
+"""A small software painter: soft-edged shapes that paint reflectance, with the cloth coordinates of each point."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Canvas:
     def paint(
         self, patch: Patch, reflectance: np.ndarray, *, round_off: float = 0.35, gain: np.ndarray | float = 1.0
     ) -> None:
-        """Lay `reflectance` ((4,) or (h, w, 4)) over the patch; `round_off` darkens it towards its sides."""
+        """Paint `reflectance` ((4,) or (h, w, 4)) over the patch; `round_off` darkens it towards its sides."""
         if patch.coverage.size == 0:
             return
         cover = patch.coverage

@@ -32,7 +32,7 @@ def contact_sheet(settings: Settings, people: int = PEOPLE, width: int = FIGURE_
 
 
 def write_contact_sheet(path: Path, settings: Settings, people: int = PEOPLE) -> Path:
-    """Write the figure. Raises UserError where it cannot be written, or its suffix names no image format."""
+    """Write the figure. Raises UserError if it cannot be written, or if its suffix is not an image format."""
     image = Image.fromarray(contact_sheet(settings, people))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

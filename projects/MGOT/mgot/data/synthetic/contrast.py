@@ -1,7 +1,7 @@
-"""Visible cameras that see one coat in two colours, as the indoor and the outdoor cameras of SYSU-MM01 do. [ours]
+"""Visible cameras that show one coat in two colours, like the indoor and outdoor cameras of SYSU-MM01. [ours]
 
-Cameras 1 and 2 hang under dim pinkish lamps, 4 and 5 under dim green ones. Whoever was seen by all four then falls into
-two clusters, one for each pair; what little the lamps leave of the clothes makes many of these look alike to infrared.
+Cameras 1 and 2 are under dim pinkish lamps, 4 and 5 under dim green ones. A person seen by all four then forms two
+clusters, one for each pair. The lamps hide most of the clothes, so many of these clusters look the same to infrared.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mgot.data.synthetic.camera import CameraModel
 
 
 class Shift(NamedTuple):
-    """What a contrast of 1 adds to the logarithms of a camera's cast (red, green, blue) and exposure."""
+    """What a contrast of 1 adds to the logarithms of a camera's cast (red, green, blue) and of its exposure."""
 
     cast: tuple[float, float, float]
     exposure: float
@@ -30,7 +30,7 @@ SHIFTS = {
 
 
 def set_apart(model: CameraModel, camera: int, contrast: float) -> CameraModel:
-    """The model of that camera number, shifted by `contrast` >= 0; infrared cameras and a contrast of 0 stay as is."""
+    """The model of that camera number, shifted by `contrast` >= 0; infrared cameras do not change."""
     if camera not in SHIFTS or contrast == 0.0:
         return model
     shift = SHIFTS[camera]

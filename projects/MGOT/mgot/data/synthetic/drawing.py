@@ -28,7 +28,7 @@ class Frame(NamedTuple):
 
 
 def frame_of(canvas: Canvas, stature: float, pose: Pose) -> Frame:
-    """Where a body of that stature stands on the canvas."""
+    """Where a body of that stature is on the canvas."""
     height = 0.92 * canvas.height * stature * pose.scale
     axis = canvas.width * (0.5 + pose.dx)
     top = 0.5 * canvas.height - 0.5 * height + canvas.height * (pose.dy + 0.25 * (1.0 - stature))
@@ -36,7 +36,7 @@ def frame_of(canvas: Canvas, stature: float, pose: Pose) -> Frame:
 
 
 def draw_person(canvas: Canvas, person: Person, pose: Pose) -> Frame:
-    """Paint the person over the canvas; returns where they stand."""
+    """Paint the person over the canvas; returns where they are."""
     frame = frame_of(canvas, person.stature, pose)
     seen_from_behind = np.cos(pose.yaw) < 0.0
     if person.bag_kind == "backpack" and not seen_from_behind:

@@ -14,7 +14,7 @@ NECK, WRIST, GROUND = 0.235, 0.56, 0.965
 
 
 def draw_figure(canvas: Canvas, figure: Figure, pose: Pose) -> Frame:
-    """Paint the figure over the canvas; returns where it stands."""
+    """Paint the figure over the canvas; returns where it is."""
     frame = frame_of(canvas, figure.stature, pose)
     behind = bool(np.cos(pose.yaw) < 0.0)
     if figure.thing_kind == "case":

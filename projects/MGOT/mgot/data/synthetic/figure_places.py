@@ -1,6 +1,6 @@
 """Where figures are seen: a shop, a platform, a yard and a gate, and the six cameras that look there. [ours]
 
-As among the walkers' cameras 1, 2, 4 and 5 are visible, 3 and 6 infrared, and 2 and 3 look at the same place.
+As with the walkers, cameras 1, 2, 4 and 5 are visible, 3 and 6 infrared, and 2 and 3 look at the same place.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ FIGURE_CAMERAS: dict[int, CameraModel] = {
 }
 
 
-# How much of a place's own contrast is left, by band: figures are told by their clothes, not by the bricks behind them.
+# How much of a place's own contrast is left, by band: figures must differ by their clothes, not by the bricks behind
+# them.
 CALM = np.array([0.7, 0.7, 0.7, 0.35])
 
 

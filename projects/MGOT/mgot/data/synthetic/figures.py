@@ -1,4 +1,4 @@
-"""Who is on the picture in the style "figures": round bodies, clothes and motifs of their own. [ours]"""
+"""Who is in the picture in the style "figures": other bodies, which are round, and other clothes and motifs. [ours]"""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def sample_figure(rng: np.random.Generator, *, residue: float, luminance_share: 
     """One identity, drawn from `rng`; the keywords as in `materials.dyed`. Colours come from the whole colour solid."""
 
     def cloth(beside: Cloth | None = None) -> Cloth:
-        """A cloth of any colour, one that stands out from `beside` both in the visible and in infrared."""
+        """A cloth of any colour, one that differs clearly from `beside`, both in visible light and in infrared."""
         while True:
             hue, saturation, value = rng.random(), np.sqrt(rng.random()), rng.uniform(0.1, 0.95)
             colour = colorsys.hsv_to_rgb(hue, saturation, value)

@@ -1,7 +1,7 @@
 """Writes generated people into the folder layouts of the real data sets.
 
-A tree is written beside its place under a temporary name and renamed at the end: a run that is killed leaves no half
-data set under the final name. `demo.json` in the tree remembers the settings; the same settings again write nothing.
+A tree is written under a temporary name and renamed at the end. So a killed run leaves no half data set under the final
+name. `demo.json` in the tree holds the settings. If they are the same, nothing is written.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SPLIT_SEED = 3
 
 
 class Shot(NamedTuple):
-    """One picture to take and the path, relative to the tree, to write it to."""
+    """One picture to take, and its path relative to the tree."""
 
     identity: int
     camera: int
@@ -44,9 +44,8 @@ class Shot(NamedTuple):
 def write_sysu(root: str | os.PathLike[str], settings: Settings, processes: int | None = None) -> Path:
     """Write `<root>/SYSU-MM01`, `cam{1..6}/{ID:04d}/{n:04d}.jpg` and the lists in `exp/`; returns the tree's folder.
 
-    Training identities come first; the last of them, `validation_people`, stand in val_id.txt. `exp/rand_perm_cam.mat`
-    holds ten random orders of each identity's images per camera. Raises UserError where another data set stands in the
-    way.
+    Training identities come first; the last of them, `validation_people`, are in val_id.txt. `exp/rand_perm_cam.mat`
+    holds ten random orders of each identity's images per camera. Raises UserError if another data set is there.
     """
     return write_tree(Path(root) / "SYSU-MM01", settings, _sysu_shots(settings), _write_sysu_lists, processes)
 
@@ -60,8 +59,8 @@ def write_tree(
 ) -> Path:
     """Take the shots and write the lists under a temporary name, then rename it to `target`; returns `target`.
 
-    `write_lists` gets the unfinished tree's folder and the settings. Raises UserError where `target` is there and was
-    not generated, or cannot be written.
+    `write_lists` gets the unfinished tree's folder and the settings. Raises UserError if `target` exists and was not
+    generated, or cannot be written.
     """
     if _holds(target, settings):
         return target
@@ -86,14 +85,14 @@ def write_tree(
 
 
 def _holds(target: Path, settings: Settings) -> bool:
-    """Whether these very data stand there already. Raises UserError where something else than ours does."""
+    """Whether exactly these data exist already. Raises UserError if there is something else."""
     if not target.exists():
         return False
     try:
         return settings.made(json.loads((target / STAMP).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
-            f"{target} is there and was not generated ({STAMP} missing or unreadable); choose another --root"
+            f"{target} exists and was not generated ({STAMP} missing or unreadable); choose another --root"
         ) from error
 
 

@@ -1,7 +1,7 @@
-"""A tree of SYSU-MM01's exact counts: what a machine has to bear, before the data set is there. [ours]
+"""A tree of SYSU-MM01's exact counts, to test a machine before the data set is there. [ours]
 
-One picture is rendered for each identity and camera. By hard links it is there as often as that camera has images
-of the identity. Lists, counts and searches are those of SYSU-MM01; images of an identity differ by the camera only.
+One picture is rendered for each identity and camera. Hard links repeat it as often as that camera has images of the
+identity. Lists, counts and searches are those of SYSU-MM01; images of an identity differ by the camera only.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True)
 class LifeSize(Settings):
-    """Settings of such a tree. Numbers of people and images are SYSU-MM01's, whatever the fields per camera say."""
+    """Settings of such a tree. The numbers of people and images are SYSU-MM01's; the fields per camera are ignored."""
 
     like: str = "sysu"
     train_identities: int = TRAIN + VALIDATION
@@ -54,10 +54,10 @@ def write_life_size(root: str | os.PathLike[str], settings: LifeSize, processes:
 
 
 def published_counts() -> dict[Place, int]:
-    """Images of each camera and identity, with which every published count comes out.
+    """Images of each camera and identity, which give every published count.
 
-    Training identities stand first, those of validation last among them, then the test identities. The published sums
-    fall evenly to the single people [ours].
+    Training identities come first, with those of validation last, then the test identities. The published sums are
+    divided evenly among the people [ours].
     """
     counts: dict[Place, int] = {}
     people = range(1, TRAIN + VALIDATION + 1)
@@ -87,7 +87,7 @@ def _test_people(camera: int, total: int) -> list[tuple[list[int], int]]:
 
 
 def _shared(places: Iterable[Place], total: int) -> dict[Place, int]:
-    """A number of images shared out evenly, the rest one each to the first places."""
+    """A number of images divided evenly; the first places get the remaining ones, one each."""
     listed = list(places)
     each, rest = divmod(total, len(listed))
     return {place: each + (n < rest) for n, place in enumerate(listed)}

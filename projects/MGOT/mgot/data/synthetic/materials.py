@@ -1,11 +1,11 @@
 """What cloth, skin and hair reflect in four bands: red, green, blue and near-infrared.
 
 A grey filter would make infrared a function of luminance. Here a cloth's near-infrared reflectance follows one of
-LAWS. "slope" continues the slope of the visible spectrum: what rises from blue to red goes on rising beyond it, so that
-a red coat shines and a blue one, as bright to the eye, is dark. "curve" rises with the distance from grey, so that the
-red coat and the blue one shine alike. Both are the same for everybody and can be learnt; what fibre, weave and wear add
-is each cloth's own and cannot. "own" has nothing to learn: each cloth draws its reflectance. Skin and hair have tabled
-reflectances. [ours]
+LAWS. "slope" continues the slope of the visible spectrum: if reflectance rises from blue to red, it rises further
+beyond red. So a red coat is bright, and a blue coat, which looks as bright to the eye, is dark. "curve" rises with the
+distance from grey, so the red coat and the blue one are both bright. Both laws are the same for all people and can be
+learnt. What fibre, weave and wear add is different for each cloth and cannot be learnt. "own" has nothing to learn:
+each cloth has a random reflectance. Skin and hair have tabled reflectances. [ours]
 
 Reflectances lie in [0, 1]; the bands' order is red, green, blue, near-infrared.
 """
@@ -79,14 +79,14 @@ def trend(reflectance: np.ndarray) -> np.ndarray:
 def curve(reflectance: np.ndarray) -> np.ndarray:
     """A near-infrared reflectance that bends at grey: (..., 4) -> (...), in [0, 1]. [ours]
 
-    clip(0.2 + 0.55 sqrt((R - B)^2 + 0.01) + 0.25 (1 - G)): red and blue alike are bright, grey is dark.
+    clip(0.2 + 0.55 sqrt((R - B)^2 + 0.01) + 0.25 (1 - G)): red and blue are both bright, grey is dark.
     """
     red, green, blue = (reflectance[..., band] for band in range(INFRARED_BAND))
     chroma = np.sqrt((red - blue) ** 2 + CURVE_ROUNDING)
     return np.clip(CURVE_LEVEL + CURVE_CHROMA * chroma + CURVE_GREEN * (1.0 - green), 0.0, 1.0)
 
 
-# What colour says of near-infrared; "own" is no function of it and stands only in LAWS.
+# What colour says of near-infrared; "own" does not depend on it and is only in LAWS.
 COLOUR_LAWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"slope": trend, "curve": curve}
 LAWS = (*COLOUR_LAWS, "own")
 
@@ -102,7 +102,7 @@ def dyed(
     """A garment's material: a shade of a dye, and a near-infrared reflectance by one of LAWS.
 
     infrared = luminance_share * luminance + (1 - luminance_share) * colour law + residue * noise, noise uniform in
-    [-1, 1]; by "own" uniform in OWN_RANGE, whatever the other two say. Source: [ours]. The shade scales the visible
+    [-1, 1]; by "own" uniform in OWN_RANGE, and the other two are ignored. Source: [ours]. The shade scales the visible
     bands; the result is clipped to [DARKEST, BRIGHTEST].
     """
     reflectance = np.zeros(BANDS)

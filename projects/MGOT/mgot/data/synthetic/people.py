@@ -1,4 +1,4 @@
-"""Who is on the picture (Person: fixed for an identity) and how they stand there (Pose: drawn for each image)."""
+"""Who is in the picture (Person: fixed for an identity) and in which pose (Pose: drawn for each image)."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Pose(NamedTuple):
 
 
 def stands_out(one: Cloth, other: Cloth, contrast: float = CONTRAST) -> bool:
-    """Whether two cloths differ by `contrast` or more, in luminance and in near-infrared alike."""
+    """Whether two cloths differ by `contrast` or more, both in luminance and in near-infrared."""
     visible = abs(luminance(one.reflectance) - luminance(other.reflectance))
     infrared = abs(one.reflectance[INFRARED_BAND] - other.reflectance[INFRARED_BAND])
     return bool(min(visible, infrared) >= contrast)
@@ -92,7 +92,7 @@ def sample_person(rng: np.random.Generator, *, residue: float, luminance_share: 
     names = list(DYES)
 
     def cloth(beside: Cloth | None = None) -> Cloth:
-        """A random cloth, one that stands out from `beside` both in the visible and in infrared."""
+        """A random cloth, one that differs clearly from `beside`, both in visible light and in infrared."""
         while True:
             dye = DYES[str(rng.choice(names))]
             made = dyed(dye, rng, residue=residue, luminance_share=luminance_share, law=law)

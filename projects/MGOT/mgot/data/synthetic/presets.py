@@ -1,11 +1,11 @@
-"""Named grounds to try the method on: what each changes of the defaults. [ours]
+"""Named sets of rendered people to try the method on: what each changes in the defaults. [ours]
 
 warm: the defaults. A good part of infrared follows from luminance, and the first matching is good.
-split: visible cameras so unlike each other that a person is two visible clusters; infrared as in warm. The nearest
-infrared clusters of many of them are the same few.
-unpaired: warm, and beside it as many strangers in the layout of LLCM, whom MGOT.DATA.REPLACED puts among the visible.
-cold: other bodies and places, a law of colour that bends, no luminance in it; the first matching is nearly blind.
-harmless: other bodies and places, infrared independent of colour. There is nothing to learn; is harm done?
+split: the visible cameras differ so much that each person forms two visible clusters; infrared as in warm. The nearest
+infrared clusters of many people are the same few.
+unpaired: warm, and the same number of strangers in the layout of LLCM, for MGOT.DATA.REPLACED.
+cold: other bodies and places, a curved law of colour without luminance; the first matching is nearly blind.
+harmless: other bodies and places, infrared independent of colour. There is nothing to learn. Does training do harm?
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ _STRANGERS_APART = 1_000_000
 
 
 def preset(name: str, **changes: Any) -> Settings:
-    """The settings of that name, with changes on top. Raises UserError where there is none, or on a wrong change."""
+    """The settings of that name, with changes. Raises UserError if there is no such preset, or if a change is wrong."""
     if name not in PRESETS:
         raise UserError(f"preset: there is no {name!r}; choose from {', '.join(PRESETS)}")
     return dataclasses.replace(Settings(**PRESETS[name]), **changes)
 
 
 def strangers(settings: Settings) -> Settings:
-    """As many other people as the settings train on, for the layout of LLCM.
+    """Other people, as many as the settings train on, for the layout of LLCM.
 
-    Each has as many visible images as a training identity of the settings has, or more, so that it can stand in for
-    one; of infrared and of test people there are no more than the layout demands.
+    Each has as many visible images as a training identity of the settings has, or more, so that it can replace one.
+    There are only as many infrared images and test people as the layout needs.
     """
     visible = sum(not model.infrared for model in CAMERAS.values()) * settings.visible_per_camera
     return dataclasses.replace(

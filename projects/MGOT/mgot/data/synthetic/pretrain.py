@@ -1,9 +1,9 @@
-"""A stand-in for ImageNet weights: the slim ResNet learns to name rendered people from visible images only. [ours]
+"""A replacement for ImageNet weights: the slim ResNet learns to name rendered people from visible images only. [ours]
 
-The people are others than the demo's (another seed): none of the demo's identities and no infrared image is seen here.
-A share of the images loses its colour, more of them as training goes on (`spectral.py`), so that the weights come to
-read shape and texture beside colour. Loss: cross-entropy of scaled cosines between the pooled features and one learnt
-vector per identity.
+The people are not the demo's (the seed is different): none of the demo's identities and no infrared image is used here.
+A share of the images loses its colour, and the share grows during training (`spectral.py`). So the weights learn shape
+and texture beside colour. Loss: cross-entropy of scaled cosines between the pooled features and one learnt vector per
+identity.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PEOPLE = Settings(seed=1000, train_identities=400, visible_per_camera=3, luminan
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the weights are made: who is shown, and how the training goes."""
+    """How the weights are made: the people, and the training."""
 
     people: Settings = field(default=PEOPLE)
     epochs: int = 30
@@ -86,7 +86,7 @@ def pretrain(recipe: Recipe, images: np.ndarray, labels: np.ndarray) -> tuple[Sl
         mixed = recipe.mixed * min(1.0, 2.0 * epoch / recipe.epochs)
         batches = _batches(recipe, images, labels, rng, mixed)
         for pixels, targets in progress(batches, f"epoch {epoch + 1}/{recipe.epochs}", steps):
-            with torch.autocast("cpu", torch.bfloat16):  # 1.6 times as fast where the CPU has the instructions
+            with torch.autocast("cpu", torch.bfloat16):  # 1.6 times as fast if the CPU has the instructions
                 maps = model(pixels)
             features = functional.normalize(maps.float().mean(dim=(2, 3)))
             loss = functional.cross_entropy(COSINE_SCALE * features @ functional.normalize(classes).t(), targets)

@@ -17,7 +17,7 @@ RENDERER_VERSION = 1
 LARGEST_IDENTITY = 9999
 VALIDATION_SHARE = 0.1
 LARGEST_SHOTS = 255  # of an identity and camera: rand_perm_cam.mat numbers its images in a byte
-# Training and validation list of SYSU-MM01 name an identity each; below 16 pixels nobody can be drawn.
+# Training and validation list of SYSU-MM01 name an identity each; below 16 pixels a person cannot be drawn.
 LEAST = {"train_identities": 2, "test_identities": 1, "visible_per_camera": 1, "infrared_per_camera": 1, "width": 16}
 
 
@@ -25,11 +25,10 @@ LEAST = {"train_identities": 2, "test_identities": 1, "visible_per_camera": 1, "
 class Settings:
     """One generated data set; equal settings give equal files.
 
-    Of the training identities the last `validation_identities`, by None a tenth and at least one, are the validation
-    people of SYSU-MM01's layout.
-    `style`, one of `styles.STYLES`, draws people and places. `law`, one of `materials.LAWS`, `residue` and
-    `luminance_share` make the infrared reflectance of cloth (`materials.dyed`). `camera_contrast` sets the
-    visible cameras apart (`contrast`), 0 or more. Images are `width` x 2 `width` pixels.
+    The last `validation_identities` of the training identities are the validation people of SYSU-MM01's layout; None
+    takes a tenth, and at least one. `style`, one of `styles.STYLES`, draws people and places. `law`, one of
+    `materials.LAWS`, `residue` and `luminance_share` make the infrared reflectance of cloth (`materials.dyed`).
+    `camera_contrast` sets the visible cameras apart (`contrast`), 0 or more. Images are `width` x 2 `width` pixels.
     """
 
     seed: int = 0
@@ -63,7 +62,7 @@ class Settings:
         if self.law not in LAWS:
             raise UserError(f"law: there is no {self.law!r}; choose from {', '.join(LAWS)}")
         if not 0.0 <= self.camera_contrast < math.inf:
-            raise UserError(f"camera_contrast: {self.camera_contrast} is no strength; give 0 or more")
+            raise UserError(f"camera_contrast: {self.camera_contrast} is not a strength; give 0 or more")
         if self.identities > LARGEST_IDENTITY:
             raise UserError(f"{self.identities} identities do not fit the layout's four digits; ask for fewer")
         if self.seed < 0:
@@ -71,7 +70,7 @@ class Settings:
 
     @property
     def validation_people(self) -> int:
-        """How many of the training identities stand in val_id.txt."""
+        """How many of the training identities are in val_id.txt."""
         if self.validation_identities is None:
             return max(1, int(VALIDATION_SHARE * self.train_identities))
         return self.validation_identities
@@ -82,9 +81,9 @@ class Settings:
         return self.train_identities + self.test_identities
 
     def made(self, stamp: dict[str, Any]) -> bool:
-        """Whether a tree of that stamp holds these data; a field that is younger than the stamp had its default."""
+        """Whether a tree with that stamp holds these data. A field that the stamp does not have yet had its default."""
         return {**Settings().stamp(), **stamp} == self.stamp()
 
     def stamp(self) -> dict[str, Any]:
-        """What the tree is remembered by, as plain JSON values."""
+        """What identifies the tree, as plain JSON values."""
         return {"renderer": RENDERER_VERSION, **dataclasses.asdict(self)}

@@ -1,4 +1,4 @@
-"""Grey pictures that a visible one could have been: augmentations that take colour away. [field] and [ours]
+"""Grey versions of a visible picture: augmentations that remove colour. [field] and [ours]
 
 Images are uint8 (B, H, W, 3), red first; results have the same shape and three equal channels.
 """
@@ -29,7 +29,7 @@ def copy_channel(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def mix_spectrum(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Each image's random signed mix of its channels, with a random contrast, brightness and grain. [ours]
 
-    What survives every mix is shape and texture: whoever recognises people through it has learnt to read those.
+    Only shape and texture survive every mix, so a network that recognises people in it has learnt these.
     """
     grey = np.empty(images.shape[:3], dtype=np.float32)
     for image, out in zip(images, grey, strict=True):

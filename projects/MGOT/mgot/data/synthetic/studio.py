@@ -1,7 +1,7 @@
-"""Pictures of numbered people: the one place where seeds are spent.
+"""Pictures of numbered people: the only place that uses seeds.
 
-Each person, each place and each picture has a random stream of its own, keyed by (seed, what it is, numbers), so that
-no picture depends on how many others were made, in which order, or by how many processes.
+Each person, each place and each picture has its own random stream, keyed by (seed, what it is, numbers). So no picture
+depends on how many others were made, in which order, or by how many processes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _panorama(seed: int, style: str, place: str, width: int) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def person(settings: Settings, identity: int) -> Any:
-    """Who has that number: what the settings' style draws, a `people.Person` or a `figures.Figure`."""
+    """The person with that number, in the settings' style: a `people.Person` or a `figures.Figure`."""
     rng = np.random.default_rng([settings.seed, _PERSON, identity])
     sample = STYLES[settings.style].sample
     return sample(rng, residue=settings.residue, luminance_share=settings.luminance_share, law=settings.law)

@@ -23,7 +23,7 @@ class Style(NamedTuple):
     """One way to draw.
 
     Attributes:
-        sample: (rng, residue=, luminance_share=, law=) -> who somebody is; only `draw` looks inside.
+        sample: (rng, residue=, luminance_share=, law=) -> a person; only `draw` reads it.
         draw: (canvas, who, pose): paints them.
         backdrop: (place, rng, height, width) -> (height, width, 4) reflectance.
         places: in the order that the seeds count them.

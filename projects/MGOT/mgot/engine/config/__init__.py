@@ -1,1 +1,1 @@
-"""The config: what its keys may be, which of them two runs differ in, and what is made from it."""
+"""The config: allowed values, the keys in which two runs differ, and what is made from it."""

@@ -1,4 +1,4 @@
-"""From the config to what labels and matches an epoch, and where the ground truth comes in."""
+"""From the config to the clusterer, matcher and belief of an epoch, and whether they use ground truth."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ORACLE = "oracle"
 
 
 def add_part_keys(cfg: CfgNode) -> None:
-    """Give clusterers, matchers and losses from outside keys of their own, in place; keys that are there stay.
+    """Add the keys of clusterers, matchers and losses from outside, in place; existing keys stay.
 
     Raises:
         UserError: a field of one has no plain default.
@@ -32,14 +32,14 @@ def add_part_keys(cfg: CfgNode) -> None:
 
 
 def build_clusterer(cfg: CfgNode) -> Clusterer | OracleClusterer:
-    """What MGOT.CLUSTER.NAME names, with the keys of its fields; the ground truth where MGOT.MODE is supervised."""
+    """The clusterer of MGOT.CLUSTER.NAME, with the keys of its fields; the oracle if MGOT.MODE is supervised."""
     return made(_clusterer(cfg), cfg.MGOT.CLUSTER)
 
 
 def build_matcher(cfg: CfgNode) -> Matcher | OracleMatcher:
-    """What MGOT.MATCHER.NAME names, with the keys of its fields; by identity where MGOT.MODE is supervised.
+    """The matcher of MGOT.MATCHER.NAME, with the keys of its fields; by identity if MGOT.MODE is supervised.
 
-    Two clusters of one identity are the oracle's match, so that the supervised mode needs no matcher of its own.
+    The oracle matches clusters of the same identity, so the supervised mode needs no other matcher.
     """
     return made(_matcher(cfg), cfg.MGOT.MATCHER)
 
@@ -53,15 +53,15 @@ def _matcher(cfg: CfgNode) -> Part:
 
 
 def build_believer(cfg: CfgNode) -> Believer:
-    """The belief that MGOT.BELIEF.NAME names; every match in full where MGOT.MODE is supervised."""
+    """The belief of MGOT.BELIEF.NAME; `full` if MGOT.MODE is supervised."""
     name = "full" if cfg.MGOT.MODE == "supervised" else cfg.MGOT.BELIEF.NAME
     return partial(believe, name, temperature=cfg.MGOT.LOSS.TEMPERATURE, power=cfg.MGOT.BELIEF.POWER)
 
 
 def ground_truth_used(cfg: CfgNode) -> str:
-    """What training takes from the ground truth: "clusters and matches", one of the two, or "" for nothing.
+    """What training uses of the ground truth: "clusters and matches", one of the two, or "" for nothing.
 
-    Told by the types of the clusterer and of the matcher, so that an oracle from outside is marked too.
+    The types of the clusterer and the matcher decide this, so an oracle from outside is marked too.
     """
     if cfg.MGOT.MODE == "supervised":
         return "clusters and matches"

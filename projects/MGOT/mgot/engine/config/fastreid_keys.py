@@ -1,7 +1,7 @@
-"""What fast-reid's own keys may be under MGOT, each by itself; keys beside one another are a matter of the rules.
+"""Allowed values of fast-reid's own keys under MGOT, each key separately. The rules handle keys that limit each other.
 
-A key that is missing here is True or False, or nothing that MGOT runs reads it. Ranges are [ours] where fast-reid has
-none and lets a number through to where it breaks.
+A key that is missing here is True or False, or MGOT does not use it. Ranges are [ours] if fast-reid has none and would
+fail later.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LARGEST_RATE = 100  # of learning and decay, and of their factors: past it ever
 
 
 def optimizer_names() -> tuple[str, ...]:
-    """PyTorch's optimisers that fast-reid can build: it gives parameter groups and no more (but for SGD)."""
+    """PyTorch's optimisers that fast-reid can build: it passes only parameter groups (except for SGD)."""
     found = (name for name, each in vars(torch.optim).items() if _is_optimizer(each))
     return tuple(sorted(name for name in found if name not in _NOT_OF_FASTREID))
 

@@ -1,4 +1,4 @@
-"""The keys of a config as one flat mapping: compared with a run's, and told apart by the stage that reads them."""
+"""The keys of a config as one flat mapping, compared with a run's, and divided by the stage that uses them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import yaml
 
 from mgot.losses import LOSSES, loss_keys
 
-# Read by the cross-modality stage only [ours], beside the keys of its losses; the end of a group's name stands for all
+# Used only by the cross-modality stage [ours], beside the keys of its losses; the end of a group's name stands for all
 # its keys.
 CROSS_STAGE = (
     "MGOT.MATCHER.",
@@ -36,7 +36,7 @@ PAST = ("SOLVER.MAX_EPOCH", "MODEL.WEIGHTS", "TEST.", "MGOT.TEST.", "DATALOADER.
 
 
 def among(key: str, names: Iterable[str]) -> bool:
-    """Whether a key is one of the names, or begins with one that ends in "." or "_"."""
+    """Whether a key is one of the names, or starts with a name that ends in "." or "_"."""
     return any(key.startswith(name) if name[-1] in "._" else key == name for name in names)
 
 
@@ -47,7 +47,7 @@ def same_intra_stage(key: str) -> bool:
 
 
 def told_of_a_donor(key: str) -> bool:
-    """Whether it is worth a warning that the run whose intra-modality stage is taken over had another value."""
+    """Whether to warn if the run that gives its intra-modality stage had another value."""
     return not same_intra_stage(key) and not among(key, PAST)
 
 
@@ -61,10 +61,10 @@ def flat(node: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def saved_keys(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Key -> value of the config in a checkpoint's content; {} where it holds none."""
+    """Key -> value of the config in a checkpoint's content; {} if it holds none."""
     return dict(flat(yaml.safe_load(content.get("config", "")) or {}))
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """A word on each key that both have, with another value; in the order of ``now``."""
+    """A note for each key that both have with different values, in the order of ``now``."""
     return [f"{key} {before[key]} -> {now[key]}" for key in now if key in before and before[key] != now[key]]

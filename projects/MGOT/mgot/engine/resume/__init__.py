@@ -1,1 +1,1 @@
-"""What a run keeps so that a later one goes on from it, whatever stopped it."""
+"""What a run saves so that a later one can continue from it, for any cause of the stop."""

@@ -1,4 +1,4 @@
-"""Where a run begins: at epoch 0, at a checkpoint of its own, or at another run's intra-modality stage."""
+"""Where a run starts: at epoch 0, at its own checkpoint, or at another run's intra-modality stage."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ logger = logging.getLogger("mgot")
 
 @dataclass(frozen=True)
 class Beginning:
-    """Where a run begins.
+    """Where a run starts.
 
     Attributes:
         epoch: the first one to train.
         step: steps of it that are done already.
-        labels: labels and matches in force; None where the run begins at epoch 0.
-        donor: the checkpoint of another run that this one begins from; None where it begins at epoch 0 or goes on.
-        content: of the checkpoint, but for model, optimiser, schedule and scaler; empty at epoch 0.
+        labels: current labels and matches; None if the run starts at epoch 0.
+        donor: the checkpoint of another run that this one starts from; None if it starts at epoch 0 or continues.
+        content: of the checkpoint, without model, optimiser, schedule and scaler; empty at epoch 0.
     """
 
     epoch: int = 0
@@ -40,10 +40,10 @@ class Beginning:
 def find_beginning(
     cfg: CfgNode, checkpointer: AtomicCheckpointer, images: tuple[int, int], *, resume: bool
 ) -> Beginning:
-    """Go on from the newest usable checkpoint of OUTPUT_DIR, or begin, with MODEL.WEIGHTS or MGOT.CROSS_STAGE.FROM.
+    """Continue from the newest usable checkpoint of OUTPUT_DIR, or start, with MODEL.WEIGHTS or MGOT.CROSS_STAGE.FROM.
 
-    Model, optimiser, schedule and scaler are put where the checkpoint has them. Where ``resume`` finds no checkpoint
-    at all, the run begins.
+    Model, optimiser, schedule and scaler get the state of the checkpoint. If ``resume`` finds no checkpoint, the run
+    starts.
 
     Args:
         cfg: of the run.
@@ -52,8 +52,8 @@ def find_beginning(
         resume: look for a checkpoint in OUTPUT_DIR.
 
     Raises:
-        UserError: as :meth:`mgot.engine.resume.checkpoint.AtomicCheckpointer.load`, ``resume`` and
-            :func:`mgot.engine.resume.fork.begin_from_donor` have it.
+        UserError: as in :meth:`mgot.engine.resume.checkpoint.AtomicCheckpointer.load`, ``resume`` and
+            :func:`mgot.engine.resume.fork.begin_from_donor`.
     """
     donor: Path | None = None
     content = _newest(cfg, checkpointer) if resume else None
@@ -65,15 +65,15 @@ def find_beginning(
     epoch, step, labels = int(content["epoch"]) + 1, int(content["step"]), unpack_epoch(content["labels"])
     if content.get("other_matcher") and labels is not None:
         labels.matching = None  # how far two matchers agree is not how stable this one is
-    logger.info(f"going on from epoch {epoch}{f', step {step}' if step else ''}{f' of {donor}' if donor else ''}")
+    logger.info(f"continuing from epoch {epoch}{f', step {step}' if step else ''}{f' of {donor}' if donor else ''}")
     return Beginning(epoch, step, labels, donor, content)
 
 
 def _newest(cfg: CfgNode, checkpointer: AtomicCheckpointer) -> dict[str, Any] | None:
-    """Content of the newest usable checkpoint of OUTPUT_DIR; None where there is no checkpoint."""
+    """Content of the newest usable checkpoint of OUTPUT_DIR; None if there is no checkpoint."""
     content, skipped = checkpointer.resume()
     for line in skipped:
-        logger.warning(f"--resume passes over {line}")
+        logger.warning(f"--resume skips {line}")
     if content is None:
         logger.info(f"--resume: {cfg.OUTPUT_DIR} holds no checkpoint; the run begins")
     return content

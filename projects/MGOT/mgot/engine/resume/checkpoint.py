@@ -1,4 +1,4 @@
-"""fast-reid's checkpointer, made safe: written whole or not at all, read without running anybody's code."""
+"""fast-reid's checkpointer, made safe: a kill never leaves half a file, and reading runs no code from the file."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ logger = logging.getLogger("mgot")
 
 
 def load_tensors(path: str | Path, *, mmap: bool = False) -> Any:
-    """Read a checkpoint of tensors and plain values onto the CPU, executing nothing that it holds.
+    """Read a checkpoint of tensors and plain values onto the CPU, without running any code from it.
 
     Args:
         path: the file.
-        mmap: leave the tensors on the disk until they are used: enough to look at the plain values.
+        mmap: leave the tensors on the disk until they are used. This is enough to read the plain values.
 
     Raises:
-        UserError: the file is missing, is no checkpoint, is cut short, or holds more than tensors and plain values.
+        UserError: the file is missing, is not a checkpoint, is incomplete, or holds more than tensors and plain values.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap or None)
@@ -47,7 +47,7 @@ def load_tensors(path: str | Path, *, mmap: bool = False) -> Any:
 
 
 def layer_differences(found: Mapping[str, Any], expected: Mapping[str, Tensor]) -> list[str]:
-    """How the layers of a weights file differ from a model's: one line a layer, missing and other shapes first."""
+    """How the layers of a weights file differ from a model's, one line each; missing ones and other shapes first."""
     shapes = {name: tuple(getattr(value, "shape", ())) for name, value in found.items()}
     lines = [f"{name} is missing" for name in expected if name not in shapes]
     lines += [
@@ -73,16 +73,16 @@ def progress_of(content: Any) -> tuple[int, int]:
     keys = ("model", "optimizer", "epoch", "step")
     absent = [key for key in keys if not isinstance(content, dict) or key not in content]
     if absent:
-        raise UserError(f"no checkpoint of a training: {', '.join(absent)} is missing")
+        raise UserError(f"not a checkpoint of a training: {', '.join(absent)} is missing")
     return int(content["epoch"]) + 1, int(content["step"])
 
 
 class AtomicCheckpointer(Checkpointer):
-    """Saves to a temporary file that is flushed and then renamed; loads with ``weights_only``.
+    """Saves to a temporary file, then renames it. Loads with ``weights_only``.
 
     Attributes:
         about: plain facts that every checkpoint carries, such as the data set and split it was trained on.
-        keep: how many checkpoints to keep beside the final one and that of the intra stage; older ones are removed.
+        keep: how many checkpoints to keep, beside the final one and that of the intra stage. Older ones are removed.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class AtomicCheckpointer(Checkpointer):
         """Write ``<save_dir>/<name>.pth``, point ``last_checkpoint`` at it and remove what is too old.
 
         Raises:
-            OSError: it could not be written; earlier checkpoints and the pointer are as they were.
+            OSError: it could not be written. Earlier checkpoints and the pointer have not changed.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -109,7 +109,7 @@ class AtomicCheckpointer(Checkpointer):
             old.unlink(missing_ok=True)
 
     def files(self) -> list[Path]:
-        """The checkpoints of the run in progress, the final one and that of the intra stage left out."""
+        """The checkpoints of the current run, without the final one and that of the intra stage."""
         return [path for path in checkpoint_files(Path(self.save_dir)) if path.stem not in (FINAL, INTRA)]
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
@@ -117,12 +117,12 @@ class AtomicCheckpointer(Checkpointer):
         write_atomically(Path(self.save_dir) / "last_checkpoint", last_filename_basename)
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> Any:
-        """As fast-reid's, for a model of the same architecture.
+        """Like fast-reid's, for a model of the same architecture.
 
-        Where the adversary of the file is of another architecture, the model's is left as it is: scoring needs none.
+        If the adversary in the file has another architecture, the model keeps its own. Scoring does not need it.
 
         Raises:
-            UserError: there is no such file, it is no checkpoint, or it holds another backbone's weights.
+            UserError: there is no such file, it is not a checkpoint, or it holds another backbone's weights.
         """
         if not path:
             return super().load(path, checkpointables)
@@ -148,18 +148,18 @@ class AtomicCheckpointer(Checkpointer):
         differences = layer_differences(found, expected)
         if found and expected and differences:
             logger.warning(
-                f"the adversary of the weights file is another one and is not used ({summarised(differences)}): a"
-                " training begins with a new one, scoring needs none"
+                f"the adversary in the weights file has another form and is not used ({summarised(differences)}):"
+                " training starts with a new one, scoring does not need one"
             )
             layers = {name: value for name, value in layers.items() if name not in found}
         checkpoint["model"] = layers
         return super()._load_model(checkpoint)
 
     def resume(self) -> tuple[dict[str, Any] | None, list[str]]:
-        """Load the newest checkpoint that can be read and fits, whatever the pointer file says.
+        """Load the newest checkpoint that can be read and fits; the pointer file is ignored.
 
         Returns:
-            Its further content, None where the folder holds no checkpoint; and a line on each newer one passed over.
+            Its other content, None if the folder has no checkpoint; and a line for each newer one that was skipped.
 
         Raises:
             UserError: there are checkpoints and none can be used.
@@ -173,16 +173,16 @@ class AtomicCheckpointer(Checkpointer):
                 skipped.append(f"{path.name}: {str(error).removeprefix(f'{path}: ')}")
         if skipped:
             raise UserError(
-                f"--resume: no checkpoint in {folder} can be used ({'; '.join(skipped)}): mend the config, or begin"
-                " anew with MGOT.OVERWRITE True"
+                f"--resume: no checkpoint in {folder} can be used ({'; '.join(skipped)}): fix the config, or start"
+                " again with MGOT.OVERWRITE True"
             )
         return None, []
 
     def take_up(self, path: Path) -> dict[str, Any]:
-        """Put model, optimiser, schedule and scaler where a checkpoint has them; its further content.
+        """Load model, optimiser, schedule and scaler from a checkpoint; returns its other content.
 
         Raises:
-            UserError, KeyError, ValueError: it is damaged, or of another config.
+            UserError, KeyError, ValueError: it is damaged, or belongs to another config.
         """
         _check_sums(path)
         content: dict[str, Any] = load_tensors(path)
@@ -190,7 +190,7 @@ class AtomicCheckpointer(Checkpointer):
         return content
 
     def _restore(self, content: dict[str, Any]) -> None:
-        """Model, optimiser, schedule and scaler from a checkpoint's content, which is left with the rest."""
+        """Load model, optimiser, schedule and scaler from a checkpoint's content, and remove them from it."""
         differences = layer_differences(content["model"], self.model.state_dict())
         if differences:
             hint = _ADVERSARY_KEYS if all(_of_adversary(line) for line in differences) else ""
@@ -219,7 +219,7 @@ class AtomicCheckpointer(Checkpointer):
 
 
 def _of_adversary(line: str) -> bool:
-    """Whether a layer, or a line of :func:`layer_differences`, is of the modality discriminator."""
+    """Whether a layer, or a line of :func:`layer_differences`, belongs to the modality discriminator."""
     return line.startswith("discriminator.")
 
 
@@ -230,9 +230,9 @@ def checkpoint_files(folder: Path) -> list[Path]:
 
 
 def by_progress(folder: Path) -> tuple[list[tuple[tuple[int, int], Path]], list[str]]:
-    """The readable checkpoints of a folder, furthest first, and a line on each unreadable one.
+    """The readable checkpoints of a folder, the latest epoch first, and a line for each unreadable one.
 
-    Where that of the intra stage stands as far as another, the other comes first.
+    If the one of the intra stage is as late as another, the other comes first.
     """
     readable, skipped = [], []
     for path in checkpoint_files(folder):
@@ -244,7 +244,7 @@ def by_progress(folder: Path) -> tuple[list[tuple[tuple[int, int], Path]], list[
 
 
 def _check_sums(path: Path) -> None:
-    """Raise UserError where the bytes of a checkpoint are not those that were written; torch.load does not look."""
+    """Raise UserError if the bytes of a checkpoint are not those that were written; torch.load does not check this."""
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
     if damaged:
@@ -252,7 +252,7 @@ def _check_sums(path: Path) -> None:
 
 
 def _written(path: Path) -> tuple[int, str]:
-    """When a checkpoint was written: orders those of a run that fell back to an older one rightly."""
+    """When a checkpoint was written. This gives the right order after a run fell back to an older one."""
     return path.stat().st_mtime_ns, path.name
 
 

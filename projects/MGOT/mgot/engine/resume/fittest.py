@@ -1,4 +1,4 @@
-"""The epoch to keep, chosen without a label: the one whose matches look fittest."""
+"""The epoch to keep, chosen without labels: the one with the fittest matches."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ FITTEST = "fittest.pth"
 class FittestHook(HookBase):
     """Keeps the weights of the fittest epoch in ``fittest.pth``, and scores them beside the last epoch's. [ours]
 
-    The matching at an epoch's start shows how fit the weights are that the epoch before left. For those of the last
-    epoch nothing would, so after it the images are labelled and matched once more. All epochs of the cross-modality
-    stage take part. A full disk costs the file, with a warning, and not the run.
+    The matching at an epoch's start measures the weights at the end of the epoch before. After the last epoch there is
+    no such matching, so the images are labelled and matched once more. All epochs of the cross-modality stage take
+    part. If the disk is full, the file is skipped with a warning, and training continues.
 
     Args:
         folder: OUTPUT_DIR.
         results: gets the rows of the stage "fittest".
         cross_start: first epoch of the cross-modality stage.
-        match_again: labels and matches the training images by the weights as they are, as the epoch of that number
-            would begin with them; called in every process.
+        match_again: labels and matches the training images with the current weights, as the start of that epoch would;
+            called in every process.
     """
 
     in_checkpoint = True
@@ -70,17 +70,17 @@ class FittestHook(HookBase):
                 self._score()
 
     def _look_at_the_end(self) -> None:
-        """Label and match once more, so that the last epoch's weights take part."""
+        """Label and match once more, to measure the last epoch's weights."""
         trainer, start = self.trainer, time.perf_counter()
         matching = self._match_again(trainer.epoch + 1)
         seconds = time.perf_counter() - start
         trainer.storage.put_scalar("seconds/fittest", seconds, smoothing_hint=False)
         if comm.is_main_process():
             measured = self._compare(trainer.epoch, matching, "matching/final_fitness")
-            logger.info(f"epoch {trainer.epoch} left a fitness of {measured:.3f}, labelled anew in {seconds:.0f} s")
+            logger.info(f"epoch {trainer.epoch} had a fitness of {measured:.3f}, labelled again in {seconds:.0f} s")
 
     def _compare(self, epoch: int, matching: Matching, name: str) -> float:
-        """Log under a name how fit the weights look that an epoch left, and keep them if none looked fitter before."""
+        """Log the fitness of an epoch's weights under a name, and keep them if none were fitter before."""
         trainer, measured = self.trainer, fitness(matching)
         trainer.storage.put_scalar(name, measured, smoothing_hint=False)
         if measured > self._best:
@@ -94,10 +94,10 @@ class FittestHook(HookBase):
             with replacing(self._path) as stream:
                 torch.save(content, stream)
         except OSError as error:
-            logger.warning(f"{self._path} could not be written ({error}): the run goes on")
+            logger.warning(f"{self._path} could not be written ({error}): training continues")
 
     def _score(self) -> None:
-        """Score the weights that are kept; the network has its own again afterwards."""
+        """Score the weights that are kept; afterwards the network has its own weights again."""
         trainer, start = self.trainer, time.perf_counter()
         kept = on_main(lambda: self._kept(self._path))
         last = {name: value.clone() for name, value in trainer.network.state_dict().items()}
@@ -114,5 +114,5 @@ class FittestHook(HookBase):
     def _kept(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = load_tensors(path)
         if not isinstance(content, dict) or not {"model", "epoch", "fitness"} <= set(content):
-            raise UserError(f"{path}: holds no fittest epoch: remove the file and go on with --resume")
+            raise UserError(f"{path}: holds no fittest epoch: remove the file and continue with --resume")
         return content

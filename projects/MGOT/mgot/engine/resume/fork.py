@@ -1,6 +1,6 @@
-"""A cross-modality stage of its own on the intra-modality stage that another run has trained.
+"""A cross-modality stage that starts from the intra-modality stage of another run.
 
-[ours]: runs that differ only in the cross stage need one intra stage between them. The other run is the donor.
+[ours]: runs that differ only in the cross stage can share one intra stage. The other run is the donor.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _KEY = "MGOT.CROSS_STAGE.FROM"
 
 
 def writes_intra(cfg: CfgNode) -> bool:
-    """Whether a run leaves model_intra.pth: the key is on, and it trains both stages, the first one itself."""
+    """Whether a run writes model_intra.pth: the key is on, and the run trains both stages, the first one itself."""
     keys = cfg.MGOT
     return keys.CHECKPOINT.INTRA and not keys.CROSS_STAGE.FROM and 0 < cross_start_epoch(cfg) < cfg.SOLVER.MAX_EPOCH
 
 
 def donor_path(cfg: CfgNode) -> Path:
-    """The checkpoint that MGOT.CROSS_STAGE.FROM names.
+    """The checkpoint named by MGOT.CROSS_STAGE.FROM.
 
     Raises:
-        UserError: there is no such file, or it lies in OUTPUT_DIR.
+        UserError: there is no such file, or it is in OUTPUT_DIR.
     """
     path = Path(cfg.MGOT.CROSS_STAGE.FROM)
     if not os.path.isfile(path):  # False too for what can be no path
@@ -43,7 +43,7 @@ def donor_path(cfg: CfgNode) -> Path:
         )
     if path.resolve().parent == Path(cfg.OUTPUT_DIR).resolve():
         raise UserError(
-            f"{_KEY} {path} lies in OUTPUT_DIR: choose another OUTPUT_DIR, or go on with that run by --resume"
+            f"{_KEY} {path} is in OUTPUT_DIR: choose another OUTPUT_DIR, or continue that run with --resume"
         )
     return path
 
@@ -51,9 +51,9 @@ def donor_path(cfg: CfgNode) -> Path:
 def begin_from_donor(
     cfg: CfgNode, checkpointer: AtomicCheckpointer, images: tuple[int, int]
 ) -> tuple[Path, dict[str, Any]]:
-    """Put model, optimiser and schedule where the donor's intra stage ended.
+    """Load model, optimiser and schedule from the end of the donor's intra stage.
 
-    Keys that the donor's intra stage was trained with otherwise are told in a warning.
+    A warning lists the keys that were different in the donor's intra stage.
 
     Args:
         cfg: of the run that begins.
@@ -64,8 +64,9 @@ def begin_from_donor(
         The donor's checkpoint and its further content, with ``other_matcher``: whether the donor matched by other keys.
 
     Raises:
-        UserError: the checkpoint is missing or damaged, does not stand at the end of an intra stage where this run's
-            cross stage begins, or is of another seed, data set, model or optimiser, or of clusters by ground truth.
+        UserError: the checkpoint is missing or damaged; it is not from the end of an intra stage, at the epoch where
+            this run's cross stage starts; it is of another seed, data set, model or optimiser; or its clusters came
+            from ground truth.
     """
     path = donor_path(cfg)
     try:
@@ -94,13 +95,13 @@ def _check_place(cfg: CfgNode, donor: Mapping[str, Any], epochs: int, step: int)
     if (epochs, step) != (begin, 0):
         where = f"step {step} of epoch {epochs}" if step else f"the end of epoch {epochs - 1}"
         raise UserError(
-            f"the checkpoint stands at {where}, and MGOT.CROSS_START_EPOCH is {begin}: name one of the end of epoch"
+            f"the checkpoint is from {where}, and MGOT.CROSS_START_EPOCH is {begin}: name one of the end of epoch"
             f" {begin - 1}, such as model_intra.pth, or set MGOT.CROSS_START_EPOCH as the other run had it"
         )
     began = donor.get("MGOT.CROSS_START_EPOCH", begin)
     if began < begin and donor.get("MGOT.MODE") != "intra_only":
         raise UserError(
-            f"the checkpoint stands at the end of epoch {epochs - 1}, within the cross stage of its run, which had"
+            f"the checkpoint is from the end of epoch {epochs - 1}, within the cross stage of its run, which had"
             f" MGOT.CROSS_START_EPOCH {began}: name that run's model_intra.pth and set MGOT.CROSS_START_EPOCH {began}"
         )
 

@@ -1,4 +1,4 @@
-"""OUTPUT_DIR: one run's own, with room for it, and a metrics file that a resumed run takes up where it stood."""
+"""OUTPUT_DIR: it belongs to one run and needs room for it. A resumed run continues its metrics file."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _ADAM_COPIES = 3  # the weights and two moments of each
 
 
 def traces_of_a_run(folder: Path) -> list[Path]:
-    """The files by which a folder is known to hold a training; config.yaml and logs are no such sign."""
+    """If one of these files is there, the folder holds a training. config.yaml and logs do not count."""
     return [folder / name for name in _LEFT_BY_A_RUN if (folder / name).exists()] + checkpoint_files(folder)
 
 
 def claim_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Make the folder, see that it can be written, and refuse one that holds another run.
+    """Make the folder, check that it can be written, and refuse a folder that holds another run.
 
-    How it was before is remembered, for :func:`unless_refused`.
+    Its state before is remembered, for :func:`unless_refused`.
 
     Args:
         folder: OUTPUT_DIR.
-        resume: go on with the run that it holds.
-        overwrite: MGOT.OVERWRITE; what the run left is removed later, by :func:`clear_folder`.
+        resume: continue the run that it holds.
+        overwrite: MGOT.OVERWRITE; the run's files are removed later, by :func:`clear_folder`.
 
     Raises:
         UserError: it cannot be made or written, or holds a run and neither option is set.
@@ -54,13 +54,13 @@ def claim_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
     traces = traces_of_a_run(folder)
     if traces and not resume and not overwrite:
         raise UserError(
-            f"OUTPUT_DIR {folder} holds another run ({traces[0].name}): go on with it by --resume, remove it by"
+            f"OUTPUT_DIR {folder} holds another run ({traces[0].name}): continue it with --resume, remove it with"
             " MGOT.OVERWRITE True, or choose another OUTPUT_DIR"
         )
 
 
 def _found(folder: Path) -> Callable[[], None]:
-    """What puts a folder back to what it is now, as far as a run changes it that has not begun."""
+    """What restores a folder to its present state, after changes by a run that has not started."""
     missing = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
     paths = [folder / name for name in _EARLY]
     before = {path: path.read_bytes() for path in paths if path.is_file()}
@@ -80,9 +80,9 @@ def _found(folder: Path) -> Callable[[], None]:
 
 @contextmanager
 def unless_refused(folder: Path) -> Iterator[None]:
-    """A mistake of the user's within leaves OUTPUT_DIR as the process found it when it claimed it.
+    """If the block ends with a user's mistake, OUTPUT_DIR is restored to its state before the process claimed it.
 
-    Whatever else ends the block leaves it as it is.
+    After anything else it stays as it is.
     """
     put_back = _FOUND.get(folder)
     try:
@@ -101,17 +101,17 @@ def clear_folder(folder: Path) -> None:
     for path in [*traces, *folder.glob("events.out.tfevents.*")]:
         path.unlink(missing_ok=True)
     if traces:
-        logger.warning(f"{folder}: the run that it held is removed (MGOT.OVERWRITE)")
+        logger.warning(f"{folder}: its earlier run is removed (MGOT.OVERWRITE)")
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove what a process that was killed while writing left behind."""
+    """Remove files of a process that was killed while it was writing."""
     for path in [*folder.glob("model_*.pth.tmp"), *(folder / f"{name}.tmp" for name in _LEFT_BY_A_RUN)]:
         path.unlink(missing_ok=True)
 
 
 def trim_metrics(path: Path, start_iteration: int) -> None:
-    """Drop the lines that a run going on from an iteration will write again, and lines that a kill cut short."""
+    """Remove the lines that a run will write again when it continues from an iteration, and incomplete lines."""
     if not path.is_file():
         return
     kept = []
@@ -125,9 +125,9 @@ def trim_metrics(path: Path, start_iteration: int) -> None:
 
 
 def check_space(folder: Path, model: nn.Module, keep: int) -> None:
-    """Refuse to begin where the checkpoints will not fit: ``keep`` of them, the final one, and one being written.
+    """Refuse to start if the checkpoints will not fit: ``keep`` of them, the final one, and one being written.
 
-    A checkpoint is reckoned as the model's state and two moments of each weight.
+    The size of a checkpoint is estimated as the model's state and two moments of each weight.
 
     Raises:
         UserError: the disk has less room; names how much is needed.

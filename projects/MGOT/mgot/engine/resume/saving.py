@@ -1,4 +1,4 @@
-"""When a run saves what it stands on, and what becomes of a checkpoint that cannot be written."""
+"""When a run saves a checkpoint, and what happens if it cannot be written."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ logger = logging.getLogger("mgot")
 
 
 class CheckpointHook(HookBase):
-    """Saves at each period's end and at the run's; stands last, so that a checkpoint's epoch is logged and scored.
+    """Saves at the end of each period and of the run.
+
+    It is the last hook, so an epoch is logged and scored before it is saved.
 
     Args:
         period: epochs, SOLVER.CHECKPOINT_PERIOD.
-        intra: epochs of the intra-modality stage, after which one more checkpoint is saved for other runs; 0 for none.
+        intra: epochs of the intra-modality stage; after it, one more checkpoint is saved for other runs. 0 for none.
     """
 
     def __init__(self, period: int, *, intra: int = 0) -> None:
@@ -41,30 +43,30 @@ class CheckpointHook(HookBase):
 
 
 def save_if_sound(checkpointer: AtomicCheckpointer, name: str, content: dict[str, Any]) -> bool:
-    """Save a checkpoint of finite weights; whether it was written.
+    """Save a checkpoint of finite weights; returns whether it was written.
 
-    A full disk costs a checkpoint and not the run: an error is logged, and the run goes on.
+    If the disk is full, that checkpoint is skipped: an error is logged and training continues.
 
     Args:
         checkpointer: of the run.
         name: of the file.
-        content: beside model, optimiser, schedule and scaler; with "epoch", the last finished one, and "step", the
-            steps done of the next.
+        content: what is saved beside model, optimiser, schedule and scaler; with "epoch", the last finished one, and
+            "step", the finished steps of the next.
 
     Raises:
-        UserError: the weights are not finite, which no run recovers from.
+        UserError: the weights are not finite. No run recovers from that.
     """
     broken = [key for key, value in checkpointer.model.state_dict().items() if not _is_finite(value)]
     if broken:
         raise UserError(
             f"epoch {content['epoch'] + (content['step'] > 0)}: {len(broken)} layers hold NaN or infinity"
-            f" ({broken[0]}): nothing is saved; go on from the last checkpoint with --resume and a lower"
+            f" ({broken[0]}): nothing is saved; continue from the last checkpoint with --resume and a lower"
             " SOLVER.BASE_LR"
         )
     try:
         checkpointer.save(name, **content)
     except OSError as error:
-        logger.error(f"{name}.pth could not be written ({error}): the run goes on and earlier checkpoints stay")
+        logger.error(f"{name}.pth could not be written ({error}): training continues, and earlier checkpoints stay")
         return False
     return True
 

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT ask a run to stop at the end of its step; a second one stops it at once."""
+"""SIGTERM and SIGINT make a run stop at the end of its step; a second one stops it at once."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ _AGREE_EVERY = 10
 
 
 class StopRequest:
-    """Context in which the first signal is only noted; the old handlers are back for the second, and afterwards.
+    """Context in which the first signal is only noted.
 
-    Outside the main thread, where Python lets nobody handle signals, nothing is ever requested.
+    For the second signal, and afterwards, the old handlers are back.
+
+    Outside the main thread Python does not allow signal handlers, so a stop is never requested.
 
     Attributes:
-        number: of the signal that came, 0 before.
+        number: of the signal; 0 before it came.
     """
 
     def __init__(self) -> None:
@@ -51,7 +53,10 @@ class StopRequest:
         logger.warning(f"{signal.Signals(number).name}: stopping at the end of this step; once more stops at once")
 
     def agreed(self, step: int) -> bool:
-        """Whether to stop after this step, the same on all processes; several of them ask each other now and then."""
+        """Whether to stop after this step, the same on all processes.
+
+        Several processes ask each other from time to time.
+        """
         if comm.get_world_size() == 1:
             return self.number > 0
         if step % _AGREE_EVERY:

@@ -1,7 +1,7 @@
-"""What a checkpoint carries beside the model and the optimiser, as tensors and plain values, and the way back.
+"""What a checkpoint holds beside the model and the optimiser, as tensors and plain values, and how it is restored.
 
-Random states, the labels and matches in force, the memories, and what an unfinished epoch has logged: with them a
-run goes on from the middle of an epoch as if it had never stopped.
+Random states, the current labels and matches, the memories, and what an unfinished epoch has logged. With these a run
+continues from the middle of an epoch as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MEMORIES = ("visible", "infrared", "cross")
 
 
 def pack_run(state: RunState, storage: EventStorage, since: int) -> dict[str, Any]:
-    """Labels, memories, what was logged from iteration ``since`` on, and versions, as a checkpoint carries them."""
+    """Labels, memories, what was logged from iteration ``since`` on, and versions, in the form of a checkpoint."""
     return {
         "labels": pack_epoch(state.epoch),
         "memories": pack_bank(state.bank),
@@ -41,7 +41,7 @@ def pack_run(state: RunState, storage: EventStorage, since: int) -> dict[str, An
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that a run's numbers hang on; those not installed are left out."""
+    """Versions of Python and of the libraries that a run's numbers depend on; those not installed are left out."""
     found = {"python": platform.python_version()}
     for name in ("mgot", "fastreid", "torch", "numpy", "scipy", "scikit-learn", "POT", "faiss-cpu", "faiss-gpu"):
         try:
@@ -64,15 +64,15 @@ def random_states() -> dict[str, Any]:
 
 
 def restore_process(states: Sequence[dict[str, Any]]) -> None:
-    """Put the generators of this process where a checkpoint has them; with another number of processes, a warning."""
+    """Restore the generators of this process from a checkpoint; with another number of processes, give a warning."""
     if len(states) == comm.get_world_size():
         restore_random_states(states[comm.get_rank()])
     else:
-        logger.warning(f"the run had {len(states)} processes: its random numbers cannot be taken up exactly")
+        logger.warning(f"the run had {len(states)} processes: its random numbers cannot be continued exactly")
 
 
 def restore_random_states(states: dict[str, Any]) -> None:
-    """Put the generators of this process where :func:`random_states` found them."""
+    """Restore the generators of this process to the states of :func:`random_states`."""
     random.setstate(_as_tuples(states["python"]))
     name, key, position, has_gauss, gauss = states["numpy"]
     state = name, key.numpy().astype(np.uint32), position, has_gauss, gauss
@@ -87,7 +87,7 @@ def _as_tuples(value: Any) -> Any:
 
 
 def pack_epoch(state: EpochState | None) -> dict[str, Any] | None:
-    """The labels and matches of an epoch; its features are left out, since no later epoch looks at them."""
+    """The labels and matches of an epoch. Its features are left out, because no later epoch needs them."""
     if state is None or state.matching is None:
         return None
     matching = state.matching
@@ -113,7 +113,7 @@ def unpack_epoch(packed: dict[str, Any] | None) -> EpochState | None:
 
 
 def pack_bank(bank: MemoryBank | None) -> dict[str, Any] | None:
-    """The memories with their labels; a checkpoint is read back to the CPU, whatever device it was written from."""
+    """The memories with their labels. A checkpoint is read to the CPU, from any device that wrote it."""
     if bank is None:
         return None
     memories = {name: getattr(bank, name) for name in _MEMORIES}
@@ -152,7 +152,7 @@ def pack_scalars(storage: EventStorage, since: int) -> dict[str, Any]:
 
 
 def unpack_scalars(storage: EventStorage, packed: dict[str, Any]) -> None:
-    """Log again what :func:`pack_scalars` took down; the storage's iteration is left where it stood."""
+    """Log again what :func:`pack_scalars` saved; the storage's iteration does not change."""
     now = storage.iter
     for name, (hint, values) in packed.items():
         for value, iteration in values:

@@ -1,4 +1,4 @@
-"""When the cross-modality stage begins, and how its terms grow."""
+"""When the cross-modality stage starts, and how its terms grow."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from fastreid.config import CfgNode
 def cross_weight(
     epoch: int, belief: float, *, start: int, growth: str, ramp_epochs: int, ramp_from: float, belief_goal: float
 ) -> float | None:
-    """What the cross-modality terms are multiplied by in an epoch, None before the cross stage. [ours]
+    """The factor of the cross-modality terms in an epoch; None before the cross stage. [ours]
 
         epochs: even steps from ramp_from in the stage's first epoch to 1 after ramp_epochs; at once after none
-        belief: min(belief / belief_goal, 1)^2, so that a cold matching earns its weight and a warm one has it
+        belief: min(belief / belief_goal, 1)^2: small for a poor matching, 1 at once for a good one
 
     Args:
         epoch: its number.

@@ -1,4 +1,4 @@
-"""The order of hooks: each says what it needs and what it gives, and nothing may be needed before it is given.
+"""The order of hooks: each says what it needs and what it gives. A thing must be given before it is needed.
 
 A trainer calls, in each of these phases, all its hooks in the order of one list:
 
@@ -32,10 +32,10 @@ HANDED_ON = {
     "fittest": "fittest.pth",
     "metrics": "metrics.json and TensorBoard",
     "record": "the epoch's file of OUTPUT_DIR/diagnostics",
-    "warnings": "of features and clusters that go wrong",
-    "checkpoint": "all that a run goes on from",
+    "warnings": "about features and clusters",
+    "checkpoint": "everything that a resumed run needs",
 }
-"""Name of what is handed on -> what it is, and where."""
+"""Name of what is passed on -> what it is, and where."""
 
 AT_HAND = frozenset({"weights", "optimiser"})
 """What a trainer has before its first phase."""
@@ -49,7 +49,7 @@ class Flow(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A hook and its flow in each phase in which it needs or gives something."""
+    """A hook, with its flow in each phase in which it needs or gives something."""
 
     name: str
     hook: Any
@@ -57,14 +57,14 @@ class Place(NamedTuple):
 
 
 class OrderError(ValueError):
-    """The list of hooks is in no order that serves all needs."""
+    """The list of hooks does not serve all needs in this order."""
 
 
 def flow(text: str) -> Flow:
     """``"labels, matches -> batches"`` as two sets of names; either side may be empty.
 
     Raises:
-        OrderError: there is no arrow, or a name is none of :data:`HANDED_ON`.
+        OrderError: there is no arrow, or a name is not in :data:`HANDED_ON`.
     """
     needs, arrow, gives = text.partition("->")
     sides = [frozenset(re.findall(r"[^\s,]+", side)) for side in (needs, gives)]
@@ -78,8 +78,8 @@ def runs(hook: Any, **phases: str) -> Place:
     """A hook in the list, and what it needs and gives: ``runs(hook, before_epoch="weights -> labels")``.
 
     Args:
-        hook: None where the config leaves it out.
-        phases: phase -> :func:`flow`; phases without need or gift need not be named.
+        hook: None if the config leaves it out.
+        phases: phase -> :func:`flow`; phases in which it needs and gives nothing can be left out.
 
     Raises:
         OrderError: a phase is unknown, or the hook does nothing there.
@@ -100,10 +100,10 @@ STEP = Place("run_step", None, {"run_step": flow("weights, optimiser, memories, 
 
 
 def in_order(*places: Place) -> list[Any]:
-    """The hooks of a list whose order serves all needs; those that are None are left out.
+    """The hooks of a list, if its order serves all needs; those that are None are left out.
 
     Raises:
-        OrderError: as :func:`unserved` tells.
+        OrderError: with the lines of :func:`unserved`.
     """
     present = [place for place in places if place.hook is not None]
     errors = list(unserved([*present, STEP]))
@@ -113,10 +113,10 @@ def in_order(*places: Place) -> list[Any]:
 
 
 def unserved(places: Sequence[Place]) -> Iterator[str]:
-    """A line on each need that is not served.
+    """A line for each need that is not served.
 
-    A need is served by those that give the thing in the same phase, if all of them come earlier in the list; where
-    none does, by an earlier phase, or by what the trainer has at hand.
+    If hooks give the thing in the same phase, all of them must come earlier in the list. If none gives it in that
+    phase, an earlier phase must give it, or the trainer must have it from the start.
     """
     given = set(AT_HAND)
     for phase in PHASES:
@@ -125,7 +125,7 @@ def unserved(places: Sequence[Place]) -> Iterator[str]:
             for need in sorted(own.needs):
                 later = [other for other, theirs in here[index + 1 :] if need in theirs.gives]
                 if later:
-                    yield f"{name} needs {need} in {phase}, which {', '.join(later)} gives after it"
+                    yield f"{name} needs {need} in {phase}, but {', '.join(later)} gives it only later"
                 elif need not in given and not any(need in theirs.gives for _, theirs in here[:index]):
-                    yield f"{name} needs {need} in {phase}, which nothing gives before it"
+                    yield f"{name} needs {need} in {phase}, but nothing gives it before"
         given.update(*(own.gives for _, own in here))

@@ -1,4 +1,4 @@
-"""Each stage's optimiser and schedule: fast-reid's own, begun afresh where the cross-modality stage begins.
+"""Each stage's optimiser and schedule: fast-reid's own, reset when the cross-modality stage starts.
 
 docs/method.md section 9 [field]: PGM makes a new Adam and a new step decay for its second stage.
 """
@@ -23,7 +23,7 @@ from mgot.errors import UserError
 
 
 class Stage(NamedTuple):
-    """A stretch of epochs with one optimiser state and one schedule.
+    """A range of epochs with one optimiser state and one schedule.
 
     ``cfg`` is the run's config with the SOLVER keys of this stage: its length as MAX_EPOCH, its STEPS and BASE_LR.
     """
@@ -35,11 +35,12 @@ class Stage(NamedTuple):
 def stages(cfg: CfgNode) -> list[Stage]:
     """The stages of a run, one or two, in order of time.
 
-    One where MGOT.CROSS_STAGE.OWN_OPTIMIZER is False, or where a stage has no epochs. Warm-up and SOLVER.DELAY_EPOCHS
-    are the run's and come once, at its start: they spare new layers, and at the second stage no layer is new [ours].
+    There is one stage if MGOT.CROSS_STAGE.OWN_OPTIMIZER is False, or if one of the two has no epochs. Warm-up and
+    SOLVER.DELAY_EPOCHS come once, at the run's start: they protect new layers, and in the second stage no layer is new
+    [ours].
 
     Raises:
-        UserError: warm-up or delay outlast the first of two stages.
+        UserError: warm-up or delay is longer than the first of two stages.
     """
     begin, end = cross_start_epoch(cfg), cfg.SOLVER.MAX_EPOCH
     if not cfg.MGOT.CROSS_STAGE.OWN_OPTIMIZER or begin >= end:
@@ -74,14 +75,14 @@ def _cross_config(cfg: CfgNode, length: int) -> CfgNode:
 def begin_stage(
     cfg: CfgNode, optimizer: torch.optim.Optimizer, schedulers: Mapping[str, Any], rates: Sequence[float]
 ) -> None:
-    """Put optimiser and schedule where a new run of this config would begin, in place.
+    """Reset optimiser and schedule to the start of a new run of this config, in place.
 
-    The objects stay, since hooks and checkpointer hold them; what they hold is replaced.
+    The objects stay, because hooks and checkpointer hold them. Their content is replaced.
 
     Args:
         cfg: of the stage.
         optimizer: loses its moments.
-        schedulers: fast-reid's, by name; those that it makes for ``cfg`` begin anew, others are left.
+        schedulers: fast-reid's, by name; those that it makes for ``cfg`` start again, others do not change.
         rates: learning rate of each parameter group at the stage's start.
     """
     optimizer.state.clear()
@@ -92,16 +93,16 @@ def begin_stage(
 
 
 def build_rate_hook(cfg: CfgNode, optimizer: torch.optim.Optimizer, schedulers: Mapping[str, Any]) -> LRScheduler:
-    """fast-reid's hook of the learning rate, which logs the rate of what is new, not the backbone's."""
+    """fast-reid's hook of the learning rate. It logs the rate of the new layers, not the backbone's."""
     hook = LRScheduler(optimizer, schedulers)
     log_rate_of(hook, optimizer, stages(cfg)[0].cfg.SOLVER.BASE_LR)
     return hook
 
 
 def log_rate_of(hook: LRScheduler, optimizer: torch.optim.Optimizer, base_lr: float) -> None:
-    """Let fast-reid's hook log the rate of the group that began at ``base_lr``; where none did, its own choice stays.
+    """Let fast-reid's hook log the rate of the group that started at ``base_lr``; if there is none, nothing changes.
 
-    fast-reid logs its largest group's (engine/hooks.py:246), which is the backbone's with a factor of its own.
+    fast-reid logs the rate of its largest group (engine/hooks.py:246). That is the backbone, which has another factor.
     """
     rates = [group["initial_lr"] for group in optimizer.param_groups]
     if base_lr in rates:
@@ -109,9 +110,10 @@ def log_rate_of(hook: LRScheduler, optimizer: torch.optim.Optimizer, base_lr: fl
 
 
 class StageHook(HookBase):
-    """At the first epoch of each stage but the run's first: a fresh optimiser state, learning rate and schedule.
+    """At the first epoch of each stage except the run's first: reset the optimiser state, learning rate and schedule.
 
-    A checkpoint of the end of the epoch before holds the old stage's; one from within the epoch, the new stage's.
+    A checkpoint from the end of the epoch before holds the old stage's; one from within the epoch holds the new
+    stage's.
 
     Args:
         stages: of the run.
@@ -139,8 +141,8 @@ def build_fused_optimizer(cfg: CfgNode, model: nn.Module) -> tuple[torch.optim.O
 
     The backbone learns at MGOT.DEN.BACKBONE_LR_FACTOR times the rate that fast-reid gives it [OTLA: 0.1].
 
-    fast-reid gives each parameter a group of its own, and an optimiser walks its groups one by one; groups alike but
-    for the parameters become one, and where PyTorch has a fused kernel for the optimiser it is used.
+    fast-reid gives each parameter its own group, and an optimiser handles its groups one by one. So groups with the
+    same settings are merged. If PyTorch has a fused kernel for the optimiser, it is used.
     """
     check_frozen_layers(cfg, model)
     # fast-reid's contiguous parameters (fastreid/utils/params.py) share their gradients with the optimiser's
@@ -156,20 +158,23 @@ def build_fused_optimizer(cfg: CfgNode, model: nn.Module) -> tuple[torch.optim.O
 
 
 def check_frozen_layers(cfg: CfgNode, model: nn.Module) -> None:
-    """See that each of MODEL.FREEZE_LAYERS, a pattern of how names begin, finds a parameter; UserError where not."""
+    """Check that each pattern of MODEL.FREEZE_LAYERS matches the start of a parameter's name; UserError if not."""
     names = [name for name, _ in model.named_parameters()]
     for pattern in cfg.MODEL.FREEZE_LAYERS if cfg.SOLVER.FREEZE_ITERS > 0 else ():
         try:
             found = any(re.match(pattern, name) for name in names)
         except re.error as error:
-            raise UserError(f"MODEL.FREEZE_LAYERS: {pattern!r} is no regular expression ({error})") from None
+            raise UserError(f"MODEL.FREEZE_LAYERS: {pattern!r} is not a regular expression ({error})") from None
         if not found:
             begins = sorted({name.split(".")[0] for name in names})
             raise UserError(f"MODEL.FREEZE_LAYERS: no layer's name begins with {pattern!r}: they begin with {begins}")
 
 
 def slow_down_backbone(groups: list[dict[str, Any]], model: nn.Module, factor: float) -> None:
-    """Multiply the rates of the groups that hold a parameter of ``model.backbone``, in place; one parameter a group."""
+    """Multiply the rates of the groups that hold a parameter of ``model.backbone``, in place.
+
+    Each group has one parameter.
+    """
     backbone = {id(value) for name, value in model.named_parameters() if name.startswith("backbone.")}
     for group in groups:
         if id(group["params"][0]) in backbone:
@@ -177,7 +182,7 @@ def slow_down_backbone(groups: list[dict[str, Any]], model: nn.Module, factor: f
 
 
 def merge_groups(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Parameter groups that differ in nothing but their parameters, put together; in order of first occurrence."""
+    """Parameter groups with the same settings, merged; in order of first occurrence."""
     merged: dict[tuple[Any, ...], dict[str, Any]] = {}
     for group in groups:
         key = tuple(sorted((name, value) for name, value in group.items() if name != "params"))

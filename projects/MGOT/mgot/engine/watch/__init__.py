@@ -1,1 +1,1 @@
-"""What looks on while a run trains: it warns, writes down, and scores."""
+"""What watches a training: it warns, writes records, and scores."""

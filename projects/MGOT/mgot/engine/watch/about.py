@@ -1,4 +1,4 @@
-"""What checkpoints and results say of their run."""
+"""What checkpoints and results say about their run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mgot.engine.config.builders import ground_truth_used
 
 
 def describe_training_set(cfg: CfgNode) -> dict[str, Any]:
-    """What a checkpoint says of its training: the data set, whom it leaves to score, and the ground truth it took."""
+    """What a checkpoint says about its training: data set, people to score, and the ground truth that it used."""
     about: dict[str, Any] = {"dataset": cfg.DATASETS.NAMES[0]}
     if cfg.MGOT.DATA.VALIDATION:
         about["people"] = people_scored(cfg)
@@ -30,7 +30,7 @@ def people_scored(cfg: CfgNode) -> str:
 
 
 def describe_run(cfg: CfgNode) -> dict[str, Any]:
-    """What holds for every row of a run's results; and where it began, if that was at another run's intra stage."""
+    """What holds for every row of a run's results, and where the run started, if from another run's intra stage."""
     donor = cfg.MGOT.CROSS_STAGE.FROM
     return {
         **({"intra_from": str(Path(donor).resolve())} if donor else {}),

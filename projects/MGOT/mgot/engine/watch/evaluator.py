@@ -1,4 +1,4 @@
-"""Scoring a model by MGOT's protocols with fast-reid's evaluator, and when a training does it."""
+"""Scores a model by MGOT's protocols with fast-reid's evaluator, and decides when a training does this."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class CrossModalityEvaluator(ReidEvaluator):
 
     Args:
         cfg: the config, kept by fast-reid's class.
-        data: the data set; its pool, query + gallery, is what the loader must hand out, in that order.
+        data: the data set. The loader must return its pool, query + gallery, in that order.
 
     Raises:
-        UserError: the data set's protocols cannot be had.
+        UserError: the data set's protocols cannot be built.
     """
 
     def __init__(self, cfg: CfgNode, data: FastreidDataset) -> None:
@@ -46,14 +46,14 @@ class CrossModalityEvaluator(ReidEvaluator):
         self._data, self._protocols = data, data.protocols()
 
     def _compile_dependencies(self) -> None:
-        """Nothing: fast-reid would build Cython in site-packages here, and end the process where it cannot."""
+        """Do nothing. fast-reid would compile Cython in site-packages here, and end the process if that fails."""
 
     def evaluate(self) -> dict[str, Any]:
         """``{"rows": [row per protocol], "rankings": [...]}`` on the main process, {} on the others.
 
-        Rows are those of ``score_protocols``; what looks at all queries at once follows, under names of its own: with
-        TEST.AQE.ENABLED the expanded ones, with TEST.RERANK.ENABLED the re-ranked ones, with both also both. Rankings
-        are what some queries found by the first protocol; none without MGOT.DIAGNOSTICS.
+        First come the rows of ``score_protocols``. Then come rows that look at all queries at once, under other names:
+        with TEST.AQE.ENABLED expanded ones, with TEST.RERANK.ENABLED re-ranked ones, with both keys also both combined.
+        Rankings are what some queries found in the first protocol; none without MGOT.DIAGNOSTICS.
         """
         predictions = self._predictions
         if comm.get_world_size() > 1:
@@ -83,7 +83,7 @@ class CrossModalityEvaluator(ReidEvaluator):
 
 
 class Scores(NamedTuple):
-    """What a scoring gives: a row a protocol, and what some queries found; nothing on processes but the first."""
+    """The result of a scoring: a row for each protocol, and what some queries found. Only the first process has it."""
 
     rows: list[dict[str, Any]]
     rankings: list[dict[str, Any]]
@@ -113,7 +113,7 @@ def build_test_loader(cfg: CfgNode, data: FastreidDataset) -> Any:
 class ScoringHook(HookBase):
     """Scores the model before training, after the intra-modality stage, at each period and at the end.
 
-    A run that begins at another run's intra-modality stage takes over the rows of the first two.
+    A run that starts from another run's intra-modality stage copies the rows of the first two.
 
     Args:
         results: where the rows go.

@@ -1,6 +1,6 @@
-"""What tells a run that goes wrong: losses that are not finite, features that collapse, modalities apart in clusters.
+"""Signs of a run that goes wrong: infinite losses, collapsing features, very different numbers of clusters.
 
-A step without a finite loss is skipped as if it had not been; the others are warnings by name, and training goes on.
+A step without a finite loss is skipped and changes nothing. The others give a warning, and training continues.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ logger = logging.getLogger("mgot")
 class StepGuard:
     """Skips steps whose loss is infinite or NaN, and stops the run after too many of them in one epoch.
 
-    A skipped step leaves no trace: no gradient, no memory update, and the norms' running statistics, which the
-    forward pass has moved already, are put back. It costs a look at one number of the device in each step.
+    A skipped step changes nothing: it has no gradient and no memory update. The norms' running statistics, which the
+    forward pass has already changed, are restored. The cost is reading one number from the device in each step.
 
     Args:
-        network: whose buffers are put back, and whose heads forget the step's features.
-        limit: skipped steps of an epoch that are borne.
+        network: its buffers are restored, and its head forgets the step's features.
+        limit: how many steps of an epoch may be skipped.
     """
 
     def __init__(self, network: nn.Module, limit: int) -> None:
@@ -39,13 +39,13 @@ class StepGuard:
         self.skipped = 0
 
     def remember(self) -> None:
-        """Before the forward pass: keep the running statistics."""
+        """Before the forward pass: save the running statistics."""
         for kept, buffer in zip(self._before, self._buffers, strict=True):
             kept.copy_(buffer)
 
     @torch.no_grad()
     def admits(self, iteration: int, losses: dict[str, Tensor]) -> bool:
-        """Whether the step may be taken; the same on all processes.
+        """Whether to take the step; the same on all processes.
 
         Raises:
             UserError: more steps of this epoch than the limit were skipped; names the term and the key.
@@ -67,32 +67,32 @@ class StepGuard:
         if self.skipped > self._limit:
             raise UserError(
                 f"iteration {iteration}: {', '.join(terms)} is infinite or NaN, now in {self.skipped} steps of this"
-                " epoch (MGOT.GUARD.MAX_SKIPPED_STEPS): go on from the last checkpoint with --resume and a lower"
+                " epoch (MGOT.GUARD.MAX_SKIPPED_STEPS): continue from the last checkpoint with --resume and a lower"
                 " SOLVER.BASE_LR, or MGOT.PRECISION float32"
             )
         logger.warning(f"iteration {iteration}: {', '.join(terms)} is infinite or NaN; the step is skipped")
         return False
 
     def new_epoch(self) -> int:
-        """Begin to count anew; the steps skipped so far."""
+        """Reset the count; returns the number of steps skipped so far."""
         skipped, self.skipped = self.skipped, 0
         return skipped
 
 
 def feature_spread(f: Tensor) -> float:
-    """Total variance of L2-normalised features, 1 - |mean f|^2 in [0, 1]: 0 where all images look the same.
+    """Total variance of L2-normalised features, 1 - |mean f|^2 in [0, 1]; 0 if all features are the same.
 
     Args:
-        f: (N, D); no rows have a spread of 0.
+        f: (N, D); without rows the spread is 0.
     """
     return float(1.0 - f.double().mean(dim=0).square().sum()) if len(f) else 0.0
 
 
 class EpochGuardHook(HookBase):
-    """At each epoch's start: logs ``<modality>/spread``, and warns of features that collapse and of uneven clusters.
+    """At each epoch's start: log ``<modality>/spread``, and warn of collapsing features or very uneven clusters.
 
     Args:
-        min_spread: total variance of a modality's features below which they count as collapsed.
+        min_spread: features with a total variance below this count as collapsed.
         max_ratio: of the numbers of clusters of the two modalities.
     """
 
@@ -114,12 +114,12 @@ class EpochGuardHook(HookBase):
 
 
 def epoch_warnings(spreads: dict[str, float], k_v: int, k_r: int, min_spread: float, max_ratio: float) -> list[str]:
-    """One line on each thing that looks wrong, none for a healthy epoch.
+    """One line for each thing that looks wrong; none for a healthy epoch.
 
     Args:
         spreads: modality -> :func:`feature_spread`.
         k_v, k_r: numbers of clusters.
-        min_spread, max_ratio: as :class:`EpochGuardHook` has them.
+        min_spread, max_ratio: as in :class:`EpochGuardHook`.
     """
     lines = [
         f"the {name} features collapse (their variance is {spread:.1e}, under MGOT.GUARD.MIN_SPREAD {min_spread:g}):"
@@ -129,7 +129,7 @@ def epoch_warnings(spreads: dict[str, float], k_v: int, k_r: int, min_spread: fl
     ]
     for name, k, other in (("visible", k_v, k_r), ("infrared", k_r, k_v)):
         if k == 1:
-            lines.append(f"all {name} images are one cluster and nothing tells them apart: lower MGOT.CLUSTER.EPS")
+            lines.append(f"all {name} images are in one cluster: lower MGOT.CLUSTER.EPS")
         if k > max_ratio * other:
             lines.append(
                 f"{k} {name} clusters against {other} (over MGOT.GUARD.MAX_CLUSTER_RATIO {max_ratio:g}): many share a"

@@ -1,4 +1,4 @@
-"""Hooks that write down each epoch: a line on the terminal, and the record that pictures and reports are drawn from."""
+"""Hooks that record each epoch: a line on the terminal, and the data for pictures and reports."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LINE = (
 
 
 class RecordHook(HookBase):
-    """At each epoch's start, after the matching: write the epoch's record and, once, which images it speaks of.
+    """At each epoch's start, after the matching: write the epoch's record and, once, the list of its images.
 
     Args:
         run: the run's folder.
@@ -76,7 +76,7 @@ class RecordHook(HookBase):
 
 
 class SummaryHook(HookBase):
-    """Times the training steps of each epoch and puts the epoch into one line at its end, before any scoring.
+    """Times the training steps of each epoch, and prints one line about it at its end, before any scoring.
 
     Args:
         images: of a step, over all processes, one view each.
@@ -101,7 +101,7 @@ class SummaryHook(HookBase):
 
 
 def epoch_line(epoch: int, stage: str, scalars: dict[str, float]) -> str:
-    """One compact line on an epoch: labels, matches, fairness, loss, pace; figures that are missing are left out."""
+    """One line about an epoch: labels, matches, fairness, loss, speed; missing figures are left out."""
     spent = sum(value for name, value in scalars.items() if name.startswith("seconds/"))
     told = [f"epoch {epoch:3d} {stage}"]
     for part in _LINE:
