@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import warnings
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,8 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from mgot import transport
 from mgot.errors import UserError
-from mgot.transport import exact_transport, probability, relaxed_transport, transport_cost, uniform_transport
+from mgot.transport import (
+    CostOf,
+    TransportPlan,
+    exact_transport,
+    exponential_cost,
+    probability,
+    relaxed_transport,
+    settled_transport,
+    transport_cost,
+    uniform_transport,
+)
 
 
 def similarity(n: int, m: int, seed: int = 0) -> np.ndarray:
@@ -67,10 +80,46 @@ def test_too_few_iterations_are_admitted() -> None:
     assert not result.converged and max(result.row_error, result.column_error) > 1e-3
 
 
+Solver = Callable[..., TransportPlan]
+
+
+@pytest.mark.parametrize("solve", [uniform_transport, relaxed_transport, settled_transport, exact_transport])
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
-def test_an_empty_side_gives_an_empty_plan(shape: tuple[int, int]) -> None:
-    assert uniform_transport(np.zeros(shape)).plan.shape == shape
-    assert exact_transport(np.zeros(shape)).converged
+def test_an_empty_side_gives_an_empty_plan_that_counts_as_converged(solve: Solver, shape: tuple[int, int]) -> None:
+    result = solve(np.zeros(shape))
+    assert result.plan.shape == shape and result.converged
+    assert (result.row_error, result.column_error, result.iterations, result.failures) == (0.0, 0.0, 0, ())
+
+
+@pytest.mark.parametrize("solve", [uniform_transport, relaxed_transport])
+def test_iterations_are_those_that_the_plan_took(solve: Solver) -> None:
+    s = similarity(9, 6)
+    result = solve(s)
+    assert result.converged and 1 < result.iterations < 2000
+    assert np.array_equal(solve(s, max_iterations=result.iterations).plan, result.plan)
+    fewer = solve(s, max_iterations=result.iterations - 1)
+    assert fewer.iterations == result.iterations - 1 and not np.array_equal(fewer.plan, result.plan)
+
+
+@pytest.mark.parametrize("cost_of", [transport_cost, exponential_cost])
+def test_a_transport_is_settled_by_the_first_solver_that_converges(
+    cost_of: CostOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s = similarity(5, 4, 1)
+    solved = uniform_transport(s, max_iterations=20_000, tolerance=1e-8, cost_of=cost_of)
+    first = settled_transport(s, cost_of=cost_of)
+    assert first.failures == () and np.array_equal(first.plan, uniform_transport(s, cost_of=cost_of).plan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        second = settled_transport(s, max_iterations=1, cost_of=cost_of)
+    assert second.converged and second.solver == "stabilised solver"
+    np.testing.assert_allclose(second.plan, solved.plan, atol=1e-5)
+    monkeypatch.setattr(transport, "_stabilised_transport", lambda *_: second._replace(converged=False, iterations=1))
+    third = settled_transport(s, max_iterations=1, cost_of=cost_of)
+    assert third.solver == "exact solver" and np.array_equal(third.plan, exact_transport(s, cost_of).plan)
+    assert second.failures == third.failures[:1]
+    for line, solver in zip(third.failures, ("log-domain solver", "stabilised solver"), strict=True):
+        assert line.startswith(f"{solver}: marginal error ") and line.endswith(" after 1 iterations")
 
 
 def test_opposite_prototypes_stay_finite() -> None:
@@ -113,6 +162,8 @@ def test_relaxed_plan_is_the_plain_iterations(sharpness: float, relaxation: floa
     expected = _unbalanced_reference(cost - cost.min(), np.full(6, 1 / 6), np.full(4, 1 / 4), sharpness, relaxation)
     np.testing.assert_allclose(result.plan, expected, rtol=1e-5, atol=1e-12)
     assert result.converged and result.row_error > 0.01
+    if (sharpness, relaxation) == (25.0, 0.1):
+        np.testing.assert_allclose(relaxed_transport(s).plan, expected, rtol=1e-3, atol=1e-12)
 
 
 def test_relaxed_plan_approaches_the_uniform_one() -> None:
