@@ -72,9 +72,18 @@ def matchings(k_v: int, k_r: int) -> dict[str, Matching]:
 @pytest.mark.parametrize(("k_v", "k_r"), [(20, 20), (60, 12), (12, 60), (20, 4), (1, 1)])
 def test_every_cluster_comes_round_equally_often_whoever_matched_them(k_v: int, k_r: int) -> None:
     for name, matching in matchings(k_v, k_r).items():
-        for drawn, k in zip(drawn_clusters(matching.v2r, matching.r2v), (k_v, k_r), strict=True):
+        visible, infrared = drawn_clusters(matching.v2r, matching.r2v)
+        for drawn, k, apart in ((visible, k_v, 1), (infrared, k_r, 2)):
             counts = np.bincount(drawn.ravel(), minlength=k)
-            assert np.ptp(counts) <= 3, (name, counts)
+            assert np.ptp(counts) <= apart, (name, counts)
+
+
+def test_an_infrared_cluster_comes_once_a_batch_while_there_are_enough() -> None:
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        v2r, r2v = rng.integers(-1, 3, 20), rng.integers(-1, 20, 7)  # three infrared clusters are crowded
+        _, infrared = drawn_clusters(v2r, r2v)
+        assert all(len(set(batch)) == 6 for batch in infrared.tolist())
 
 
 @pytest.mark.parametrize(("k_v", "k_r"), [(20, 20), (28, 20), (12, 30)])
@@ -115,11 +124,21 @@ def test_seed_and_epoch_fix_the_batches() -> None:
     assert draw(1, 0) != draw(2, 0)
 
 
+@pytest.mark.parametrize("matches", [(), (np.array([1, 0, -1]), np.array([1, 0]))])
+def test_steps_that_were_taken_are_drawn_and_not_handed_out(matches: tuple[np.ndarray, ...]) -> None:
+    drawn, rest = sampler(), sampler()
+    drawn.set_epoch(4, LABELS_V, LABELS_R, *matches)
+    rest.set_epoch(4, LABELS_V, LABELS_R, *matches, skip=7)
+    whole, left = [np.array(list(one)).tolist() for one in (drawn, rest)]
+    assert len(whole) == 20 and left == whole[7:]
+
+
 def test_nothing_comes_before_labels_or_from_an_empty_modality() -> None:
     drawn = sampler()
     assert list(drawn) == []
-    drawn.set_epoch(0, LABELS_V, np.full(6, -1))
-    assert list(drawn) == []
+    for nobody in (np.full(6, -1), np.empty(0, dtype=np.int64)):
+        drawn.set_epoch(0, LABELS_V, nobody)
+        assert list(drawn) == []
 
 
 @pytest.mark.parametrize("kwargs", [{"n_classes": 0}, {"n_instances": 0}, {"n_batches": 0}])
