@@ -13,7 +13,7 @@ from mgot.engine.schedule.cross import cross_weight
 from mgot.errors import UserError
 from mgot.matching import BELIEFS, MATCHERS, UNMATCHED, Prototypes, believe, correspondence, register_belief
 
-TAU = 0.05
+TAU = 0.07  # not the default
 
 
 def prototypes_of(k_v: int, k_r: int, seed: int) -> Prototypes:
@@ -75,6 +75,17 @@ def test_no_cluster_and_no_match_give_no_belief(name: str) -> None:
     nobody = np.full(2, UNMATCHED)
     belief = believe(name, pair, correspondence(nobody, nobody, np.zeros((2, 2)), "visible"))
     assert not belief.visible.any() and not belief.infrared.any()
+
+
+def test_a_belief_from_outside_is_kept_within_0_and_1() -> None:
+    prototypes = prototypes_of(3, 2, 0)
+    matching = correspondence(np.array([0, 1, 1]), np.array([0, 1]), np.zeros((3, 2)), "visible")
+    register_belief("bold")(lambda *_: np.array([[1.7, 0.0], [0.0, -0.3], [0.0, 0.6]]))
+    try:
+        belief = believe("bold", prototypes, matching)
+    finally:
+        del BELIEFS["bold"]
+    assert belief.visible.tolist() == [1.0, 0.0, 0.6] and belief.infrared.tolist() == [1.0, 0.0]
 
 
 def test_a_belief_of_a_known_name_is_refused() -> None:

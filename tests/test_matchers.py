@@ -27,12 +27,15 @@ from mgot.matching import (
     Sinkhorn,
     Unbalanced,
     Vote,
+    adca,
     cross_labels,
     cross_prototypes,
     instance_votes,
     matching_of,
+    pair_votes,
+    vote,
 )
-from mgot.transport import probability, uniform_transport
+from mgot.transport import probability, relaxed_transport, uniform_transport
 from mgot.truth import Truth
 
 MATCH_ALL = ("otpa", "sinkhorn", "hungarian", "vote", "nearest", "pgm", "rpnr", "otla")
@@ -135,7 +138,9 @@ def test_hungarians_passes_load_the_smaller_side_evenly(few: int, many: int, see
     assert len(load) == min(few, many) and max(load.values()) - min(load.values()) <= 1
 
 
-def test_votes_are_the_loop_over_images() -> None:
+@pytest.mark.parametrize("block", [1, 4, 8192])
+def test_votes_are_the_loop_over_images(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vote, "_BLOCK", block)
     p = drawn(5, 3, 2)
     assert p.members is not None
     expected = np.zeros((5, 3), dtype=int)
@@ -170,6 +175,17 @@ def test_vote_is_the_plain_greedy_loop(n_v: int, n_r: int, seed: int) -> None:
     assert matching.r2v.tolist() == [r2v[j] for j in range(n_r)]
 
 
+@pytest.mark.parametrize("block", [1, 4])
+def test_votes_of_pairs_are_counted_block_by_block(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = drawn(5, 3, 2).members
+    assert members is not None
+    votes, closest = pair_votes(members, (5, 3), 0.2)
+    monkeypatch.setattr(adca, "_BLOCK", block)
+    again, as_close = pair_votes(members, (5, 3), 0.2)
+    assert votes.sum() > 0 and again.tolist() == votes.tolist()
+    np.testing.assert_allclose(as_close, closest)
+
+
 def test_vote_without_members_is_refused() -> None:
     with pytest.raises(UserError, match="members"):
         Vote()(HUB)
@@ -183,6 +199,14 @@ def test_unbalanced_leaves_strangers_alone() -> None:
     matching = Unbalanced()(STRANGERS)
     assert matching.v2r.tolist() == [0, 1, UNMATCHED] and matching.r2v.tolist() == [0, 1, UNMATCHED]
     assert matching.unassigned.tolist() == [2]
+
+
+def test_unbalanced_chooses_from_the_plan_of_its_settings() -> None:
+    p = drawn(6, 4, 1)
+    matching = Unbalanced(sharpness=5.0, relaxation=0.3, max_iterations=7)(p)
+    expected = relaxed_transport(p.similarity, 5.0, 0.3, max_iterations=7)
+    np.testing.assert_array_equal(matching.scores, expected.plan)
+    assert matching.transport is not None and matching.transport.iterations == expected.iterations == 7
 
 
 def test_unbalanced_matches_everybody_where_mass_is_dear_or_none_is_asked() -> None:

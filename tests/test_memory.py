@@ -75,9 +75,10 @@ def test_cluster_means_are_normalised_means_without_outliers() -> None:
     assert cluster_means(f, torch.full((6,), -1), 0).shape == (0, 4)
 
 
-def test_a_cluster_without_members_is_refused() -> None:
-    with pytest.raises(UserError, match=r"clusters \[1\] have no member"):
-        cluster_means(rows(3, 4, 0), torch.tensor([0, 2, 0]), 3)
+@pytest.mark.parametrize(("labels", "empty"), [([0, 2, 0], 1), ([0, 1, 0], 2)])
+def test_a_cluster_without_members_is_refused(labels: list[int], empty: int) -> None:
+    with pytest.raises(UserError, match=rf"clusters \[{empty}\] have no member"):
+        cluster_means(rows(3, 4, 0), torch.tensor(labels), 3)
 
 
 @pytest.mark.parametrize("momentum", [-0.1, 1.0])

@@ -15,6 +15,7 @@ from mgot.data.sets.llcm import llcm_protocols
 from mgot.data.sets.regdb import regdb_protocols
 from mgot.data.sets.sysu import sysu_protocols
 from mgot.errors import UserError
+from mgot.evaluation import protocols
 from mgot.evaluation.draws import read_official_draws
 from mgot.evaluation.protocols import Trial, valid_queries
 from tests.trees import Counts, random_draws, save_draws
@@ -120,7 +121,9 @@ def test_llcm_draws_what_the_released_code_draws(counts: Counts, split: int) -> 
             assert {entries[i][:2] for i in trial.query} == set(counts) - set(target)
 
 
-def test_valid_queries_see_an_image_of_theirs() -> None:
+@pytest.mark.parametrize("block", [1, 3, 1024])
+def test_valid_queries_see_an_image_of_theirs(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocols, "_BLOCK", block)
     identities, cameras = np.array([1, 1, 2, 9, 1, 2]), np.array([3, 6, 3, 6, 2, 1])
     trial = Trial(np.arange(4), np.array([4, 5]))
     assert valid_queries(trial, "sysu-same-place", identities, cameras).tolist() == [False, True, True, False]
