@@ -153,10 +153,10 @@ def test_the_matcher_may_see_visible_images_under_laws_of_colour(
         assert not torch.allclose(first.spectral_v, first.f_v)
         means = cluster_means(first.f_v, torch.as_tensor(first.labels.visible), len(first.phi_v))
         assert torch.equal(first.phi_v, means)
-        assert first.mutual == again.mutual and set(first.mutual) == {"colour", "spectral", "both"}
+        assert first.mutual == again.mutual and set(first.mutual) == {"spectral", "both"}
     assert not torch.equal(kept[0].spectral_v, kept[1].spectral_v)  # type: ignore[arg-type]
     logged = set().union(*metrics(folder))
-    assert {"matching/mutual_colour", "matching/mutual_spectral", "matching/mutual_both"} <= logged
+    assert {"matching/mutual_spectral", "matching/mutual_both"} <= logged
 
 
 def test_resume_repeats_what_an_unbroken_run_does(tiny_options: Options, tmp_path: Path) -> None:

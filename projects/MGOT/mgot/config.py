@@ -205,8 +205,7 @@ key("MGOT.LOSS.MOMENTUM", 0.1, below(0, 1))
 key("MGOT.MATCHER.NAME", "otpa", one_of(MATCHERS))
 # What the matcher sees of the visible images: "colour", the features that were clustered [paper]; "spectral", features
 # of the same images under random smooth laws of colour, so that only what near-infrared shows too is left; "both", the
-# mean of the two similarities; "auto", of these three the one with the most mutual nearest neighbours [ours: all
-# three].
+# mean of the two similarities; "auto", of the last two the one with more mutual nearest neighbours [ours: all three].
 key("MGOT.MATCHER.VIEW", "colour", one_of(VIEWS))
 # lambda, the sharpness of the transport: otpa, otla, sinkhorn, unbalanced [OTLA].
 key("MGOT.MATCHER.LAMBDA", 25.0, more_than(0))

@@ -9,8 +9,9 @@ import numpy as np
 
 from mgot.matching.base import Prototypes
 
-# In the order in which a tie is settled.
-PLAIN_VIEWS = ("both", "spectral", "colour")
+# What "auto" chooses from, in the order in which a tie is settled. The colour by itself is not among them: it has
+# more mutual neighbours than what it is worth, since one wrong law of colour moves all prototypes alike.
+COMPARED = ("both", "spectral")
 VIEWS = ("colour", "spectral", "both", "auto")
 """Values of MGOT.MATCHER.VIEW."""
 
@@ -48,8 +49,8 @@ def seen(view: str, colour: Prototypes, spectral: Prototypes) -> tuple[Prototype
     """Prototypes as a matcher sees them.
 
     Args:
-        view: "colour", "spectral", "both" (the mean of their similarities) or "auto": of these three the one with the
-            largest :func:`mutual_share`.
+        view: "colour", "spectral", "both" (the mean of their similarities) or "auto": of the last two the one with the
+            larger :func:`mutual_share`.
         colour: of the images as they are.
         spectral: of the same clusters, visible images under random laws of colour.
 
@@ -59,9 +60,8 @@ def seen(view: str, colour: Prototypes, spectral: Prototypes) -> tuple[Prototype
     shares = {}
     if view == "auto":
         bare = colour._replace(members=None), spectral._replace(members=None)  # members are joined only if need be
-        options = {"both": joined(*bare), "spectral": spectral, "colour": colour}
-        shares = {name: mutual_share(options[name]) for name in PLAIN_VIEWS}
-        view = max(PLAIN_VIEWS, key=shares.__getitem__)
+        shares = {"both": mutual_share(joined(*bare)), "spectral": mutual_share(spectral)}
+        view = max(COMPARED, key=shares.__getitem__)
     if view == "both":
         return joined(colour, spectral), shares
     return (colour if view == "colour" else spectral), shares
