@@ -11,13 +11,16 @@ from torch import Tensor
 from mgot.losses import (
     cross_contrastive,
     cross_prediction_alignment,
+    distilled,
     infrared_contrastive,
+    joint_contrastive,
+    marginal_cross_entropy,
     mutual_contrastive,
     prototype_cross_entropy,
     visible_contrastive,
 )
 
-TAU = 0.05
+TAU = 0.07  # not the default, so that a temperature that gets lost shows
 
 
 def unit_rows(n: int, d: int, seed: int) -> Tensor:
@@ -35,11 +38,14 @@ def dot(a: Tensor, b: Tensor) -> float:
     return sum(float(x) * float(y) for x, y in zip(a, b, strict=True))
 
 
-def ce_loop(f: Tensor, phi: Tensor, y: Tensor) -> float:
-    total = 0.0
-    for row, label in zip(f, y, strict=True):
-        total -= math.log(softmax_loop([dot(row, p) / TAU for p in phi])[int(label)])
-    return total / len(f)
+def ce_loop(f: Tensor, phi: Tensor, y: Tensor, weight: Tensor | None = None) -> float:
+    """The mean over the images that have a label, whatever the weights."""
+    total, count = 0.0, 0
+    for i, label in enumerate(y.tolist()):
+        if label >= 0:
+            loss = -math.log(softmax_loop([dot(f[i], p) / TAU for p in phi])[label])
+            total, count = total + (1.0 if weight is None else float(weight[i])) * loss, count + 1
+    return total / max(count, 1)
 
 
 def kl_loop(p: list[float], q: list[float]) -> float:
@@ -71,20 +77,47 @@ def test_prototype_cross_entropy_is_the_loop(loss, k: int) -> None:  # type: ign
     assert float(loss(f.float(), phi.float(), y, TAU)) == pytest.approx(ce_loop(f, phi, y), rel=1e-4, abs=1e-6)
 
 
-def test_ccl_is_the_sum_of_both_directions() -> None:
+@pytest.mark.parametrize("y", [[0, 2, -1, 1], [-1, 2, -1, -1], [1], [-1, -1]])
+def test_images_without_a_label_take_no_part_and_weights_weigh_images(y: list[int]) -> None:
+    f, phi, labels = unit_rows(len(y), 5, 0), unit_rows(3, 5, 1), torch.tensor(y)
+    for weight in (None, torch.tensor([0.3, 0.7, 0.9, 0.0][: len(y)])):
+        actual = prototype_cross_entropy(f.float(), phi.float(), labels, TAU, weight)
+        assert float(actual) == pytest.approx(ce_loop(f, phi, labels, weight), rel=1e-4)
+
+
+WEIGHTS = (torch.tensor([0.9, 0.1, 0.5, 1.0, 0.3, 0.0]), torch.tensor([0.2, 0.4, 0.6, 0.8]))
+
+
+@pytest.mark.parametrize("weights", [(None, None), WEIGHTS])
+def test_ccl_is_the_sum_of_both_directions(weights: tuple[Tensor | None, Tensor | None]) -> None:
     f_v, f_r, phi_v, phi_r = unit_rows(6, 5, 0), unit_rows(4, 5, 1), unit_rows(3, 5, 2), unit_rows(2, 5, 3)
-    y_v2r, y_r2v = torch.tensor([0, 1, 1, 0, 1, 0]), torch.tensor([2, 0, 1, 2])
-    expected = ce_loop(f_v, phi_r, y_v2r) + ce_loop(f_r, phi_v, y_r2v)
-    actual = cross_contrastive(f_v.float(), f_r.float(), phi_v.float(), phi_r.float(), y_v2r, y_r2v, TAU)
+    y_v2r, y_r2v = torch.tensor([0, 1, 1, 0, -1, 0]), torch.tensor([2, 0, -1, 2])
+    expected = ce_loop(f_v, phi_r, y_v2r, weights[0]) + ce_loop(f_r, phi_v, y_r2v, weights[1])
+    actual = cross_contrastive(f_v.float(), f_r.float(), phi_v.float(), phi_r.float(), y_v2r, y_r2v, TAU, *weights)
     assert float(actual) == pytest.approx(expected, rel=1e-4)
 
 
-def test_mcl_contrasts_both_modalities_with_the_cross_memory() -> None:
+@pytest.mark.parametrize("weights", [(None, None), WEIGHTS])
+def test_mcl_contrasts_both_modalities_with_the_cross_memory(weights: tuple[Tensor | None, Tensor | None]) -> None:
     f_v, f_r, phi_c = unit_rows(6, 5, 0), unit_rows(4, 5, 1), unit_rows(3, 5, 2)
-    c_v, c_r = torch.tensor([0, 1, 2, 0, 1, 2]), torch.tensor([2, 2, 0, 1])
-    expected = ce_loop(f_v, phi_c, c_v) + ce_loop(f_r, phi_c, c_r)
-    actual = mutual_contrastive(f_v.float(), f_r.float(), phi_c.float(), c_v, c_r, TAU)
+    c_v, c_r = torch.tensor([0, 1, 2, 0, -1, 2]), torch.tensor([2, 2, -1, 1])
+    expected = ce_loop(f_v, phi_c, c_v, weights[0]) + ce_loop(f_r, phi_c, c_r, weights[1])
+    actual = mutual_contrastive(f_v.float(), f_r.float(), phi_c.float(), c_v, c_r, TAU, *weights)
     assert float(actual) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_temperature_is_the_fields_unless_said() -> None:
+    f, phi, y = unit_rows(4, 5, 0).float(), unit_rows(3, 5, 1).float(), torch.tensor([0, 2, 1, 1])
+    own = torch.arange(3)
+    assert torch.equal(prototype_cross_entropy(f, phi, y), prototype_cross_entropy(f, phi, y, 0.05))
+    assert torch.equal(visible_contrastive(f, phi, y), visible_contrastive(f, phi, y, 0.05))
+    assert torch.equal(infrared_contrastive(f, phi, y), infrared_contrastive(f, phi, y, 0.05))
+    assert torch.equal(cross_contrastive(f, f, phi, phi, y, y), cross_contrastive(f, f, phi, phi, y, y, 0.05))
+    assert torch.equal(mutual_contrastive(f, f, phi, y, y), mutual_contrastive(f, f, phi, y, y, 0.05))
+    assert torch.equal(joint_contrastive(f, phi, (y, y)), joint_contrastive(f, phi, (y, y), 0.05))
+    assert torch.equal(distilled(f, phi, f), distilled(f, phi, f, 0.05))
+    both = (phi, phi), (own, own), (0.5, 0.5), y
+    assert torch.equal(marginal_cross_entropy(f, *both), marginal_cross_entropy(f, *both, 0.05))
 
 
 @pytest.mark.parametrize(("b_v", "b_r", "k"), [(5, 4, 6), (3, 7, 2), (1, 1, 3)])

@@ -27,7 +27,7 @@ from mgot.losses import (
 )
 from mgot.memory import MemoryBank, PrototypeMemory
 
-TAU = 0.05
+TAU = 0.07  # not the default, so that a temperature that gets lost shows
 GROUP = {"W_VCL": 1.0, "W_ICL": 1.0, "W_CCL": 0.7, "W_MCL": 0.3, "W_CPAL": 1.7, "CPAL_VISIBLE": 0.2,
          "CPAL_INFRARED": 0.5}  # fmt: skip
 add_loss_keys(GROUP)  # those of other recipes, which have no weight

@@ -47,35 +47,39 @@ def a_batch(*, epoch: int = 0, b_v: int = 6, b_r: int = 4, k_v: int = 3, k_r: in
     return CrossBatch(f_v, f_r, y_v, y_r, phi_v, phi_r, TAU, phi_c, *labels, None, None, 1.0, v2r, r2v, epoch)
 
 
-def labelled(f: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    return f[y >= 0].double(), y[y >= 0]
+def doubted(batch: CrossBatch) -> CrossBatch:
+    """The step with a belief of its own for each image."""
+    n_v, n_r = len(batch.f_v), len(batch.f_r)
+    return replace(batch, belief_v=torch.linspace(0.2, 0.9, n_v), belief_r=torch.linspace(0.7, 0.1, n_r))
 
 
 # Losses
 
 
+@pytest.mark.parametrize("believed", [False, True])
 @pytest.mark.parametrize("epoch", [0, 1, 2, 7])
-def test_accl_is_one_direction_of_ccl_by_the_parity_of_the_epoch(epoch: int) -> None:
-    batch = a_batch(epoch=epoch)
+def test_accl_is_one_direction_of_ccl_by_the_parity_of_the_epoch(epoch: int, believed: bool) -> None:
+    batch = a_batch(epoch=epoch) if believed else doubted(a_batch(epoch=epoch))
     if epoch % 2 == 0:
-        expected = ce_loop(*labelled(batch.f_v, batch.y_v2r)[:1], batch.phi_r, labelled(batch.f_v, batch.y_v2r)[1])
+        expected = ce_loop(batch.f_v, batch.phi_r, batch.y_v2r, batch.belief_v)
     else:
-        expected = ce_loop(batch.f_r, batch.phi_v, batch.y_r2v)
+        expected = ce_loop(batch.f_r, batch.phi_v, batch.y_r2v, batch.belief_r)
     assert float(accl(batch)) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("believed", [False, True])
 @pytest.mark.parametrize("epoch", [0, 1])
-def test_hybrid_contrasts_with_the_means_of_pairs(epoch: int) -> None:
-    batch = a_batch(epoch=epoch)
+def test_hybrid_contrasts_with_the_means_of_pairs(epoch: int, believed: bool) -> None:
+    batch = a_batch(epoch=epoch) if believed else doubted(a_batch(epoch=epoch))
     means = []
     for j in range(2):
         mean = (batch.phi_r[j] + batch.phi_v[batch.r2v[j]]).double() / 2
         means.append(mean / math.sqrt(dot(mean, mean)))
     if epoch == 0:
-        f, y = labelled(batch.f_v, batch.y_v2r)
+        f, y, belief = batch.f_v, batch.y_v2r, batch.belief_v
     else:
-        f, y = batch.f_r, batch.y_r
-    assert float(hybrid(batch)) == pytest.approx(ce_loop(f, torch.stack(means), y), rel=1e-4)
+        f, y, belief = batch.f_r, batch.y_r, None  # own labels, which need no belief
+    assert float(hybrid(batch)) == pytest.approx(ce_loop(f, torch.stack(means), y, belief), rel=1e-4)
 
 
 def test_an_infrared_cluster_without_a_match_is_its_own_hybrid() -> None:
