@@ -17,7 +17,7 @@ PACKAGE = ROOT / "projects" / "MGOT" / "mgot"
 
 # From the ground up; a name with a dot is a part of a package with a layer of its own.
 LAYERS = (
-    {"errors", "files", "progress", "compat", "compiled", "ranges", "arguments", "registry", "truth"},
+    {"errors", "files", "forms", "progress", "compat", "compiled", "ranges", "arguments", "registry", "truth"},
     {"distributed", "transport", "neighbours"},
     {"losses", "memory", "clustering", "matching", "principles"},
     {"evaluation"},

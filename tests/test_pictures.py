@@ -11,7 +11,7 @@ import pytest
 
 from mgot.analysis.diagnostics.record import EpochRecord
 from mgot.analysis.diagnostics.run import read_run
-from mgot.analysis.pictures.album import first_and, read_rankings
+from mgot.analysis.pictures.album import first_and, first_rankings
 from mgot.analysis.pictures.curves import draw_curves
 from mgot.analysis.pictures.degraded import measure_load
 from mgot.analysis.pictures.distances import overlap
@@ -143,13 +143,14 @@ def test_the_same_picture_is_the_same_file() -> None:
 def test_rankings_of_an_earlier_version_and_damaged_ones(tmp_path: Path) -> None:
     (tmp_path / "diagnostics").mkdir()
     path = tmp_path / "diagnostics/rankings.json"
-    assert read_rankings(tmp_path) == {}
-    path.write_text(json.dumps({"initial": [{"queries": []}], "final": [{"queries": [QUERY]}]}))
-    assert list(read_rankings(tmp_path)) == ["initial", "final"] and "worst" not in read_rankings(tmp_path)["final"]
+    assert first_rankings(tmp_path) == {}
+    stages = {"initial": [{"protocol": "a", "queries": []}], "final": [{"protocol": "a", "queries": [QUERY]}]}
+    path.write_text(json.dumps(stages))
+    assert list(first_rankings(tmp_path)) == ["initial", "final"] and "worst" not in first_rankings(tmp_path)["final"]
     for damaged in ("cut", "[]", '{"final": []}', '{"final": [{}]}'):
         path.write_text(damaged)
         with pytest.raises(UserError, match=r"rankings\.json cannot be read"):
-            read_rankings(tmp_path)
+            first_rankings(tmp_path)
 
 
 def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from tabulate import tabulate
 from mgot.errors import UserError
 from mgot.evaluation.roc import ROC_FIGURES
 from mgot.files import write_atomically
+from mgot.forms import fits, number, parsed, text, whole
 
 logger = logging.getLogger("mgot")
 
@@ -20,6 +21,15 @@ _COLUMNS = {"stage": "stage", "protocol": "protocol", "rank1": "Rank-1", "rank1_
             "rank10": "Rank-10", "rank20": "Rank-20", "mAP": "mAP", "mINP": "mINP",
             "draws": "draws", "flip": "flip"}  # fmt: skip
 STAGES = ("initial", "intra", "fittest", "final")
+_FIGURES = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP", *ROC_FIGURES)
+_ROW = {
+    "stage": text,
+    "protocol": text,
+    "rank1": number,
+    "mAP": number,
+    **{f"{name}{more}?": number for name in _FIGURES for more in ("", "_std")},
+}
+_FORM = {"rows": [_ROW], "seconds?": {...: number}, "trials?": [whole], "ground_truth?": text, "intra_from?": text}
 # What every table says of a training that used more than the images.
 GROUND_TRUTH_MARK = "ground truth, diagnosis only"
 
@@ -40,7 +50,7 @@ class ResultsFile:
         self.path = path
         self.content: dict[str, Any] = {"rows": [], "seconds": {}}
         if path.is_file() and not fresh:
-            self.content.update(_read(path))
+            self.content.update(read_results(path))
         self.content.update(about)
 
     def clear(self) -> None:
@@ -64,10 +74,10 @@ class ResultsFile:
             UserError: the other file is damaged.
         """
         if not path.is_file():
-            logger.warning(f"{path} is missing: the rows of the stages {', '.join(stages)} cannot be copied")
-        found = _read(path) if path.is_file() else {"rows": [], "seconds": {}}
+            logger.warning(f"{path} is missing: the rows of the stages {', '.join(stages)} cannot be taken over")
+        found = read_results(path) if path.is_file() else {"rows": []}
         rows = [row for row in found["rows"] if row["stage"] in stages]
-        seconds = {stage: value for stage, value in found["seconds"].items() if stage in stages}
+        seconds = {stage: value for stage, value in found.get("seconds", {}).items() if stage in stages}
         self.content.update(rows=rows, seconds=seconds)
         if write:
             self._write()
@@ -76,12 +86,17 @@ class ResultsFile:
         write_atomically(self.path, json.dumps(self.content, indent=2) + "\n")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_results(path: Path) -> dict[str, Any]:
+    """The content of a results.json.
+
+    Raises:
+        UserError: the file cannot be read, or is not of the form that :class:`ResultsFile` has.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(content["rows"], list) and isinstance(content["seconds"], dict):
+        content: dict[str, Any] = parsed(path.read_bytes())
+        if fits(content, _FORM):
             return content
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         pass
     raise UserError(f"{path} is damaged: remove it; a resumed run writes the rows to come")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mgot.errors import UserError
-from mgot.evaluation.results import ResultsFile
+from mgot.evaluation.results import ResultsFile, read_results
 from mgot.evaluation.roc import ROC_FIGURES
 from mgot.evaluation.scoring import FIGURES
 
@@ -20,12 +19,7 @@ from mgot.evaluation.scoring import FIGURES
 def final_rows(folder: Path) -> list[dict[str, Any]]:
     """The final rows of a finished training; none if there is no such training, UserError if they are damaged."""
     path = folder / "results.json"
-    if not path.is_file():
-        return []
-    try:
-        return [row for row in json.loads(path.read_text(encoding="utf-8"))["rows"] if row["stage"] == "final"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is damaged: remove it; a resumed run writes the rows to come") from None
+    return [row for row in read_results(path)["rows"] if row["stage"] == "final"] if path.is_file() else []
 
 
 def train_trials(command: Sequence[str], output: Path, trials: Sequence[int]) -> ResultsFile:
@@ -49,7 +43,7 @@ def train_trials(command: Sequence[str], output: Path, trials: Sequence[int]) ->
                 raise UserError(f"trial {trial} ended with status {status}: fix it and run this again to continue")
         rows.append(final_rows(folder))
     output.mkdir(parents=True, exist_ok=True)
-    first = json.loads((output / f"trial_{trials[0]}" / "results.json").read_text(encoding="utf-8"))
+    first = read_results(output / f"trial_{trials[0]}" / "results.json")
     about = {"trials": list(trials), "ground_truth": first.get("ground_truth", "")}
     results = ResultsFile(output / "results.json", about, fresh=True)
     results.add("final", mean_rows(rows), 0.0)
@@ -74,7 +68,7 @@ def mean_rows(trials: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]
     means = []
     for protocol, rows_of in by_protocol.items():
         mean: dict[str, Any] = {"protocol": protocol, "n_trials": len(rows_of)}
-        for figure in (*FIGURES, *(name for name in ROC_FIGURES if name in rows_of[0])):
+        for figure in (name for name in (*FIGURES, *ROC_FIGURES) if all(name in row for row in rows_of)):
             values = [row[figure] for row in rows_of]
             mean[figure], mean[f"{figure}_std"] = statistics.fmean(values), statistics.pstdev(values)
         means.append(mean)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mgot.analysis.ablation.grid import Configuration, Table
+from mgot.analysis.diagnostics.run import read_metrics
+from mgot.evaluation.results import read_results
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,16 @@ def runs_of(tables: Iterable[Table], seeds: Iterable[int], output: Path, roots: 
 def read_outcome(run: Run) -> Outcome:
     """What the folder of a run holds; "left" if its results.json has no final row."""
     results = run.folder / "results.json"
-    content = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {"rows": []}
+    content = read_results(results) if results.is_file() else {"rows": []}
     rows = content["rows"]
     final = next((row for row in rows if row["stage"] == "final"), None)
     if final is None:
         return Outcome("left")
     start = [row for row in rows if row["stage"] == "initial" and row["protocol"] == final["protocol"]]
-    lines = _lines(run.folder / "metrics.json")
+    lines = read_metrics(run.folder / "metrics.json")
     if lines and "intra_from" in content:
         begin = min(line["iteration"] for line in lines)
-        donors = _lines(Path(content["intra_from"]).parent / "metrics.json")
+        donors = read_metrics(Path(content["intra_from"]).parent / "metrics.json")
         lines = [line for line in donors if line["iteration"] < begin] + lines
     fell = any(final["rank1"] < row["rank1"] for row in start)
     unlabelled = any(line.get(f"{name}/labels_kept", 0) > 0 for line in lines for name in ("visible", "infrared"))
@@ -83,16 +84,3 @@ def _figures(lines: Sequence[Mapping[str, float]], cross_start: int | None) -> d
         found["matching_at_start"] = cross[0][name]
     seconds = {(line["iteration"], key): line[key] for line in lines for key in line if key.startswith("seconds/")}
     return {**found, "seconds": sum(seconds.values())} if seconds else found
-
-
-def _lines(path: Path) -> list[dict[str, float]]:
-    """The lines of metrics.json; an incomplete line, left by a kill, is skipped."""
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            content = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if "iteration" in content:
-            found.append(content)
-    return found

@@ -15,11 +15,13 @@ import numpy as np
 
 from mgot.analysis.diagnostics.record import FOLDER
 from mgot.data.items import Item, cameras, identities
+from mgot.errors import UserError, reason
 from mgot.evaluation.expand import normalised
 from mgot.evaluation.one_search import score_queries
 from mgot.evaluation.protocols import DROP_RULES, Protocol
 from mgot.evaluation.roc import roc_curve, thinned
 from mgot.files import write_atomically
+from mgot.forms import fits, number, parsed, text, whole
 
 LIBRARIES = (
     "mgot",
@@ -36,6 +38,28 @@ LIBRARIES = (
 QUERIES = 12
 DEPTH = 10
 _SEED = 0
+
+
+def _one_by_one(modality: Any) -> bool:
+    form = {"paths": [text], "identities": [whole]}
+    return fits(modality, form) and len(modality["paths"]) == len(modality["identities"])
+
+
+def _share(value: Any) -> bool:
+    return number(value) and 0 <= value <= 1
+
+
+def _curve(roc: Any) -> bool:
+    rates = fits(roc, {"fpr": [_share], "tpr": [_share]}) and len(roc["fpr"]) == len(roc["tpr"])
+    return rates and any(rate > 0 for rate in roc["fpr"])
+
+
+_FOUND = {"path": text, "identity?": whole, "camera?": whole}
+_HIT = {**_FOUND, "distance": number, "right": lambda value: isinstance(value, bool)}
+_QUERY = {**_FOUND, "ap?": number, "found": [_HIT]}
+_RANKING = {"protocol": text, "queries": [_QUERY], "worst?": [_QUERY], "roc?": _curve}
+_IMAGES = {"root?": text, "versions?": {...: text}, "visible": _one_by_one, "infrared": _one_by_one}
+_RANKINGS = {...: lambda rankings: bool(rankings) and fits(rankings, [_RANKING])}
 
 
 def relative_path(path: str, root: str) -> str:
@@ -64,11 +88,38 @@ def versions() -> dict[str, str]:
     return found
 
 
-def add_rankings(run: Path, stage: str, rankings: Sequence[dict[str, Any]]) -> None:
-    """Add the rankings of a stage to the file; earlier ones of the same stage are replaced."""
+def read_images(run: Path) -> dict[str, Any]:
+    """What :func:`write_images` wrote.
+
+    Raises:
+        UserError: the file is missing or is not what a run writes.
+    """
+    return _read(run / FOLDER / "images.json", _IMAGES)
+
+
+def read_rankings(run: Path) -> dict[str, list[dict[str, Any]]]:
+    """Stage -> rankings, one a protocol, in the order of the stages; {} where there is no such file.
+
+    Raises:
+        UserError: the file is not what a run writes.
+    """
     path = run / FOLDER / "rankings.json"
-    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    _write(path, {**content, stage: list(rankings)})
+    return _read(path, _RANKINGS) if path.is_file() else {}
+
+
+def _read(path: Path, form: Any) -> Any:
+    try:
+        content = parsed(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({reason(error)}): it comes with the records of a run") from None
+    if not fits(content, form):
+        raise UserError(f"{path} cannot be read (other JSON than a run writes): it comes with the records of a run")
+    return content
+
+
+def add_rankings(run: Path, stage: str, rankings: Sequence[dict[str, Any]]) -> None:
+    """Put the rankings of a stage beside those of others, in place of earlier ones of that stage."""
+    _write(run / FOLDER / "rankings.json", {**read_rankings(run), stage: list(rankings)})
 
 
 def rank_some(

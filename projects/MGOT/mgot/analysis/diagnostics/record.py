@@ -7,7 +7,10 @@ images; D feature dimension.
 from __future__ import annotations
 
 import io
+import re
 import zipfile
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mgot.errors import UserError
+from mgot.errors import UserError, reason
 from mgot.files import write_atomically
-from mgot.matching import UNMATCHED, Matching
+from mgot.matching import SUPPLIES, UNMATCHED, Matching
 
 FOLDER = "diagnostics"
 MATRIX_LIMIT = 512  # prototypes a side in the kept matrices
@@ -26,6 +29,15 @@ SAMPLE_BYTES = 1 << 21  # and the most that their features may take, a modality
 DISTANCE_BINS = 64
 DISTANCE_EDGES = np.linspace(0.0, 2.0, DISTANCE_BINS + 1)
 PAIRS = ("visible", "infrared", "cross")
+_WHOLE, _REAL = "iu", "f"
+_FIELDS = {  # kinds of numbers, and how many axes
+    **dict.fromkeys(("epoch", "cross", "transported"), (_WHOLE, 0)),
+    "supply": ("U", 0),
+    **{f"{name}_{m}": (_WHOLE, 1) for name in ("labels", "identity", "kept", "sample") for m in "vr"},
+    **dict.fromkeys(("v2r", "r2v"), (_WHOLE, 1)),
+    **dict.fromkeys(("similarity", "scores", "features_v", "features_r"), (_REAL, 2)),
+    "distances": (_WHOLE, 3),
+}
 _SEED = 0
 
 
@@ -181,19 +193,77 @@ def read_record(path: Path) -> EpochRecord:
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
-            fields: dict[str, Any] = {name: stored[name] for name in EpochRecord._fields}
+            record = EpochRecord(**{name: stored[name] for name in EpochRecord._fields})
     except FileNotFoundError:
         raise UserError(
             f"{path}: no such record: the run did not reach that epoch, or MGOT.DIAGNOSTICS was off"
         ) from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a readable record ({error}): delete it; the others are enough") from None
-    return EpochRecord(**fields)
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: not a readable record ({reason(error)}): delete it, the others will do") from None
+    broken = [name for name, (kinds, n_axes) in _FIELDS.items() if not _is_of(getattr(record, name), kinds, n_axes)]
+    if broken or not _consistent(record):
+        what = f"{broken[0]} is of another kind" if broken else "its fields do not fit together"
+        raise UserError(f"{path}: not a readable record ({what}): delete it, the others will do")
+    return record
+
+
+def _is_of(field: np.ndarray, kinds: str, n_axes: int) -> bool:
+    return field.dtype.kind in kinds and field.ndim == n_axes and (kinds != "f" or bool(np.isfinite(field).all()))
+
+
+def _consistent(record: EpochRecord) -> bool:
+    """Whether sizes agree and every number that points somewhere points at something."""
+    k_v, k_r = len(record.v2r), len(record.r2v)
+    matrix = len(record.kept_v), len(record.kept_r)
+    sizes = (
+        (record.identity_v.shape, (k_v,)),
+        (record.identity_r.shape, (k_r,)),
+        (record.similarity.shape, matrix),
+        (record.scores.shape, matrix),
+        (record.features_v.shape, (len(record.sample_v), record.features_r.shape[1])),
+        (record.features_r.shape[0], len(record.sample_r)),
+        (record.distances.shape, (len(PAIRS), 2, DISTANCE_BINS)),
+    )
+    ranges = (
+        (record.labels_v, -1, k_v),
+        (record.labels_r, -1, k_r),
+        (record.v2r, -1, k_r),
+        (record.r2v, -1, k_v),
+        (record.kept_v, 0, k_v),
+        (record.kept_r, 0, k_r),
+        (record.sample_v, 0, len(record.labels_v)),
+        (record.sample_r, 0, len(record.labels_r)),
+    )
+    rising = (record.kept_v, record.kept_r, record.sample_v, record.sample_r)
+    return (
+        all(found == expected for found, expected in sizes)
+        and all(((low <= each) & (each < high)).all() for each, low, high in ranges)
+        and all((np.diff(each.astype(np.int64)) > 0).all() for each in rising)
+        and str(record.supply) in SUPPLIES
+        and not bool((record.distances < 0).any())
+        and int(record.epoch) >= 0
+    )
+
+
+def require_images(record: EpochRecord, images: Mapping[str, Any], run: Path) -> None:
+    """See that a record speaks of as many images as the run's images.json.
+
+    Raises:
+        UserError: it does not.
+    """
+    found, listed = (len(record.labels_v), len(record.labels_r)), tuple(len(images[m]["paths"]) for m in PAIRS[:2])
+    if found != listed:
+        path = record_path(run, int(record.epoch))
+        raise UserError(
+            f"{path} speaks of {found[0]} visible and {found[1]} infrared images, images.json beside it of {listed[0]}"
+            f" and {listed[1]}: delete the one that is of another run"
+        )
 
 
 def recorded_epochs(run: Path) -> list[int]:
-    """Numbers of the epochs that a run has records of, ascending; none if there is no such folder."""
-    return sorted(int(path.stem.removeprefix("epoch_")) for path in (run / FOLDER).glob("epoch_[0-9]*.npz"))
+    """Numbers of the epochs that a run has records of, ascending; none where there is no such folder."""
+    named = (re.fullmatch(r"epoch_(\d{3,9})", path.stem, re.ASCII) for path in (run / FOLDER).glob("epoch_*.npz"))
+    return sorted(int(found[1]) for found in named if found)
 
 
 def forget_records(run: Path) -> None:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mgot.errors import UserError
+from mgot.errors import UserError, reason, shortened
+from mgot.evaluation.results import read_results
+from mgot.forms import count, fits, number, parsed, text, whole
 
 FILES = ("config.yaml", "metrics.json", "results.json")
 OWN_KEYS = frozenset({"OUTPUT_DIR"})  # differ between any two runs
+_LINE = {"iteration": count, ...: number}
+_CONFIG = {  # of the keys that a report computes with
+    "MGOT.ITERS_PER_EPOCH?": lambda steps: count(steps) and steps > 0,
+    "SOLVER.MAX_EPOCH?": count,
+    "SEED?": whole,
+    "MGOT.MATCHER.LAMBDA?": lambda sharpness: number(sharpness) and sharpness > 0,
+    "MGOT.MATCHER.SUPPLY?": text,
+}
 _AT_START = ("truth/", "matching/", "visible/", "infrared/", "sharpness/", "fairness/")
 
 
@@ -119,22 +129,28 @@ def read_run(folder: Path, label: str) -> Run:
     return Run(
         folder,
         label,
-        _flat(_config(folder / "config.yaml")),
-        _results(folder / "results.json"),
-        _metrics(folder / "metrics.json"),
+        _config(folder / "config.yaml"),
+        read_results(folder / "results.json") if (folder / "results.json").is_file() else {},
+        read_metrics(folder / "metrics.json"),
     )
 
 
 def _config(path: Path) -> dict[str, Any]:
+    """Values by dotted key; {} where there is no file."""
     if not path.is_file():
         return {}
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not the YAML that a run writes ({str(error).splitlines()[0]})") from None
+        found = _flat(content) if isinstance(content, dict) else {}
+    except (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise UserError(f"{path}: not the YAML that a run writes ({reason(error)})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: not the YAML that a run writes (it holds a {type(content).__name__})")
-    return content
+    for key, form in _CONFIG.items():
+        if not fits(found, {key: form}):
+            told = shortened(repr(found[key.rstrip("?")]), 100)
+            raise UserError(f"{path}: not the YAML that a run writes ({key.rstrip('?')} is {told})")
+    return found
 
 
 def _flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -144,30 +160,17 @@ def _flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return pairs
 
 
-def _results(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not the JSON that a run writes ({error})") from None
-    if not isinstance(content, dict) or not isinstance(content.get("rows"), list):
-        raise UserError(f"{path}: not the JSON that a run writes (it has no list of rows)")
-    return content
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The lines of a metrics.json that can be read, none where there is no file.
 
-
-def _metrics(path: Path) -> list[dict[str, float]]:
-    """The lines that can be read. A killed run may have left part of a line."""
-    if not path.is_file():
-        return []
+    A run that was killed may have left part of a line.
+    """
     lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and "iteration" in line:
-            lines.append(line)
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+        with suppress(ValueError):
+            content = parsed(line)
+            if fits(content, _LINE):
+                lines.append(content)
     return lines
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from mgot.analysis.diagnostics.record import FOLDER, EpochRecord, read_record, record_path, recorded_epochs
+from mgot.analysis.diagnostics.images import read_images, read_rankings
+from mgot.analysis.diagnostics.record import (
+    FOLDER,
+    EpochRecord,
+    read_record,
+    record_path,
+    recorded_epochs,
+    require_images,
+)
 from mgot.analysis.diagnostics.run import Run, read_run
 from mgot.analysis.pictures.curves import draw_curves
 from mgot.analysis.pictures.degraded import draw_degraded
@@ -28,40 +35,14 @@ DEFAULT_LAMBDA = 25.0
 WORST = 8  # queries in the picture of those that found their person worst
 
 
-def read_rankings(run: Path) -> dict[str, dict[str, Any]]:
-    """Stage -> what rankings.json holds of its first protocol, in the order of the stages; {} if there is no such file.
-
-    Raises:
-        UserError: the file is not what a run writes.
-    """
-    path = run / FOLDER / "rankings.json"
-    if not path.is_file():
-        return {}
-    try:
-        stages = json.loads(path.read_text(encoding="utf-8"))
-        return {stage: {**rankings[0], "queries": rankings[0]["queries"]} for stage, rankings in stages.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise UserError(f"{path} cannot be read ({error}): it comes with the records of a run") from None
+def first_rankings(run: Path) -> dict[str, dict[str, Any]]:
+    """Stage -> what rankings.json holds of its first protocol, in the order of the stages; {} without such a file."""
+    return {stage: rankings[0] for stage, rankings in read_rankings(run).items()}
 
 
-def data_root(run: Path) -> Path:
-    """The data root that a run recorded; ``datasets`` if it recorded none."""
-    path = run / FOLDER / "images.json"
-    return Path(json.loads(path.read_text(encoding="utf-8")).get("root", "datasets"))
-
-
-def read_truth(run: Path) -> Truth:
-    """Identities of the training images, from the run's images.json.
-
-    Raises:
-        UserError: the file is missing or is not what a run writes.
-    """
-    path = run / FOLDER / "images.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return Truth(*(np.array(content[name]["identities"], dtype=np.int64) for name in ("visible", "infrared")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({error}): it comes with the records of a run") from None
+def truth_of(images: Mapping[str, Any]) -> Truth:
+    """Identities of the training images, from what :func:`read_images` gives."""
+    return Truth(*(np.array(images[name]["identities"], dtype=np.int64) for name in ("visible", "infrared")))
 
 
 def first_and(run: Path, epoch: int | None) -> list[EpochRecord]:
@@ -98,8 +79,10 @@ def draw_run(folder: Path, output: Path, epoch: int | None = None) -> list[Path]
     Raises:
         UserError: the folder is no run's, holds no records, or none of that epoch.
     """
-    run, records, truth = read_run(folder, folder.name), first_and(folder, epoch), read_truth(folder)
-    stages = read_rankings(folder)
+    run, images, stages = read_run(folder, folder.name), read_images(folder), first_rankings(folder)
+    records, truth, root = first_and(folder, epoch), truth_of(images), Path(images.get("root", "datasets"))
+    for record in records:
+        require_images(record, images, folder)
     last: dict[str, Any] = list(stages.values())[-1] if stages else {}
     pictures: dict[str, Callable[[], Figure | None]] = {
         "plan": lambda: draw_plans(records),
@@ -107,8 +90,8 @@ def draw_run(folder: Path, output: Path, epoch: int | None = None) -> list[Path]
         "features": lambda: draw_feature_maps(records, truth),
         "sizes": lambda: draw_sizes(records),
         "distances": lambda: draw_distances(records),
-        "rankings": lambda: draw_rankings(last.get("queries", []), data_root(folder)),
-        "worst": lambda: draw_rankings(last.get("worst", []), data_root(folder), rows=WORST),
+        "rankings": lambda: draw_rankings(last.get("queries", []), root),
+        "worst": lambda: draw_rankings(last.get("worst", []), root, rows=WORST),
         "roc": lambda: draw_roc(stages),
         "curves": lambda: draw_curves(run),
     }

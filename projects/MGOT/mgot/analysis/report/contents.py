@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from mgot.analysis.diagnostics.record import FOLDER, EpochRecord, read_record, record_path, recorded_epochs
+from mgot.analysis.diagnostics.images import read_images, read_rankings
+from mgot.analysis.diagnostics.record import EpochRecord, read_record, record_path, recorded_epochs
 from mgot.analysis.diagnostics.run import Run
-from mgot.analysis.pictures.album import read_rankings, read_truth, recorded_sharpness
+from mgot.analysis.pictures.album import first_rankings, recorded_sharpness, truth_of
 from mgot.analysis.pictures.curves import draw_curves
 from mgot.analysis.pictures.degraded import draw_degraded
 from mgot.analysis.pictures.distances import draw_distances
@@ -91,11 +91,11 @@ def pictures(run: Run, records: Sequence[EpochRecord]) -> list[dict[str, str]]:
         (
             "ROC",
             "Of the first search, by fast-reid's definition: a positive is a pair of different people.",
-            lambda: draw_roc(read_rankings(run.folder)),
+            lambda: draw_roc(first_rankings(run.folder)),
         ),
     ]
     if pair:
-        truth = read_truth(run.folder)
+        truth = truth_of(read_images(run.folder))
         drawn += [
             (
                 "Feature map",
@@ -121,7 +121,7 @@ def pictures(run: Run, records: Sequence[EpochRecord]) -> list[dict[str, str]]:
 
 def cluster_sheets(folder: Path, record: EpochRecord, thumbnails: Thumbnails) -> list[dict[str, Any]]:
     """Some visible clusters with the infrared ones they are matched to, wrong matches and right ones in turn."""
-    paths = read_json(folder / FOLDER / "images.json")
+    images = read_images(folder)
     kinds = kept_matches(record).kinds
     matched = [int(v) for v in np.random.default_rng(_SEED).permutation(np.flatnonzero(record.v2r >= 0))]
     known = dict.fromkeys(matched, "")
@@ -134,8 +134,8 @@ def cluster_sheets(folder: Path, record: EpochRecord, thumbnails: Thumbnails) ->
     return [
         {
             "verdict": known[v],
-            "visible": _members("visible", v, record.labels_v, paths, thumbnails),
-            "infrared": _members("infrared", int(record.v2r[v]), record.labels_r, paths, thumbnails),
+            "visible": _members("visible", v, record.labels_v, images, thumbnails),
+            "infrared": _members("infrared", int(record.v2r[v]), record.labels_r, images, thumbnails),
         }
         for v in mixed
     ]
@@ -146,10 +146,10 @@ def _in_turn(first: Sequence[int], second: Sequence[int]) -> Iterable[list[int]]
         yield [*first[i : i + 1], *second[i : i + 1]]
 
 
-def _members(name: str, number: int, labels: np.ndarray, paths: Any, thumbnails: Thumbnails) -> dict[str, Any]:
+def _members(name: str, number: int, labels: np.ndarray, listed: Any, thumbnails: Thumbnails) -> dict[str, Any]:
     members = np.flatnonzero(labels == number)
     shown = np.sort(np.random.default_rng(_SEED).permutation(members)[:MEMBERS])
-    chosen = [paths[name]["paths"][i] for i in shown]
+    chosen = [listed[name]["paths"][i] for i in shown]
     images = [{"path": path, "uri": thumbnails(path)} for path in chosen]
     return {"number": number, "size": len(members), "images": images}
 
@@ -159,11 +159,8 @@ def ranking_lists(folder: Path, thumbnails: Thumbnails) -> list[dict[str, Any]]:
 
     Some queries for each stage, and for the last one also the queries with the lowest average precision.
     """
-    path = folder / FOLDER / "rankings.json"
-    if not path.is_file():
-        return []
     shown = []
-    for back, (stage, rankings) in enumerate(reversed(read_json(path).items())):
+    for back, (stage, rankings) in enumerate(reversed(read_rankings(folder).items())):
         for ranking in rankings:
             title = f"{stage}, {ranking['protocol']}"
             shown.append({"title": title, "queries": _with_thumbnails(ranking["queries"], thumbnails)})
@@ -182,15 +179,3 @@ def _with_thumbnails(queries: Sequence[dict[str, Any]], thumbnails: Thumbnails) 
 
 def _with_image(entry: dict[str, Any], thumbnails: Thumbnails) -> dict[str, Any]:
     return {**entry, "uri": thumbnails(entry["path"])}
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file that a run wrote.
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): it comes with the records of a run") from None

@@ -6,14 +6,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from mgot.analysis.diagnostics.record import FOLDER
+from mgot.analysis.diagnostics.images import read_images
+from mgot.analysis.diagnostics.record import require_images
 from mgot.analysis.diagnostics.run import read_run
 from mgot.analysis.report.contents import (
     cluster_sheets,
     pictures,
     plan_pictures,
     ranking_lists,
-    read_json,
     readable_records,
     results_table,
 )
@@ -37,7 +37,9 @@ def describe(folder: Path, root: Path | None = None) -> dict[str, Any]:
     """
     run = read_run(folder, folder.resolve().name)
     records, remarks = readable_records(folder)
-    images = read_json(folder / FOLDER / "images.json") if records else {}
+    images = read_images(folder) if records else {}
+    for record in records:
+        require_images(record, images, folder)
     thumbnails = Thumbnails(root or Path(images.get("root", "datasets")))
     clusters = cluster_sheets(folder, records[-1], thumbnails) if records else []
     rankings = ranking_lists(folder, thumbnails)
