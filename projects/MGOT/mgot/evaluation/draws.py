@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.io import loadmat
 
-from mgot.errors import UserError
+from mgot.errors import UserError, reason
+from mgot.evaluation.matlab import read_cells
+from mgot.forms import fits
 
 _VARIABLE = "rand_perm_cam"
 
@@ -53,32 +54,26 @@ def read_official_draws(path: str | Path) -> OfficialDraws:
     """
     path = Path(path)
     try:
-        cells = loadmat(str(path), variable_names=[_VARIABLE])[_VARIABLE]
+        cameras = read_cells(path, _VARIABLE)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: take it from evaluation/data_split of the official repository") from None
-    except Exception as error:  # scipy raises a dozen kinds on a file that is not what it says
-        raise UserError(f"{path} is not a MATLAB 5 file with {_VARIABLE} ({error}): download it again") from None
-    permutations = {}
-    for camera, column in enumerate(_cells(cells, path), start=1):
-        for identity, rows in enumerate(_cells(column, path), start=1):
-            if rows.size:
-                permutations[camera, identity] = _permutation(rows, f"{path}: camera {camera}, identity {identity}")
+    except (OSError, ValueError) as error:
+        told = reason(error)
+        raise UserError(f"{path} is no MATLAB 5 file with a variable {_VARIABLE} ({told}): fetch it again") from None
+    if not fits(cameras, [[lambda rows: isinstance(rows, np.ndarray)]]):
+        raise UserError(f"{path}: {_VARIABLE} is not a column of cells, one a camera, of cells, one an identity")
+    permutations = {
+        (camera, identity): _permutation(rows, f"{path}: camera {camera}, identity {identity}")
+        for camera, people in enumerate(cameras, start=1)
+        for identity, rows in enumerate(people, start=1)
+        if rows.size
+    }
     return OfficialDraws(str(path), permutations)
 
 
-def _cells(column: np.ndarray, path: Path) -> np.ndarray:
-    """The entries of a MATLAB cell column, which scipy reads as an (n, 1) array of objects."""
-    if not (isinstance(column, np.ndarray) and column.dtype == object and column.ndim == 2 and 1 in column.shape):
-        raise UserError(f"{path}: {_VARIABLE} is not a column of cells, one a camera, of cells, one an identity")
-    return column.ravel()
-
-
-def _permutation(rows: np.ndarray, where: str) -> np.ndarray:
-    numbers = np.asarray(rows)
-    if numbers.ndim != 2 or numbers.dtype.kind not in "uif":
-        raise UserError(
-            f"{where}: expected a (trials, images) matrix of numbers, found {numbers.shape} {numbers.dtype}"
-        )
+def _permutation(numbers: np.ndarray, where: str) -> np.ndarray:
+    if numbers.ndim != 2:
+        raise UserError(f"{where}: expected a (trials, images) matrix of numbers, found one of {numbers.shape}")
     expected = np.arange(1, numbers.shape[1] + 1)
     if not (np.sort(numbers, axis=1) == expected).all():
         raise UserError(f"{where}: a trial's row is not a permutation of 1..{numbers.shape[1]}")
