@@ -6,16 +6,18 @@ Nothing of fast-reid is imported here, so the readers work without it.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from mgot.errors import UserError
+from mgot.errors import UserError, shortened
 
 VISIBLE = 1
 INFRARED = 0
+_NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 
 
@@ -94,12 +96,17 @@ def dataset_folder(root: str | Path, name: str, source: str) -> Path:
 def images_in(folder: str | Path) -> list[str]:
     """Paths of the images right in a folder, by name. Hidden files (``._0001.jpg``) and other files are skipped.
 
-    A missing folder has no images.
+    No folder has no images.
+
+    Raises:
+        UserError: the folder cannot be looked into.
     """
     try:
         names = os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise UserError(f"{folder} cannot be looked into ({error.strerror}): restore it from the archive") from None
     return [
         os.path.join(folder, name)
         for name in sorted(names)
@@ -129,8 +136,9 @@ def read_ids(path: Path, source: str) -> list[int]:
     """
     words = read_text(path, source).replace(",", " ").split()
     for word in words:
-        if not (word.isascii() and word.isdigit()):
-            raise UserError(f"{path}: {word!r} is not an identity: the file must hold comma-separated numbers")
+        if not _NUMBER.fullmatch(word):
+            told = shortened(repr(word), 100)
+            raise UserError(f"{path}: {told} is no identity: the file must hold comma-separated numbers")
     if not words:
         raise UserError(f"{path} names no identity: {source}")
     return sorted({int(word) for word in words})
@@ -152,8 +160,9 @@ def read_labelled_paths(path: Path, root: Path, source: str, remarks: list[str])
         if not line.strip():
             continue
         relative, _, label = line.strip().rpartition(" ")
-        if not relative or not (label.isascii() and label.isdigit()):
-            raise UserError(f"{path}, line {number}: {line.strip()!r} is not 'relative/path label'")
+        if not relative or not _NUMBER.fullmatch(label):
+            told = shortened(repr(line.strip()), 100)
+            raise UserError(f"{path}, line {number}: {told} is not 'relative/path label'")
         image = _inside(root, relative.strip(), f"{path}, line {number}")
         if image in seen:
             remarks.append(f"{path}, line {number}: {relative.strip()} is listed twice")
@@ -198,11 +207,11 @@ def require_inside(path: str | Path, tree: Path) -> None:
 
 
 def _inside(root: Path, relative: str, where: str) -> Path:
-    """``root / relative``; refused if the text leads out of the root or to no file."""
-    parts = relative.replace("\\", "/").split("/")
+    """``root / relative``; refused where the text leads out of the root or to no file."""
+    told = shortened(repr(relative), 200)
     if leads_out(relative):
-        raise UserError(f"{where}: {relative!r} points outside {root}: list paths must be relative and free of '..'")
-    image = root.joinpath(*parts)
-    if not image.is_file():
-        raise UserError(f"{where}: {image} is missing: the copy is incomplete or the list belongs to another one")
+        raise UserError(f"{where}: {told} points outside {root}: list paths must be relative and free of '..'")
+    image = root.joinpath(*relative.replace("\\", "/").split("/"))
+    if not os.path.isfile(image):  # False too for what can be no path
+        raise UserError(f"{where}: {told} is missing in {root}: the copy is incomplete, or the list of another one")
     return image

@@ -45,7 +45,7 @@ FOLDER = "LLCM"
 SOURCE = "request it from its authors, github.com/ZYK100/LLCM"
 VISIBLE_CAMERAS, INFRARED_CAMERAS = (1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 4, 5, 6, 7, 8, 9)
 UNKNOWN_CAMERA = 0
-_CAMERA = re.compile(r"_c(\d+)_")
+_CAMERA = re.compile(r"_c(\d{1,9})_", re.ASCII)
 
 
 @register_dataset("LLCM")
