@@ -5,22 +5,26 @@ Notation: N readable images, D feature dimension, Q queries.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mgot.errors import UserError
+from mgot.errors import UserError, reason
 from mgot.files import replacing
+from mgot.forms import fits, parsed, text, whole
 from mgot.neighbours import cell_index, require_faiss
 from mgot.retrieval.gallery import ImageFile
 
-FORMAT = "mgot gallery index 1"
+FORMAT = "mgot gallery index 2"
 EXACT_UP_TO = 200_000
+_OF_ARCHIVES = (zipfile.BadZipFile, zlib.error, NotImplementedError)  # what a damaged zip may raise beside
 
 
 def _faiss() -> Any:
@@ -98,13 +102,14 @@ def save_index(index: GalleryIndex, path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
+    vectors = np.zeros(0, np.uint8) if index.vectors is None else _faiss().serialize_index(index.vectors)
     about = {
         "format": FORMAT,
         "fingerprint": index.fingerprint,
+        "digest": _digest(vectors),
         "files": index.files,
         "unreadable": [[*file, problem] for file, problem in index.unreadable.items()],
     }
-    vectors = np.zeros(0, np.uint8) if index.vectors is None else _faiss().serialize_index(index.vectors)
     try:
         with replacing(path) as stream:
             np.savez(stream, about=np.frombuffer(json.dumps(about).encode(), np.uint8), vectors=vectors)
@@ -124,23 +129,34 @@ def load_index(path: Path) -> GalleryIndex | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as archive:
-            about = json.loads(archive["about"].tobytes())
-            if about["format"] != FORMAT:
-                return None
-            vectors = archive["vectors"]
-        files = [ImageFile(*file) for file in about["files"]]
-        unreadable = {ImageFile(*file): problem for *file, problem in about["unreadable"]}
-        index = GalleryIndex(
-            about["fingerprint"], files, unreadable, faiss.deserialize_index(vectors) if files else None
-        )
-        whole = index.vectors is None or index.vectors.ntotal == len(files)
-    except (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path} is not a gallery index ({error}): delete it, or name another file with --index"
-        ) from None
-    if not whole:
-        raise UserError(f"{path} is damaged: delete it, or name another file with --index")
-    return index
+            about, packed = parsed(archive["about"].tobytes()), archive["vectors"]
+    except (OSError, ValueError, TypeError, KeyError, EOFError, *_OF_ARCHIVES) as error:
+        told = reason(error)
+        raise UserError(f"{path} is no gallery index ({told}): delete it, or name another file by --index") from None
+    if fits(about, {"format": text}) and about["format"] != FORMAT:
+        return None
+    sound = fits(about, _ABOUT) and about["digest"] == _digest(packed)
+    vectors = faiss.deserialize_index(packed.ravel()) if sound and about["files"] else None
+    if not sound or (vectors is not None and vectors.ntotal != len(about["files"])):
+        raise UserError(f"{path} is damaged: delete it, or name another file by --index")
+    files = [ImageFile(*file) for file in about["files"]]
+    unreadable = {ImageFile(*file): problem for *file, problem in about["unreadable"]}
+    return GalleryIndex(about["fingerprint"], files, unreadable, vectors)
+
+
+def _digest(vectors: np.ndarray) -> str:
+    return hashlib.sha256(vectors.tobytes()).hexdigest()
+
+
+def _is_file(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and text(value[0]) and fits(value[1:], [whole])
+
+
+def _is_problem(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and _is_file(value[:3]) and text(value[3])
+
+
+_ABOUT = {"format": text, "fingerprint": text, "digest": text, "files": [_is_file], "unreadable": [_is_problem]}
 
 
 def require_writable(path: Path) -> None:

@@ -13,10 +13,26 @@ from typing import Any
 import numpy as np
 
 from mgot.errors import UserError, reason
+from mgot.forms import fits, parsed, text, whole
 
 EXTRA = "pip install 'mgot[onnx]'"
 METADATA_KEY = "mgot"
 IMAGES, IS_VISIBLE, FEATURES = "images", "is_visible", "features"
+
+
+def _side(value: Any) -> bool:
+    return whole(value) and value > 0
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+_FACTS = {
+    "input_size": [_side], "feature_dim": _side, "opset": _side, "flip": _flag, "two_stream": _flag, "backbone": text,
+    "weights": text, "pixels?": text, "resize?": text,
+}  # fmt: skip
+_FLOATS, _FLAGS = "tensor(float)", "tensor(bool)"  # onnxruntime's names
 
 
 @dataclass(frozen=True)
@@ -50,16 +66,26 @@ class ModelFacts:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> ModelFacts:
-        """Read :meth:`to_json`'s line; keys of a newer version are skipped.
+    def from_json(cls, line: str) -> ModelFacts:
+        """Read :meth:`to_json`'s line; keys of a newer version are passed over.
 
         Raises:
-            ValueError, KeyError, TypeError: it is not such a line.
+            ValueError: it is no such line.
         """
-        told: dict[str, Any] = json.loads(text)
+        told: dict[str, Any] = parsed(line)
+        if not fits(told, _FACTS) or len(told["input_size"]) != 2:
+            raise ValueError("not what an export says of itself")
         known = {field.name: told[field.name] for field in fields(cls) if field.name in told}
-        height, width = (int(side) for side in known.pop("input_size"))
+        height, width = known.pop("input_size")
         return cls(input_size=(height, width), **known)
+
+
+def _takes_what_it_says(session: Any, facts: ModelFacts) -> bool:
+    """Whether the graph has the inputs and the output that an export of these facts has."""
+    inputs = [(end.name, end.type, end.shape[1:]) for end in session.get_inputs()]
+    flags: list[tuple[str, str, list[int]]] = [(IS_VISIBLE, _FLAGS, [])] if facts.two_stream else []
+    outputs = [(end.name, end.type) for end in session.get_outputs()]
+    return inputs == [(IMAGES, _FLOATS, [3, *facts.input_size]), *flags] and outputs == [(FEATURES, _FLOATS)]
 
 
 class OnnxEmbedder:
@@ -81,6 +107,7 @@ class OnnxEmbedder:
             import onnxruntime
         except ImportError:
             raise UserError(f"{path}: reading ONNX files needs onnxruntime: type `{EXTRA}`") from None
+        self._path = path
         if not Path(path).is_file():
             raise UserError(f"{path}: no such file; tools/export_onnx.py makes one from a checkpoint")
         try:
@@ -89,8 +116,10 @@ class OnnxEmbedder:
             raise UserError(f"{path}: not a readable ONNX model ({reason(error)})") from None
         try:
             self.facts = ModelFacts.from_json(self._session.get_modelmeta().custom_metadata_map[METADATA_KEY])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, ValueError):
             raise UserError(f"{path}: an ONNX model, but not one that tools/export_onnx.py made") from None
+        if not _takes_what_it_says(self._session, self.facts):
+            raise UserError(f"{path} is another model than it says: export it anew with tools/export_onnx.py")
 
     def embed(self, images: np.ndarray, is_visible: np.ndarray | None = None) -> np.ndarray:
         """(B, D) float32 features of unit length.
@@ -103,7 +132,7 @@ class OnnxEmbedder:
             Features in the images' order; (0, D) for no image.
 
         Raises:
-            UserError: images of another shape, or a two-stream model without ``is_visible``.
+            UserError: images of another shape, a two-stream model without ``is_visible``, or a graph that cannot run.
         """
         if images.ndim != 4 or images.shape[1:] != (3, *self.facts.input_size):
             height, width = self.facts.input_size
@@ -115,5 +144,13 @@ class OnnxEmbedder:
             if is_visible is None:
                 raise UserError("a two-stream model needs the modality of each image: give is_visible")
             feed[IS_VISIBLE] = np.ascontiguousarray(is_visible, dtype=bool)
-        features: np.ndarray = self._session.run([FEATURES], feed)[0]
+        try:
+            features: np.ndarray = self._session.run([FEATURES], feed)[0]
+        except Exception as error:  # as above
+            raise UserError(
+                f"{self._path}: onnxruntime cannot run it with {len(images)} images: {reason(error)}"
+            ) from None
+        if features.shape != (len(images), self.facts.feature_dim):
+            told = f"features of shape {features.shape}, not (B, {self.facts.feature_dim})"
+            raise UserError(f"{self._path} gives {told}: export it anew with tools/export_onnx.py")
         return features
