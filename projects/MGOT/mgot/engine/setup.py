@@ -31,6 +31,7 @@ from mgot.engine.resume.checkpoint import by_progress, load_tensors
 from mgot.engine.resume.fork import donor_path
 from mgot.engine.resume.output import claim_folder
 from mgot.errors import UserError, shortened
+from mgot.forms import count, fits
 
 logger = logging.getLogger("mgot")
 
@@ -73,8 +74,9 @@ def _settle_seed(cfg: CfgNode, *, resume: bool) -> None:
     """A seed for a run without one: that of the run which it continues or starts from, otherwise a new one."""
     before = _config_of_the_run(Path(cfg.OUTPUT_DIR)) if resume else {}
     if not before and cfg.SEED < 0 and cfg.MGOT.CROSS_STAGE.FROM:
-        before = saved_keys(load_tensors(donor_path(cfg), mmap=True))
-    if cfg.SEED < 0 and "SEED" in before:
+        facts = load_tensors(donor_path(cfg), mmap=True)
+        before = saved_keys(facts) if isinstance(facts, dict) else {}
+    if cfg.SEED < 0 and fits(before, {"SEED": count}):
         cfg.SEED = before["SEED"]
     elif cfg.SEED < 0:
         cfg.SEED = comm.shared_random_seed() if comm.get_world_size() > 1 else random.SystemRandom().randrange(2**31)
@@ -105,6 +107,7 @@ def _merge_file(cfg: CfgNode, path: Path) -> None:
         raise UserError(f"--config-file {path}: no such file; the project's recipes are in projects/MGOT/configs/")
     try:
         loaded = CfgNode.load_yaml_with_base(str(path))
+        pairs = flat(loaded) if isinstance(loaded, dict) else []
     except OSError as error:
         raise UserError(f"{path}: _BASE_ cannot be read ({_one_line(error)})") from None
     except RecursionError:
@@ -113,7 +116,7 @@ def _merge_file(cfg: CfgNode, path: Path) -> None:
         raise UserError(f"{path}: not a safe YAML mapping ({_one_line(error)})") from None
     if not isinstance(loaded, dict):
         raise UserError(f"{path}: not a safe YAML mapping (it holds a {type(loaded).__name__})")
-    for key, value in flat(loaded):
+    for key, value in pairs:
         set_key(cfg, key, value, str(path))
 
 

@@ -30,7 +30,7 @@ from mgot.engine.resume.fittest import FittestHook
 from mgot.engine.resume.fork import writes_intra
 from mgot.engine.resume.saving import CheckpointHook, save_if_sound
 from mgot.engine.resume.signals import StopRequest
-from mgot.engine.resume.snapshot import pack_run, random_states, restore_process, unpack_bank, unpack_scalars
+from mgot.engine.resume.snapshot import pack_process, pack_run, restore_process, unpack_bank, unpack_scalars
 from mgot.engine.schedule.cross import cross_start_epoch
 from mgot.engine.schedule.order import in_order, runs
 from mgot.engine.schedule.solver import StageHook, build_fused_optimizer, build_rate_hook, stages
@@ -175,7 +175,7 @@ class MGOTTrainer(DefaultTrainer):
             self.state.bank = unpack_bank(content["memories"], self.device)
             self.start_batches(skip=self.beginning.step)
             unpack_scalars(self.storage, content["scalars"])
-            restore_process(content["random"])
+            restore_process(content["random"], self.network)
 
     def start_batches(self, *, skip: int = 0) -> None:
         """Draw this epoch's batches by labels and matches, without the first ``skip``, which were trained on already.
@@ -219,7 +219,7 @@ class MGOTTrainer(DefaultTrainer):
         Raises:
             UserError: the weights are not finite.
         """
-        random = comm.gather(random_states())
+        random = comm.gather(pack_process(self.network))
         if not comm.is_main_process():
             return True
         content = pack_run(self.state, self.storage, (epoch + 1) * self.iters_per_epoch)

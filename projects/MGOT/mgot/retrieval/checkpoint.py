@@ -12,11 +12,13 @@ import torch
 import torch.nn.functional as F
 from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import build_model
-from torch import Tensor, nn
+from torch import nn
 
 from mgot.engine.resume.checkpoint import load_tensors
+from mgot.engine.resume.content import plain_tensor
 from mgot.engine.setup import load_config
 from mgot.errors import UserError
+from mgot.forms import fits
 from mgot.modeling import DEN
 from mgot.modeling.extraction import embed
 from mgot.retrieval.fingerprint import file_digest
@@ -87,9 +89,9 @@ def load_checkpoint(weights: Path, config_file: Path | None) -> CheckpointEmbedd
 
 
 def _fill(model: nn.Module, content: Any, weights: Path, config_file: Path) -> None:
-    """Load the tensors that retrieval needs; UserError if one is missing, unknown or of another shape."""
-    state = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    """Load the tensors that retrieval needs; UserError where one is missing, unknown or of another shape."""
+    state: dict[str, Any] = content.get("model", content) if isinstance(content, dict) else {}
+    if not state or not fits(state, {...: plain_tensor}):
         raise UserError(f"{weights} holds no model: name a checkpoint that a training left, such as model_final.pth")
     found = {name: value for name, value in state.items() if not name.startswith(_TRAINING_ONLY)}
     wanted = model.state_dict()

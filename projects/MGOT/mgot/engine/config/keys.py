@@ -61,8 +61,12 @@ def flat(node: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def saved_keys(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Key -> value of the config in a checkpoint's content; {} if it holds none."""
-    return dict(flat(yaml.safe_load(content.get("config", "")) or {}))
+    """Key -> value of the config in a checkpoint's content; {} where it holds none that can be read."""
+    try:
+        found = yaml.safe_load(content.get("config", ""))
+        return dict(flat(found)) if isinstance(found, dict) else {}
+    except (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError):
+        return {}
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -12,8 +12,9 @@ from fastreid.config import CfgNode
 
 from mgot.engine.epoch import EpochState
 from mgot.engine.resume.checkpoint import AtomicCheckpointer
-from mgot.engine.resume.fork import begin_from_donor
+from mgot.engine.resume.fork import begin_from_donor, check_images
 from mgot.engine.resume.snapshot import unpack_epoch
+from mgot.errors import UserError
 
 logger = logging.getLogger("mgot")
 
@@ -56,7 +57,7 @@ def find_beginning(
             :func:`mgot.engine.resume.fork.begin_from_donor`.
     """
     donor: Path | None = None
-    content = _newest(cfg, checkpointer) if resume else None
+    content = _newest(cfg, checkpointer, images) if resume else None
     if content is None and cfg.MGOT.CROSS_STAGE.FROM:
         donor, content = begin_from_donor(cfg, checkpointer, images)
     if content is None:
@@ -69,11 +70,16 @@ def find_beginning(
     return Beginning(epoch, step, labels, donor, content)
 
 
-def _newest(cfg: CfgNode, checkpointer: AtomicCheckpointer) -> dict[str, Any] | None:
-    """Content of the newest usable checkpoint of OUTPUT_DIR; None if there is no checkpoint."""
+def _newest(cfg: CfgNode, checkpointer: AtomicCheckpointer, images: tuple[int, int]) -> dict[str, Any] | None:
+    """Content of the newest usable checkpoint of OUTPUT_DIR; None where there is no checkpoint."""
     content, skipped = checkpointer.resume()
     for line in skipped:
         logger.warning(f"--resume skips {line}")
     if content is None:
         logger.info(f"--resume: {cfg.OUTPUT_DIR} holds no checkpoint; the run begins")
+        return None
+    try:
+        check_images(content, images)
+    except UserError as error:
+        raise UserError(f"--resume: the run in {cfg.OUTPUT_DIR} cannot go on: {error}") from None
     return content

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import torch
 from fastreid.utils.checkpoint import Checkpointer
 from torch import Tensor, nn
 
+from mgot.engine.resume.content import FACTS, plain_tensor, put_state, require_content
 from mgot.errors import UserError, reason
 from mgot.files import replacing, write_atomically
+from mgot.forms import count, fits, text, whole
 
 FINAL = "model_final"
 INTRA = "model_intra"
@@ -47,8 +50,8 @@ def load_tensors(path: str | Path, *, mmap: bool = False) -> Any:
 
 
 def layer_differences(found: Mapping[str, Any], expected: Mapping[str, Tensor]) -> list[str]:
-    """How the layers of a weights file differ from a model's, one line each; missing ones and other shapes first."""
-    shapes = {name: tuple(getattr(value, "shape", ())) for name, value in found.items()}
+    """How the layers of a weights file differ from a model's: one line a layer, missing and other shapes first."""
+    shapes = {name: tuple(value.shape) if plain_tensor(value) else "no tensor" for name, value in found.items()}
     lines = [f"{name} is missing" for name in expected if name not in shapes]
     lines += [
         f"{name} is {shapes[name]} and not {tuple(value.shape)}"
@@ -70,11 +73,23 @@ def progress_of(content: Any) -> tuple[int, int]:
     Raises:
         UserError: the content is not that of a training checkpoint.
     """
-    keys = ("model", "optimizer", "epoch", "step")
+    keys = {
+        "model": _is_dict,
+        "optimizer": _is_dict,
+        "epoch": lambda epoch: whole(epoch) and epoch >= -1,
+        "step": count,
+    }
     absent = [key for key in keys if not isinstance(content, dict) or key not in content]
     if absent:
-        raise UserError(f"not a checkpoint of a training: {', '.join(absent)} is missing")
-    return int(content["epoch"]) + 1, int(content["step"])
+        raise UserError(f"no checkpoint of a training: {', '.join(absent)} is missing")
+    broken = [key for key, form in {**keys, "config?": text}.items() if not fits(content, {key: form})]
+    if broken:
+        raise UserError(f"no checkpoint of a training: {broken[0].rstrip('?')} is not what a training writes")
+    return content["epoch"] + 1, content["step"]
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
 class AtomicCheckpointer(Checkpointer):
@@ -186,6 +201,8 @@ class AtomicCheckpointer(Checkpointer):
         """
         _check_sums(path)
         content: dict[str, Any] = load_tensors(path)
+        progress_of(content)
+        require_content(content)
         self._restore(content)
         return content
 
@@ -195,7 +212,7 @@ class AtomicCheckpointer(Checkpointer):
         if differences:
             hint = _ADVERSARY_KEYS if all(_of_adversary(line) for line in differences) else ""
             raise UserError(f"the model of another config ({summarised(differences)}){hint}")
-        saved, own = ([len(group["params"]) for group in groups] for groups in self._groups(content["optimizer"]))
+        saved, own = (_sizes(each) for each in (content["optimizer"], self.checkpointables["optimizer"].state_dict()))
         if saved != own:
             raise UserError(
                 f"an optimiser of another config, with parameter groups of {saved} and not {own} parameters: set the"
@@ -203,19 +220,21 @@ class AtomicCheckpointer(Checkpointer):
             )
         self.model.load_state_dict(content.pop("model"))
         for key, obj in self.checkpointables.items():
-            obj.load_state_dict(content.pop(key))
-
-    def _groups(self, optimizer: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Parameter groups of a saved optimiser and of this run's."""
-        return optimizer["param_groups"], self.checkpointables["optimizer"].state_dict()["param_groups"]
+            put_state(key, obj, content.pop(key, None))
 
     def _load_file(self, f: str) -> Any:
         content = load_tensors(f)
         content = content if isinstance(content, dict) and "model" in content else {"model": content}
         layers = content["model"]
-        if not isinstance(layers, dict) or not all(isinstance(value, Tensor) for value in layers.values()):
+        if not fits(layers, {...: plain_tensor}) or not fits(content, {"about?": FACTS}):
             raise UserError(f"{f}: holds no weights of a model: check MODEL.WEIGHTS")
         return content
+
+
+def _sizes(optimizer: dict[str, Any]) -> list[int]:
+    """Numbers of parameters in the groups of an optimiser's state; none where it has no groups."""
+    form = {"param_groups": [{"params": [count]}]}
+    return [len(group["params"]) for group in optimizer["param_groups"]] if fits(optimizer, form) else []
 
 
 def _of_adversary(line: str) -> bool:
@@ -244,9 +263,12 @@ def by_progress(folder: Path) -> tuple[list[tuple[tuple[int, int], Path]], list[
 
 
 def _check_sums(path: Path) -> None:
-    """Raise UserError if the bytes of a checkpoint are not those that were written; torch.load does not check this."""
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
+    """Raise UserError where the bytes of a checkpoint are not those that were written; torch.load does not look."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"damaged: {reason(error)}") from None
     if damaged:
         raise UserError(f"damaged: the checksum of its part {damaged} is wrong")
 

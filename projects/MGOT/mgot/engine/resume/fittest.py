@@ -14,10 +14,12 @@ from fastreid.utils import comm
 
 from mgot.distributed import on_main
 from mgot.engine.resume.checkpoint import load_tensors
+from mgot.engine.resume.content import plain_tensor
 from mgot.engine.watch.evaluator import score_model
 from mgot.errors import UserError
 from mgot.evaluation.results import ResultsFile, format_rows
 from mgot.files import replacing
+from mgot.forms import fits, number, whole
 from mgot.matching import Matching
 from mgot.principles import fitness
 
@@ -113,6 +115,6 @@ class FittestHook(HookBase):
     @staticmethod
     def _kept(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = load_tensors(path)
-        if not isinstance(content, dict) or not {"model", "epoch", "fitness"} <= set(content):
-            raise UserError(f"{path}: holds no fittest epoch: remove the file and continue with --resume")
+        if not fits(content, {"model": {...: plain_tensor}, "epoch": whole, "fitness": number}):
+            raise UserError(f"{path}: holds no fittest epoch: remove the file and go on with --resume")
         return content

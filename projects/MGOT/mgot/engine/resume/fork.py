@@ -16,6 +16,7 @@ from fastreid.config import CfgNode
 from mgot.data.registered import registered
 from mgot.engine.config.keys import among, changes, saved_keys, told_of_a_donor
 from mgot.engine.resume.checkpoint import AtomicCheckpointer, load_tensors, progress_of
+from mgot.engine.resume.content import require_content
 from mgot.engine.schedule.cross import cross_start_epoch
 from mgot.errors import UserError
 
@@ -71,12 +72,14 @@ def begin_from_donor(
     path = donor_path(cfg)
     try:
         facts = load_tensors(path, mmap=True)
-        donor = saved_keys(facts) if isinstance(facts, dict) else {}
-        _check_place(cfg, donor, *progress_of(facts))
+        place = progress_of(facts)
+        require_content(facts)
+        donor = saved_keys(facts)
+        _check_place(cfg, donor, *place)
         _check_origin(cfg, donor, facts.get("about", {}), checkpointer.about)
-        _check_images(facts.get("labels"), images)
+        check_images(facts, images)
         content = checkpointer.take_up(path)
-    except (UserError, KeyError, ValueError) as error:
+    except UserError as error:
         raise UserError(f"{_KEY} {path}: {str(error).removeprefix(f'{path}: ')}") from None
     now = saved_keys({"config": cfg.dump()})
     _tell_differences(path, donor, now)
@@ -126,7 +129,9 @@ def _check_origin(cfg: CfgNode, donor: Mapping[str, Any], about: Mapping[str, An
         )
 
 
-def _check_images(labels: Mapping[str, Any] | None, images: tuple[int, int]) -> None:
+def check_images(content: Mapping[str, Any], images: tuple[int, int]) -> None:
+    """UserError where a checkpoint's labels are of other numbers of visible and infrared images."""
+    labels = content["labels"]
     if labels is None:
         return
     found = tuple(len(labels["labels"][name]) for name in ("visible", "infrared"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -17,6 +16,7 @@ from torch import nn
 from mgot.engine.resume.checkpoint import checkpoint_files
 from mgot.errors import UserError
 from mgot.files import write_atomically
+from mgot.forms import parsed
 
 logger = logging.getLogger("mgot")
 
@@ -117,7 +117,7 @@ def trim_metrics(path: Path, start_iteration: int) -> None:
     kept = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            if json.loads(line)["iteration"] < start_iteration:
+            if parsed(line)["iteration"] < start_iteration:
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
             continue

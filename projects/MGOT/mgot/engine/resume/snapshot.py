@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from fastreid.utils import comm
 from fastreid.utils.events import EventStorage
-from torch import Tensor
+from torch import Tensor, nn
 
 from mgot.data.loaders import EpochLabels
 from mgot.engine.epoch import EpochState, RunState
@@ -63,23 +63,42 @@ def random_states() -> dict[str, Any]:
     }
 
 
-def restore_process(states: Sequence[dict[str, Any]]) -> None:
-    """Restore the generators of this process from a checkpoint; with another number of processes, give a warning."""
+def pack_process(network: nn.Module) -> dict[str, Any]:
+    """What each process has of its own within an epoch: random states, and running statistics of its batches."""
+    return {**random_states(), "statistics": dict(network.named_buffers()) if comm.get_world_size() > 1 else {}}
+
+
+def restore_process(states: Sequence[dict[str, Any]], network: nn.Module) -> None:
+    """Put this process where a checkpoint has it; with another number of processes, a warning."""
     if len(states) == comm.get_world_size():
-        restore_random_states(states[comm.get_rank()])
+        own = states[comm.get_rank()]
+        restore_random_states(own)
+        kept = own.get("statistics", {})
+        for name, buffer in network.named_buffers():
+            if name in kept and kept[name].shape == buffer.shape:
+                buffer.copy_(kept[name])
     else:
         logger.warning(f"the run had {len(states)} processes: its random numbers cannot be continued exactly")
 
 
 def restore_random_states(states: dict[str, Any]) -> None:
-    """Restore the generators of this process to the states of :func:`random_states`."""
-    random.setstate(_as_tuples(states["python"]))
-    name, key, position, has_gauss, gauss = states["numpy"]
-    state = name, key.numpy().astype(np.uint32), position, has_gauss, gauss
-    np.random.set_state(state)  # noqa: NPY002
+    """Put the generators of this process where :func:`random_states` found them."""
+    random.setstate(python_state(states))
+    np.random.set_state(numpy_state(states))  # noqa: NPY002
     torch.set_rng_state(states["torch"])
     if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def python_state(states: dict[str, Any]) -> Any:
+    """Of :func:`random_states`, as :func:`random.setstate` takes it."""
+    return _as_tuples(states["python"])
+
+
+def numpy_state(states: dict[str, Any]) -> Any:
+    """Of :func:`random_states`, as :func:`numpy.random.set_state` takes it."""
+    name, key, position, has_gauss, gauss = states["numpy"]
+    return name, key.numpy().astype(np.uint32), position, has_gauss, gauss
 
 
 def _as_tuples(value: Any) -> Any:
