@@ -11,7 +11,8 @@ import os
 import pickle
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from torch.multiprocessing import ProcessExitedException
 from torch.nn.parallel import DistributedDataParallel
 
-from mgot.errors import Interrupted, UserError
+from mgot.errors import Interrupted, UserError, reason
 
 T = TypeVar("T")
 
@@ -56,7 +57,8 @@ def start(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) 
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         join_torchrun()
-        main(args)
+        with _losses_told():
+            main(args)
         dist.destroy_process_group()
         return 0
     _check_numbers(args)
@@ -77,6 +79,20 @@ def start(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) 
     return 0
 
 
+@contextmanager
+def _losses_told() -> Iterator[None]:
+    """UserError where the block waited in vain for another process of the job."""
+    try:
+        yield
+    except RuntimeError as error:  # gloo's is no more than that
+        if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
+        raise UserError(
+            f"process {dist.get_rank()}: another process of the job ended, or gave no answer for {TIMEOUT}"
+            f" ({reason(error)}): see what it said, and go on with --resume"
+        ) from None
+
+
 def _check_numbers(args: argparse.Namespace) -> None:
     """Raise UserError if a number in fast-reid's options, whose parser takes any whole number, makes no sense."""
     for option, number in (("--num-gpus", args.num_gpus), ("--num-machines", args.num_machines)):
@@ -95,7 +111,8 @@ def _tell_mistakes(main: Callable[[argparse.Namespace], None], args: argparse.Na
     Without this, its parent would show a user's mistake, or a signal, as a traceback.
     """
     try:
-        main(args)
+        with _losses_told():
+            main(args)
     except UserError as error:
         print(f"process {comm.get_rank()}: {error}", file=sys.stderr)
         sys.exit(2)
