@@ -51,13 +51,13 @@ def start(output: Path) -> int:
         return child
     status = 1
     try:
-        with (output.parent / "child.log").open("a") as log:
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
-            cfg = load_config(str(REPO / "projects/MGOT/configs/demo.yml"), keys(output), resume=True)
-            torch.manual_seed(cfg.SEED)
-            train(cfg, resume=True)
-            status = 0
+        sys.stdout = sys.stderr = log = (output.parent / "child.log").open("a", buffering=1)
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        cfg = load_config(str(REPO / "projects/MGOT/configs/demo.yml"), keys(output), resume=True)
+        torch.manual_seed(cfg.SEED)
+        train(cfg, resume=True)
+        status = 0
     except BaseException:
         traceback.print_exc()  # into child.log, which the assertion quotes
     finally:
