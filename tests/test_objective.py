@@ -24,6 +24,7 @@ from mgot.losses import (
     terms_of,
     view,
     visible_contrastive,
+    weight_key,
 )
 from mgot.memory import MemoryBank, PrototypeMemory
 
@@ -152,6 +153,8 @@ def test_a_loss_from_outside_is_one_function(outside: Callable[[Batch], Tensor])
 def test_no_loss_changes_a_memory() -> None:
     memories = bank()
     before = [memory.prototypes.clone() for memory in (memories.visible, memories.infrared, memories.cross) if memory]
-    torch.stack(list(of_group()(view(memories, *step(), TAU)).values())).sum().backward()
+    terms = of_group(**{weight_key(name): 1.0 for name in LOSSES})(view(memories, *step(), TAU))
+    assert len(terms) == len(LOSSES) > 5
+    torch.stack(list(terms.values())).sum().backward()
     after = [memory.prototypes for memory in (memories.visible, memories.infrared, memories.cross) if memory]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))

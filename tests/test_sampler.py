@@ -13,14 +13,18 @@ from mgot.truth import Truth
 LABELS_V = np.array([0, 0, 0, 1, 1, -1, 2, 2, 2, 2])
 LABELS_R = np.array([1, 1, 1, 0, 0, -1])
 
+Matches = tuple[np.ndarray, ...]
+BOTH_WAYS = pytest.mark.parametrize("matches", [(), (np.array([1, 0, 1]), np.array([1, 2]))], ids=["alone", "paired"])
+
 
 def sampler(**kwargs: int) -> CrossModalitySampler:
     return CrossModalitySampler(**{"n_classes": 2, "n_instances": 3, "n_batches": 20, "seed": 5, **kwargs})
 
 
-def test_batches_hold_k_images_of_p_clusters_of_each_modality_and_no_outlier() -> None:
+@BOTH_WAYS
+def test_batches_hold_k_images_of_p_clusters_of_each_modality_and_no_outlier(matches: Matches) -> None:
     drawn = sampler()
-    drawn.set_epoch(0, LABELS_V, LABELS_R)
+    drawn.set_epoch(0, LABELS_V, LABELS_R, *matches)
     batches = list(drawn)
     assert len(batches) == len(drawn) == 20
     for visible, infrared in batches:
@@ -30,18 +34,20 @@ def test_batches_hold_k_images_of_p_clusters_of_each_modality_and_no_outlier() -
             assert (of_cluster >= 0).all() and (of_cluster == of_cluster[:, :1]).all()
 
 
-def test_large_clusters_are_drawn_without_replacement() -> None:
+@BOTH_WAYS
+def test_large_clusters_are_drawn_without_replacement(matches: Matches) -> None:
     drawn = sampler(n_classes=3)
-    drawn.set_epoch(0, LABELS_V, LABELS_R)
+    drawn.set_epoch(0, LABELS_V, LABELS_R, *matches)
     for visible, _ in drawn:
         for images in visible.reshape(3, 3):
             if LABELS_V[images[0]] in (0, 2):
                 assert len(set(images)) == 3
 
 
-def test_all_clusters_come_round() -> None:
+@BOTH_WAYS
+def test_all_clusters_come_round(matches: Matches) -> None:
     drawn = sampler(n_classes=1, n_batches=3)
-    drawn.set_epoch(0, LABELS_V, LABELS_R)
+    drawn.set_epoch(0, LABELS_V, LABELS_R, *matches)
     assert {int(LABELS_V[v[0]]) for v, _ in drawn} == {0, 1, 2}
 
 
@@ -113,10 +119,11 @@ def test_unmatched_clusters_come_in_their_own_stream() -> None:
         assert np.ptp(np.bincount(drawn.ravel(), minlength=4)) <= 3
 
 
-def test_seed_and_epoch_fix_the_batches() -> None:
+@BOTH_WAYS
+def test_seed_and_epoch_fix_the_batches(matches: Matches) -> None:
     def draw(seed: int, epoch: int) -> list[int]:
         one = sampler(seed=seed)
-        one.set_epoch(epoch, LABELS_V, LABELS_R)
+        one.set_epoch(epoch, LABELS_V, LABELS_R, *matches)
         return np.concatenate([np.concatenate(pair) for pair in one]).tolist()
 
     assert draw(1, 0) == draw(1, 0)
@@ -124,21 +131,12 @@ def test_seed_and_epoch_fix_the_batches() -> None:
     assert draw(1, 0) != draw(2, 0)
 
 
-@pytest.mark.parametrize("matches", [(), (np.array([1, 0, -1]), np.array([1, 0]))])
-def test_steps_that_were_taken_are_drawn_and_not_handed_out(matches: tuple[np.ndarray, ...]) -> None:
-    drawn, rest = sampler(), sampler()
-    drawn.set_epoch(4, LABELS_V, LABELS_R, *matches)
-    rest.set_epoch(4, LABELS_V, LABELS_R, *matches, skip=7)
-    whole, left = [np.array(list(one)).tolist() for one in (drawn, rest)]
-    assert len(whole) == 20 and left == whole[7:]
-
-
-def test_nothing_comes_before_labels_or_from_an_empty_modality() -> None:
+@pytest.mark.parametrize("matches", [(), (np.full(3, -1), np.empty(0, dtype=np.int64))])
+def test_nothing_comes_before_labels_or_from_an_empty_modality(matches: Matches) -> None:
     drawn = sampler()
     assert list(drawn) == []
-    for nobody in (np.full(6, -1), np.empty(0, dtype=np.int64)):
-        drawn.set_epoch(0, LABELS_V, nobody)
-        assert list(drawn) == []
+    drawn.set_epoch(0, LABELS_V, np.full(6, -1), *matches)
+    assert list(drawn) == []
 
 
 @pytest.mark.parametrize("kwargs", [{"n_classes": 0}, {"n_instances": 0}, {"n_batches": 0}])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -17,22 +17,27 @@ from benchmarks import _literal_scoring as reference_scoring
 from mgot.data.sets.llcm import llcm_protocols
 from mgot.data.sets.regdb import regdb_protocols
 from mgot.data.sets.sysu import sysu_protocols
+from mgot.data.synthetic.life_size import published_counts
 from mgot.errors import UserError
 from mgot.evaluation import (
     DROP_RULES,
     FIGURES,
     RANKS,
+    OfficialDraws,
     Protocol,
     Trial,
     read_official_draws,
     score_protocol,
     score_protocols,
-    score_search,
 )
+from tests.trees import random_draws, save_draws
 
 OFFICIAL = Path(__file__).resolve().parents[2] / "shared" / "sysu-mm01"
-needs_official = pytest.mark.skipif(
-    not (OFFICIAL / "rand_perm_cam.mat").is_file(), reason=f"SYSU-MM01's official draws are not at {OFFICIAL}"
+OFFICIAL_DRAWS = pytest.param(
+    "official",
+    marks=pytest.mark.skipif(
+        not (OFFICIAL / "rand_perm_cam.mat").is_file(), reason=f"SYSU-MM01's official draws are not at {OFFICIAL}"
+    ),
 )
 GALLERY = {"sysu-all-single": 301, "sysu-all-multi": 3010, "sysu-indoor-single": 112, "sysu-indoor-multi": 1120}
 VALID = {"all": 3803, "indoor": 2208}
@@ -127,11 +132,24 @@ def test_trials_must_share_their_queries() -> None:
         score_protocol(protocol, np.ones(4), np.ones(4), features=np.eye(4))
 
 
-@pytest.fixture(scope="module")
-def real_pool() -> tuple[np.ndarray, np.ndarray]:
-    """Identities and cameras of SYSU-MM01's test pool, from the official draws."""
-    draws = read_official_draws(OFFICIAL / "rand_perm_cam.mat").permutations
-    test = sorted(loadmat(str(OFFICIAL / "test_id.mat"))["id"].ravel().tolist())
+class Pool(NamedTuple):
+    identities: np.ndarray
+    cameras: np.ndarray
+    official: OfficialDraws
+
+
+@pytest.fixture(scope="module", params=[OFFICIAL_DRAWS, "as many"])
+def pool(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    """SYSU-MM01's test pool by the official draws, and one of as many images with draws of our own."""
+    if request.param == "official":
+        path = OFFICIAL / "rand_perm_cam.mat"
+        test = sorted(loadmat(str(OFFICIAL / "test_id.mat"))["id"].ravel().tolist())
+    else:
+        counts = {(camera, person): n for (camera, person), n in published_counts().items() if person > 395}
+        path, test = tmp_path_factory.mktemp("draws") / "rand_perm_cam.mat", list(range(396, 492))
+        save_draws(path, random_draws(counts))
+    official = read_official_draws(path)
+    draws = official.permutations
     table = [
         (identity, camera)
         for cameras in ((3, 6), (1, 2, 4, 5))
@@ -140,14 +158,13 @@ def real_pool() -> tuple[np.ndarray, np.ndarray]:
         for _ in range(draws[camera, identity].shape[1] if (camera, identity) in draws else 0)
     ]
     identities, cameras = np.array(table).T
-    return identities, cameras
+    return Pool(identities, cameras, official)
 
 
-@needs_official
-def test_random_features_give_what_chance_predicts(real_pool: tuple[np.ndarray, np.ndarray]) -> None:
+def test_random_features_give_what_chance_predicts(pool: Pool) -> None:
     """Rank-1 of random features is the share of a query's own images among those that it sees."""
-    identities, cameras = real_pool
-    protocols = sysu_protocols(identities, cameras, official=read_official_draws(OFFICIAL / "rand_perm_cam.mat"))
+    identities, cameras, official = pool
+    protocols = sysu_protocols(identities, cameras, official=official)
     features = np.random.default_rng(0).standard_normal((len(identities), 64)).astype(np.float32)
     for row, protocol in zip(
         score_protocols(protocols, identities, cameras, features=features), protocols, strict=True
@@ -165,25 +182,13 @@ def test_random_features_give_what_chance_predicts(real_pool: tuple[np.ndarray, 
         assert abs(row["rank1"] - 100 * share.mean()) < 4 * deviation
 
 
-@needs_official
-def test_perfect_features_give_100(real_pool: tuple[np.ndarray, np.ndarray]) -> None:
-    identities, cameras = real_pool
-    protocols = sysu_protocols(identities, cameras, official=read_official_draws(OFFICIAL / "rand_perm_cam.mat"))
+def test_perfect_features_give_100(pool: Pool) -> None:
+    identities, cameras, official = pool
+    protocols = sysu_protocols(identities, cameras, official=official)
     features = np.eye(int(identities.max()) + 1, dtype=np.float32)[identities]
     for row in score_protocols(protocols, identities, cameras, features=features):
         assert [row[figure] for figure in FIGURES] == pytest.approx([100.0] * 6)
         assert [row[f"{figure}_std"] for figure in FIGURES] == pytest.approx([0.0] * 6)
-
-
-def test_the_layout_of_3803_by_301_without_the_official_draws() -> None:
-    """The same two answers where the official draws are absent: 3,803 queries, 301 images of 96 identities."""
-    rng = np.random.default_rng(0)
-    query_ids, gallery_ids = rng.integers(0, 96, 3803), rng.permutation(np.arange(301) % 96)
-    perfect = score_search((query_ids[:, None] != gallery_ids).astype(np.float32), query_ids, gallery_ids)
-    assert [*perfect.rank, perfect.mAP, perfect.mINP] == pytest.approx([100.0] * 6)
-    by_chance = score_search(rng.random((3803, 301), dtype=np.float32), query_ids, gallery_ids)
-    share = (query_ids[:, None] == gallery_ids).mean()
-    assert abs(by_chance.rank[0] - 100 * share) < 4 * 100 * np.sqrt(share * (1 - share) / 3803)
 
 
 def test_dividing_by_all_queries_would_be_seen() -> None:
