@@ -110,8 +110,9 @@ class Job:
         while self.running() and self.status and time.perf_counter() < begin + patience:
             time.sleep(0.01)
         if self.status and self.running():
+            ended = sorted(self.status)
             self.give_up()
-            raise AssertionError(f"ranks {sorted(self.status)} ended, the others wait: {self.said(0)}{self.said(1)}")
+            raise AssertionError(f"ranks {ended} ended, the others wait: {self.said(0)}{self.said(1)}")
         return time.perf_counter() - begin
 
     def give_up(self) -> None:

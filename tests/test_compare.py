@@ -140,7 +140,7 @@ def test_runs_of_one_name_are_told_apart_and_odd_names_are_drawn(tmp_path: Path)
     ("make", "message"),
     [
         (lambda folder: None, "no such folder"),
-        (lambda folder: folder.mkdir(), "is no run: it holds none of config.yaml"),
+        (lambda folder: folder.mkdir(), "is not a run: it holds none of config.yaml"),
         (
             lambda folder: write_run(folder).joinpath("results.json").write_text("{"),
             "results.json is damaged",

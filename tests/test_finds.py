@@ -85,7 +85,7 @@ def test_a_matlab_file_that_is_cut_or_has_no_such_variable(sound: Sound) -> None
     reader, raw = sound("draws")
     for spoilt in (raw[:-60], raw[:130], raw.replace(b"rand_perm_cam", b"other_perm_ca")):
         reader.path.write_bytes(spoilt)
-        with pytest.raises(UserError, match="is no MATLAB 5 file with a variable rand_perm_cam"):
+        with pytest.raises(UserError, match="is not a MATLAB 5 file with rand_perm_cam"):
             read_official_draws(reader.path)
 
 

@@ -124,7 +124,7 @@ def test_a_checkpoint_of_no_intra_stages_end_is_refused(donor: Path, tmp_path: P
         begin(tmp_path / "none.pth")
     with pytest.raises(UserError, match=r"FROM .* is in OUTPUT_DIR: choose another OUTPUT_DIR"):
         begin(intra, "OUTPUT_DIR", donor)
-    with pytest.raises(UserError, match=r"at the end of epoch 0, and MGOT\.CROSS_START_EPOCH is 2: name one"):
+    with pytest.raises(UserError, match=r"from the end of epoch 0, and MGOT\.CROSS_START_EPOCH is 2: name one"):
         begin(intra, "MGOT.CROSS_START_EPOCH", 2)
     with pytest.raises(UserError, match=r"end of epoch 1, within the cross stage .* had MGOT\.CROSS_START_EPOCH 1"):
         begin(donor / "model_0001.pth", "MGOT.CROSS_START_EPOCH", 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import random
 
 import pytest
@@ -21,14 +20,6 @@ NARROWER = Shape(8, 64, 128, 5, 1, 3, 2, 1, groups=1, channels_last=True)
 
 bfloat16 = pytest.mark.skipif(not cpu_multiplies_bfloat16(), reason="this CPU has no instructions for bfloat16")
 poison = pytest.mark.skipif(not can_poison(), reason="this C library does not fill memory: no mallopt")
-
-
-def amx_is_used() -> bool:
-    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return probe is not None and bool(probe()) and "ONEDNN_MAX_CPU_ISA" not in os.environ
-
-
-amx = pytest.mark.skipif(not amx_is_used(), reason="this CPU has no AMX, or oneDNN is kept from it")
 
 
 def network() -> nn.Sequential:
@@ -75,12 +66,6 @@ def test_a_narrow_map_is_the_float32_one_rounded_once() -> None:
     assert torch.equal(found, mended(x).bfloat16())
 
 
-@amx
-@poison
-def test_pytorch_is_still_wrong_with_amx() -> None:
-    assert errors(NARROW, mended=False)["output"] > TOLERANCE, "PyTorch has mended it: mgot.modeling.narrow can go"
-
-
 @bfloat16
 @poison
 @pytest.mark.parametrize("shape", [NARROW, NARROWER], ids=["two columns", "one column"])
@@ -92,7 +77,7 @@ def test_narrow_convolutions_come_out_right(shape: Shape) -> None:
 @poison
 def test_other_convolutions_come_out_right() -> None:
     generator = random.Random(0)
-    for _ in range(40):
+    for _ in range(15):
         shape = random_shape(generator)
         found = errors(shape)
         assert max(found.values()) < TOLERANCE, (shape, found)

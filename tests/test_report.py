@@ -78,7 +78,7 @@ def test_fairness_that_falls_names_epoch_and_load() -> None:
         ({"visible/outliers": {0: 0.8}}, PROBLEM, "80% of the visible images are outliers at epoch 0",
          "too small (now 0.2): raise it"),
         ({"infrared/size_max_share": {2: 0.9}, "infrared/clusters": {2: 11}}, PROBLEM,
-         "One cluster of 11 holds 90% of the clustered infrared images at epoch 2", "too large (now 0.2): lower it"),
+         "One cluster of 11 has 90% of the clustered infrared images at epoch 2", "too large (now 0.2): lower it"),
         ({"visible/clusters": {1: 120}}, WARNING, "epoch 1: 120 visible clusters, 30 infrared", "one eps"),
         ({"transport/converged": {1: 0, 5: 0}, "transport/marginal_error": {5: 0.25}}, WARNING,
          "did not converge in 2 of 6 epochs, first in epoch 1; the marginals are off by up to 25.0%", "MAX_ITERATIONS"),

@@ -147,5 +147,7 @@ def test_every_key_is_read_or_known_not_to_be() -> None:
 )
 def test_a_key_that_would_be_ignored_is_refused(key: str, value: str) -> None:
     base = ["MODEL.META_ARCHITECTURE", "DEN", "MODEL.HEADS.NAME", "MGOTHead", "SEED", "0"]
-    with pytest.raises(UserError, match=rf"^{key} must be (cosine|False), (which|since) .*, not '?(euclidean|True)'?$"):
+    with pytest.raises(
+        UserError, match=rf"^{key} must be (cosine|False), (which|because) .*, not '?(euclidean|True)'?$"
+    ):
         load_config("", [*base, key, value])

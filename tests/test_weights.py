@@ -266,7 +266,7 @@ def test_another_file_of_the_package_is_refused(package: Path) -> None:
     with pytest.raises(UserError, match=rf"bottleneck_wts\.pt is a different file, .*`{INSTALL_PACKAGE} --force"):
         mobilenet()
     package.unlink()
-    with pytest.raises(UserError, match=rf"lacks .*bottleneck_wts\.pt: type `{INSTALL_PACKAGE} --force"):
+    with pytest.raises(UserError, match=rf"has no .*bottleneck_wts\.pt: type `{INSTALL_PACKAGE} --force"):
         mobilenet()
 
 

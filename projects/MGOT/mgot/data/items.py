@@ -138,7 +138,7 @@ def read_ids(path: Path, source: str) -> list[int]:
     for word in words:
         if not _NUMBER.fullmatch(word):
             told = shortened(repr(word), 100)
-            raise UserError(f"{path}: {told} is no identity: the file must hold comma-separated numbers")
+            raise UserError(f"{path}: {told} is not an identity: the file must hold comma-separated numbers")
     if not words:
         raise UserError(f"{path} names no identity: {source}")
     return sorted({int(word) for word in words})

@@ -59,7 +59,7 @@ def read_official_draws(path: str | Path) -> OfficialDraws:
         raise UserError(f"{path} is missing: take it from evaluation/data_split of the official repository") from None
     except (OSError, ValueError) as error:
         told = reason(error)
-        raise UserError(f"{path} is no MATLAB 5 file with a variable {_VARIABLE} ({told}): fetch it again") from None
+        raise UserError(f"{path} is not a MATLAB 5 file with {_VARIABLE} ({told}): fetch it again") from None
     if not fits(cameras, [[lambda rows: isinstance(rows, np.ndarray)]]):
         raise UserError(f"{path}: {_VARIABLE} is not a column of cells, one a camera, of cells, one an identity")
     permutations = {

@@ -81,10 +81,10 @@ def progress_of(content: Any) -> tuple[int, int]:
     }
     absent = [key for key in keys if not isinstance(content, dict) or key not in content]
     if absent:
-        raise UserError(f"no checkpoint of a training: {', '.join(absent)} is missing")
+        raise UserError(f"not a checkpoint of a training: {', '.join(absent)} is missing")
     broken = [key for key, form in {**keys, "config?": text}.items() if not fits(content, {key: form})]
     if broken:
-        raise UserError(f"no checkpoint of a training: {broken[0].rstrip('?')} is not what a training writes")
+        raise UserError(f"not a checkpoint of a training: {broken[0].rstrip('?')} is not what a training writes")
     return content["epoch"] + 1, content["step"]
 
 

@@ -34,9 +34,11 @@ def require_content(content: Mapping[str, Any]) -> None:
     parts: dict[str, Any] = {"labels": _labels, "memories?": _memories, "scalars?": {...: _scalar}}
     for part, form in {"about?": FACTS, **parts, "random?": [_random]}.items():
         if not fits(content, {part: form}):
-            raise UserError(f"no checkpoint of a training: its part {part.rstrip('?')} is not what a training writes")
+            raise UserError(
+                f"not a checkpoint of a training: its part {part.rstrip('?')} is not what a training writes"
+            )
     if content["step"] and any(content.get(part) is None for part in ("labels", *within)):
-        raise UserError(f"no checkpoint of a training: within an epoch it must have labels, {', '.join(within)}")
+        raise UserError(f"not a checkpoint of a training: within an epoch it must have labels, {', '.join(within)}")
 
 
 def plain_tensor(value: Any) -> bool:
@@ -52,13 +54,13 @@ def put_state(part: str, owner: Any, state: Any) -> None:
     """
     own = owner.state_dict()
     if part == "optimizer" and not _of_parameters(owner, state):
-        raise UserError("no checkpoint of a training: its part optimizer has moments of other shapes")
+        raise UserError("not a checkpoint of a training: its part optimizer has moments of other shapes")
     if isinstance(state, Mapping) and any(not _alike(state.get(key, value), value) for key, value in own.items()):
-        raise UserError(f"no checkpoint of a training: its part {part} is not what a training writes")
+        raise UserError(f"not a checkpoint of a training: its part {part} is not what a training writes")
     try:
         owner.load_state_dict(state)
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise UserError(f"no checkpoint of a training: its part {part} cannot be used ({reason(error)})") from None
+        raise UserError(f"not a checkpoint of a training: its part {part} cannot be used ({reason(error)})") from None
 
 
 def _alike(value: Any, own: Any) -> bool:

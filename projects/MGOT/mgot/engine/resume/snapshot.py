@@ -91,12 +91,12 @@ def restore_random_states(states: dict[str, Any]) -> None:
 
 
 def python_state(states: dict[str, Any]) -> Any:
-    """Of :func:`random_states`, as :func:`random.setstate` takes it."""
+    """Of :func:`random_states`, as ``random.setstate`` takes it."""
     return _as_tuples(states["python"])
 
 
 def numpy_state(states: dict[str, Any]) -> Any:
-    """Of :func:`random_states`, as :func:`numpy.random.set_state` takes it."""
+    """Of :func:`random_states`, as ``numpy.random.set_state`` takes it."""
     name, key, position, has_gauss, gauss = states["numpy"]
     return name, key.numpy().astype(np.uint32), position, has_gauss, gauss
 
