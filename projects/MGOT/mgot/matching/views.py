@@ -9,8 +9,8 @@ import numpy as np
 
 from mgot.matching.base import Prototypes
 
-# What "auto" chooses from, in the order in which a tie is settled. The colour by itself is not among them: it has
-# more mutual neighbours than what it is worth, since one wrong law of colour moves all prototypes alike.
+# What "auto" chooses from, in the order in which a tie is settled. Colour by itself is not among them: it
+# can have more mutual neighbours than both, and fewer right matches (docs/results.md).
 COMPARED = ("both", "spectral")
 VIEWS = ("colour", "spectral", "both", "auto")
 """Values of MGOT.MATCHER.VIEW."""
@@ -60,7 +60,7 @@ def seen(view: str, colour: Prototypes, spectral: Prototypes) -> tuple[Prototype
     shares = {}
     if view == "auto":
         bare = colour._replace(members=None), spectral._replace(members=None)  # members are joined only if need be
-        shares = {"both": mutual_share(joined(*bare)), "spectral": mutual_share(spectral)}
+        shares = {name: mutual_share(seen(name, *bare)[0]) for name in COMPARED}
         view = max(COMPARED, key=shares.__getitem__)
     if view == "both":
         return joined(colour, spectral), shares
