@@ -100,7 +100,7 @@ def resolved(name: str, holder: Any) -> str | None:
 def has(scope: Any, name: str) -> bool:
     try:
         scope[name]
-    except KeyError:
+    except (KeyError, griffe.AliasResolutionError):  # the latter: a module from outside, imported there
         return False
     return True
 
