@@ -24,9 +24,9 @@ import torch
 import torch.utils.tensorboard
 
 from mgot.command import launch
-from mgot.engine.resume.checkpoint import by_progress, checkpoint_files, load_tensors
+from mgot.engine.resume.checkpoint import load_tensors
 from tests.conftest import write_coloured_people
-from tests.kill_training import REPO, finished, keys, metrics
+from tests.kill_training import REPO, finished, keys, losses, require_readable
 
 WORLD = 2
 PATIENCE = 60.0  # seconds in which the processes must end once one of them has
@@ -133,23 +133,13 @@ def completed(output: Path, harm: Harm = lambda rank: None) -> Path:
 
 def require_same(output: Path, straight: Path) -> None:
     """AssertionError where losses, weights, running statistics or optimiser differ in any bit."""
-    lines = [
-        {int(line["iteration"]): line["total_loss"] for line in metrics(folder) if "total_loss" in line}
-        for folder in (output, straight)
-    ]
+    lines = [losses(folder) for folder in (output, straight)]
     assert lines[0] == lines[1] and lines[0]
     found, expected = (load_tensors(folder / "model_final.pth") for folder in (output, straight))
     other = [name for name, value in expected["model"].items() if not torch.equal(found["model"][name], value)]
     assert not other, f"{len(other)} of {len(expected['model'])} tensors differ, {other[0]} first"
     moments = [content["optimizer"]["state"] for content in (found, expected)]
     assert all(torch.equal(moments[0][n]["exp_avg"], each["exp_avg"]) for n, each in moments[1].items())
-
-
-def require_readable(output: Path) -> tuple[int, int]:
-    """(epochs, steps) of the newest checkpoint; AssertionError where one cannot be read."""
-    readable, skipped = by_progress(output)
-    assert not skipped and len(readable) == len(checkpoint_files(output)), f"unreadable: {skipped}"
-    return readable[0][0] if readable else (0, 0)
 
 
 def moment(generator: random.Random, output: Path, seconds: float) -> tuple[str, Callable[[], bool]]:

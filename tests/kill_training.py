@@ -83,15 +83,16 @@ def run_until(child: int, stop: Callable[[], bool]) -> int | None:
         time.sleep(0.0003)
 
 
-def progress_in(output: Path) -> tuple[int, int]:
-    """(epochs, steps) of the newest checkpoint; every checkpoint that is there must be readable.
-
-    Raises:
-        AssertionError: one is not, or an epoch was logged more than one ahead of the checkpoints.
-    """
+def require_readable(output: Path) -> tuple[int, int]:
+    """(epochs, steps) of the newest checkpoint; AssertionError if one cannot be read."""
     readable, skipped = by_progress(output)
-    assert not skipped and len(readable) == len(checkpoint_files(output)), f"unreadable after a kill: {skipped}"
-    newest = readable[0][0] if readable else (0, 0)
+    assert not skipped and len(readable) == len(checkpoint_files(output)), f"unreadable: {skipped}"
+    return readable[0][0] if readable else (0, 0)
+
+
+def progress_in(output: Path) -> tuple[int, int]:
+    """As :func:`require_readable`; AssertionError too if an epoch was logged more than one ahead of the checkpoints."""
+    newest = require_readable(output)
     logged = max((int(line["iteration"]) // STEPS for line in metrics(output) if "total_loss" in line), default=-1)
     assert logged <= newest[0], f"epoch {logged} is logged, the newest checkpoint says {newest}"
     return newest

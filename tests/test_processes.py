@@ -26,7 +26,8 @@ from mgot.engine.resume.snapshot import pack_process, restore_process
 from mgot.engine.trainer import MGOTTrainer
 from mgot.errors import UserError
 from tests.conftest import write_coloured_people
-from tests.kill_processes import Harm, Job, completed, require_readable, require_same
+from tests.kill_processes import Harm, Job, completed, require_same
+from tests.kill_training import require_readable
 from tests.test_saving import full_disk
 
 pytestmark = pytest.mark.slow

@@ -52,6 +52,11 @@ def number(value: Any) -> bool:
     return isinstance(value, float) or whole(value)
 
 
+def share(value: Any) -> bool:
+    """A number in [0, 1]."""
+    return number(value) and 0 <= value <= 1
+
+
 def parsed(content: str | bytes) -> Any:
     """JSON as Python's parser has it.
 

@@ -21,7 +21,7 @@ from mgot.evaluation.one_search import score_queries
 from mgot.evaluation.protocols import DROP_RULES, Protocol
 from mgot.evaluation.roc import roc_curve, thinned
 from mgot.files import write_atomically
-from mgot.forms import fits, number, parsed, text, whole
+from mgot.forms import fits, number, parsed, share, text, whole
 
 LIBRARIES = (
     "mgot",
@@ -45,12 +45,8 @@ def _one_by_one(modality: Any) -> bool:
     return fits(modality, form) and len(modality["paths"]) == len(modality["identities"])
 
 
-def _share(value: Any) -> bool:
-    return number(value) and 0 <= value <= 1
-
-
 def _curve(roc: Any) -> bool:
-    rates = fits(roc, {"fpr": [_share], "tpr": [_share]}) and len(roc["fpr"]) == len(roc["tpr"])
+    rates = fits(roc, {"fpr": [share], "tpr": [share]}) and len(roc["fpr"]) == len(roc["tpr"])
     return rates and any(rate > 0 for rate in roc["fpr"])
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from mgot.analysis.diagnostics.images import read_images, read_rankings
+from mgot.analysis.diagnostics.images import read_rankings
 from mgot.analysis.diagnostics.record import EpochRecord, read_record, record_path, recorded_epochs
 from mgot.analysis.diagnostics.run import Run
 from mgot.analysis.pictures.album import first_rankings, recorded_sharpness, truth_of
@@ -83,7 +83,7 @@ def plan_pictures(records: Sequence[EpochRecord]) -> list[dict[str, Any]]:
     ]
 
 
-def pictures(run: Run, records: Sequence[EpochRecord]) -> list[dict[str, str]]:
+def pictures(run: Run, records: Sequence[EpochRecord], images: Mapping[str, Any]) -> list[dict[str, str]]:
     """Title, explanation and data URI of the other pictures, the first record beside the last, as far as they exist."""
     pair = [records[i] for i in dict.fromkeys((0, len(records) - 1))] if records else []
     drawn: list[tuple[str, str, Callable[[], Figure | None]]] = [
@@ -95,7 +95,7 @@ def pictures(run: Run, records: Sequence[EpochRecord]) -> list[dict[str, str]]:
         ),
     ]
     if pair:
-        truth = truth_of(read_images(run.folder))
+        truth = truth_of(images)
         drawn += [
             (
                 "Feature map",
@@ -119,9 +119,8 @@ def pictures(run: Run, records: Sequence[EpochRecord]) -> list[dict[str, str]]:
     return shown
 
 
-def cluster_sheets(folder: Path, record: EpochRecord, thumbnails: Thumbnails) -> list[dict[str, Any]]:
+def cluster_sheets(images: Mapping[str, Any], record: EpochRecord, thumbnails: Thumbnails) -> list[dict[str, Any]]:
     """Some visible clusters with the infrared ones they are matched to, wrong matches and right ones in turn."""
-    images = read_images(folder)
     kinds = kept_matches(record).kinds
     matched = [int(v) for v in np.random.default_rng(_SEED).permutation(np.flatnonzero(record.v2r >= 0))]
     known = dict.fromkeys(matched, "")

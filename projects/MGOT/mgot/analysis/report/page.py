@@ -41,7 +41,7 @@ def describe(folder: Path, root: Path | None = None) -> dict[str, Any]:
     for record in records:
         require_images(record, images, folder)
     thumbnails = Thumbnails(root or Path(images.get("root", "datasets")))
-    clusters = cluster_sheets(folder, records[-1], thumbnails) if records else []
+    clusters = cluster_sheets(images, records[-1], thumbnails) if records else []
     rankings = ranking_lists(folder, thumbnails)
     if not records:
         remarks.append("no epoch was recorded (MGOT.DIAGNOSTICS False, or the run has not got that far)")
@@ -56,7 +56,7 @@ def describe(folder: Path, root: Path | None = None) -> dict[str, Any]:
         "remarks": remarks,
         "results": results_table(run),
         "plans": plan_pictures(records),
-        "pictures": pictures(run, records),
+        "pictures": pictures(run, records, images),
         "clusters": clusters,
         "cluster_epoch": int(records[-1].epoch) if records else None,
         "rankings": rankings,

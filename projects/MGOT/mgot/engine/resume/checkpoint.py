@@ -15,7 +15,7 @@ import torch
 from fastreid.utils.checkpoint import Checkpointer
 from torch import Tensor, nn
 
-from mgot.engine.resume.content import FACTS, plain_tensor, put_state, require_content
+from mgot.engine.resume.content import FACTS, foreign, plain_tensor, put_state, require_content
 from mgot.errors import UserError, reason
 from mgot.files import replacing, write_atomically
 from mgot.forms import count, fits, text, whole
@@ -81,10 +81,10 @@ def progress_of(content: Any) -> tuple[int, int]:
     }
     absent = [key for key in keys if not isinstance(content, dict) or key not in content]
     if absent:
-        raise UserError(f"not a checkpoint of a training: {', '.join(absent)} is missing")
+        raise foreign(f"{', '.join(absent)} is missing")
     broken = [key for key, form in {**keys, "config?": text}.items() if not fits(content, {key: form})]
     if broken:
-        raise UserError(f"not a checkpoint of a training: {broken[0].rstrip('?')} is not what a training writes")
+        raise foreign(f"{broken[0].rstrip('?')} is not what a training writes")
     return content["epoch"] + 1, content["step"]
 
 

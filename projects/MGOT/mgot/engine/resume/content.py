@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mgot.engine.resume.snapshot import numpy_state, python_state
 from mgot.errors import UserError, reason
-from mgot.forms import count, fits, number, text, whole
+from mgot.forms import count, fits, number, share, text, whole
 from mgot.matching import SUPPLIES
 
 
@@ -22,6 +22,11 @@ def _fact(value: Any) -> bool:
 
 FACTS = {"ground_truth?": text, ...: _fact}
 """What a weights file carries as "about"."""
+
+
+def foreign(what: str) -> UserError:
+    """The error that a file is not a checkpoint of a training, and why."""
+    return UserError(f"not a checkpoint of a training: {what}")
 
 
 def require_content(content: Mapping[str, Any]) -> None:
@@ -34,11 +39,9 @@ def require_content(content: Mapping[str, Any]) -> None:
     parts: dict[str, Any] = {"labels": _labels, "memories?": _memories, "scalars?": {...: _scalar}}
     for part, form in {"about?": FACTS, **parts, "random?": [_random]}.items():
         if not fits(content, {part: form}):
-            raise UserError(
-                f"not a checkpoint of a training: its part {part.rstrip('?')} is not what a training writes"
-            )
+            raise foreign(f"its part {part.rstrip('?')} is not what a training writes")
     if content["step"] and any(content.get(part) is None for part in ("labels", *within)):
-        raise UserError(f"not a checkpoint of a training: within an epoch it must have labels, {', '.join(within)}")
+        raise foreign(f"within an epoch it must have labels, {', '.join(within)}")
 
 
 def plain_tensor(value: Any) -> bool:
@@ -54,13 +57,13 @@ def put_state(part: str, owner: Any, state: Any) -> None:
     """
     own = owner.state_dict()
     if part == "optimizer" and not _of_parameters(owner, state):
-        raise UserError("not a checkpoint of a training: its part optimizer has moments of other shapes")
+        raise foreign("its part optimizer has moments of other shapes")
     if isinstance(state, Mapping) and any(not _alike(state.get(key, value), value) for key, value in own.items()):
-        raise UserError(f"not a checkpoint of a training: its part {part} is not what a training writes")
+        raise foreign(f"its part {part} is not what a training writes")
     try:
         owner.load_state_dict(state)
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise UserError(f"not a checkpoint of a training: its part {part} cannot be used ({reason(error)})") from None
+        raise foreign(f"its part {part} cannot be used ({reason(error)})") from None
 
 
 def _alike(value: Any, own: Any) -> bool:
@@ -125,7 +128,7 @@ def _rows(value: Any) -> bool:
 
 def _memories(packed: Any) -> bool:
     """As :func:`mgot.engine.resume.snapshot.pack_bank` gives them."""
-    own = {"momentum": _share, "cross_weight?": number, "cross_epoch?": whole}
+    own = {"momentum": share, "cross_weight?": number, "cross_epoch?": whole}
     if packed is None or not fits(packed, {**own, "visible": _rows, "infrared": _rows, "cross?": _rows}):
         return packed is None
     k_v, k_r, k_c = (len(packed.get(name, ())) for name in ("visible", "infrared", "cross"))
@@ -140,10 +143,6 @@ def _memories(packed: Any) -> bool:
     known = ("cross" not in packed) or {*tables, "members_v", "members_r"} <= packed.keys()
     widths = {packed[name].shape[1] for name in ("visible", "infrared", "cross") if name in packed}
     return known and len(widths) == 1 and fits(packed, form)
-
-
-def _share(value: Any) -> bool:
-    return number(value) and 0 <= value <= 1
 
 
 def _table(rows: int, high: int) -> Callable[[Any], bool]:
