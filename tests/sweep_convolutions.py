@@ -2,7 +2,7 @@
 """Compare random bfloat16 convolutions on this CPU with float32, in memory that is NaN until it is written.
 
 Output, gradient of the input and gradient of the weights, of convolutions as networks hold them once
-`mgot.modeling.narrow` has been over them. Run it before another version of oneDNN may use AMX (`mgot.compat`).
+`mgot.modeling.strided` has been over them. Run it before another version of oneDNN may use AMX (`mgot.compat`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from mgot.modeling.narrow import compute_narrow_maps_in_float32
+from mgot.modeling.strided import mend_strided_convolutions
 
 M_PERTURB = -6  # mallopt: what malloc gives is filled with the complement of this byte
 ALL_ONES = 0x100  # the complement of its lowest byte is 0xFF: bytes of NaN in bfloat16 and float32
@@ -116,7 +116,7 @@ def errors(shape: Shape, *, mended: bool = True) -> dict[str, float]:
         nn.Conv2d(shape.inputs, shape.outputs, shape.kernel, shape.stride, shape.padding, 1, shape.groups, bias=False)
     ).to(memory_format=layout)
     if mended:
-        compute_narrow_maps_in_float32(network)
+        mend_strided_convolutions(network)
     convolution = network[0]
     assert isinstance(convolution, nn.Conv2d)
     with torch.no_grad():
@@ -137,7 +137,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=300, help="how long (%(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the shapes (%(default)s)")
-    parser.add_argument("--plain", action="store_true", help="PyTorch as it is, without mgot.modeling.narrow")
+    parser.add_argument("--plain", action="store_true", help="PyTorch as it is, without mgot.modeling.strided")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     generator, tried, wrong, worst = random.Random(args.seed), 0, 0, 0.0

@@ -17,10 +17,10 @@ from mgot.modeling.discriminator import ModalityDiscriminator
 from mgot.modeling.fastreid_backbones import build_backbone
 from mgot.modeling.gather import gather_with_gradient
 from mgot.modeling.heads import MGOTHead
-from mgot.modeling.narrow import compute_narrow_maps_in_float32
 from mgot.modeling.precision import resolve_precision
 from mgot.modeling.recompute import recompute as recompute_parts
 from mgot.modeling.stages import StageTap, probe, split_stem
+from mgot.modeling.strided import mend_strided_convolutions
 
 
 @META_ARCH_REGISTRY.register()
@@ -89,7 +89,7 @@ class DEN(nn.Module):
             )
         self.streams = split_stem(backbone, two_stream_stem)
         recompute_parts(backbone, recompute, input_size, self.tap.names if adversary_weight else ())
-        compute_narrow_maps_in_float32(backbone)
+        mend_strided_convolutions(backbone)
         self.backbone = backbone
         self.heads = heads
         self.shared_neck = shared_neck and not isinstance(heads.bottleneck, nn.Identity)

@@ -26,7 +26,7 @@ from mgot.data.synthetic.settings import Settings
 from mgot.data.synthetic.spectral import copy_channel, mix_spectrum
 from mgot.data.synthetic.studio import picture
 from mgot.modeling.backbones import BLOCKS_PER_STAGE, SLIM_WIDTHS, SlimResNet
-from mgot.modeling.narrow import compute_narrow_maps_in_float32
+from mgot.modeling.strided import mend_strided_convolutions
 from mgot.progress import progress
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
@@ -75,7 +75,7 @@ def pretrain(recipe: Recipe, images: np.ndarray, labels: np.ndarray) -> tuple[Sl
     rng = np.random.default_rng(recipe.seed)
     model = SlimResNet(widths=SLIM_WIDTHS, blocks=BLOCKS_PER_STAGE["10x"], last_stride=1, norm="BN")
     model = model.to(memory_format=torch.channels_last).train()
-    compute_narrow_maps_in_float32(model)
+    mend_strided_convolutions(model)
     classes = nn.Parameter(0.05 * torch.randn(int(labels.max()) + 1, SLIM_WIDTHS[-1]))
     optimizer = torch.optim.Adam([*model.parameters(), classes], lr=recipe.rate, weight_decay=recipe.weight_decay)
     steps = len(images) // recipe.batch

@@ -1,17 +1,20 @@
-"""Maps one column wide come out right in bfloat16, and so do the gradients of what made them."""
+"""Strided convolutions come out right on this CPU, and so do their gradients, where PyTorch's own do not."""
 
 from __future__ import annotations
 
 import copy
+import os
 import random
+import subprocess
+import sys
 
 import pytest
 import torch
 from fastreid.modeling.meta_arch import build_model
 from torch import Tensor, nn
 
-from mgot.modeling.narrow import StridedConv2d, compute_narrow_maps_in_float32
 from mgot.modeling.precision import cpu_multiplies_bfloat16
+from mgot.modeling.strided import StridedConv2d, mend_strided_convolutions
 from tests.sweep_convolutions import TOLERANCE, Shape, can_poison, errors, random_shape
 from tests.test_modeling import bank, small_config
 
@@ -24,19 +27,65 @@ poison = pytest.mark.skipif(not can_poison(), reason="this C library does not fi
 
 def network() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(8, 16, 3, 2, 1), nn.Conv2d(16, 16, 3, 1, 1), nn.Conv2d(16, 8, 1, (1, 2), "valid"))
+    return nn.Sequential(
+        nn.Conv2d(8, 16, 3, 2, 1),
+        nn.Conv2d(16, 16, 3, 1, 1),
+        nn.Conv2d(16, 8, 1, (1, 2), "valid"),
+        nn.Conv2d(8, 4, 1, (2, 1)),
+    )
 
 
 def test_only_strided_convolutions_change_and_their_weights_stay() -> None:
     plain = network()
     mended = copy.deepcopy(plain)
-    compute_narrow_maps_in_float32(mended)
-    assert [type(module) for module in mended] == [StridedConv2d, nn.Conv2d, StridedConv2d]
+    mend_strided_convolutions(mended)
+    assert [type(module) for module in mended] == [StridedConv2d, nn.Conv2d, StridedConv2d, StridedConv2d]
     assert [type(module) for module in copy.deepcopy(mended)] == [type(module) for module in mended]
     state = mended.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in plain.state_dict().items())
     x = torch.randn(2, 8, 9, 2)
-    torch.testing.assert_close(mended(x), plain(x), rtol=0, atol=0)
+    with torch.no_grad():
+        torch.testing.assert_close(mended(x), plain(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("stride", [2, (1, 2), (3, 1)])
+@pytest.mark.parametrize("padding", [0, "valid", 1])
+def test_few_channels_have_the_gradients_of_the_plain_sum(stride: int | tuple[int, int], padding: int | str) -> None:
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(3, 8, 1, stride, padding)
+    mend_strided_convolutions(convolution)
+    x = torch.randn(2, 3, 8, 6, requires_grad=True)
+    found, (down, across) = convolution(x), convolution.stride
+    edge = 0 if isinstance(padding, str) else padding
+    seen = nn.functional.pad(x, (edge, edge, edge, edge))[..., ::down, ::across]
+    assert convolution.bias is not None
+    expected = torch.einsum("oi,nihw->nohw", convolution.weight[..., 0, 0], seen) + convolution.bias[:, None, None]
+    weight = torch.randn_like(found)
+    inputs = [x, *convolution.parameters()]
+    torch.testing.assert_close(found, expected)
+    for mine, plain in zip(
+        torch.autograd.grad((found * weight).sum(), inputs),
+        torch.autograd.grad((expected * weight).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, plain)
+
+
+OVERRUN = """
+import torch
+from mgot.modeling.strided import mend_strided_convolutions
+convolution = torch.nn.Conv2d(3, 64, 1, 2)
+mend_strided_convolutions(convolution)
+x = torch.randn(16, 3, 64, 32).to(memory_format=torch.channels_last)
+for _ in range(8):
+    convolution(x).square().sum().backward()
+"""
+
+
+def test_few_channels_do_not_kill_the_process() -> None:
+    poisoned = {**os.environ, "MALLOC_CHECK_": "3", "MALLOC_PERTURB_": "165", "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run([sys.executable, "-c", OVERRUN], env=poisoned, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -45,7 +94,7 @@ def test_only_strided_convolutions_change_and_their_weights_stay() -> None:
      (nn.Conv2d(4, 4, 3, 2, 2, dilation=2), (1, 2)), (nn.Conv2d(4, 4, 1, 2, "valid"), (1, 2))],
 )  # fmt: skip
 def test_float32_is_for_outputs_one_column_wide(convolution: nn.Conv2d, widths: tuple[int, ...]) -> None:
-    compute_narrow_maps_in_float32(convolution)
+    mend_strided_convolutions(convolution)
     assert isinstance(convolution, StridedConv2d)
     for width in range(max(1, convolution.dilation[1] * 2 + 1 - 2 * int(convolution.padding != "valid")), 7):
         x = torch.randn(1, 4, 5, width)
@@ -59,7 +108,7 @@ def test_float32_is_for_outputs_one_column_wide(convolution: nn.Conv2d, widths: 
 @bfloat16
 def test_a_narrow_map_is_the_float32_one_rounded_once() -> None:
     mended = network()[0]
-    compute_narrow_maps_in_float32(mended)
+    mend_strided_convolutions(mended)
     x = torch.randn(2, 8, 9, 2)
     with torch.autocast("cpu", torch.bfloat16):
         found = mended(x)
