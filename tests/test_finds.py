@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,18 @@ def test_lines_of_metrics_that_are_no_numbers_are_passed_over(tmp_path: Path) ->
 def test_a_record_whose_fields_do_not_fit(change: dict[str, np.ndarray], sound: Sound) -> None:
     reader, _ = sound("record")
     np.savez_compressed(reader.path, **{**a_record(0)._asdict(), **change})
+    assert not require_sound(reader)
+
+
+@pytest.mark.parametrize("name", ["record", "index", "checkpoint"])
+@pytest.mark.parametrize(("field", "value"), [(4, 255), (6, 1), (8, 12), (8, 14), (8, 99)], ids=str)
+def test_zips_of_a_newer_kind_encrypted_or_packed_otherwise(name: str, field: int, value: int, sound: Sound) -> None:
+    reader, raw = sound(name)
+    changed = bytearray(raw)
+    for signature, extra in ((b"PK\3\4", 0), (b"PK\1\2", 2)):  # each part's own header, and the list at the end
+        for found in re.finditer(re.escape(signature), raw):
+            changed[found.start() + field + extra] = value
+    reader.path.write_bytes(changed)
     assert not require_sound(reader)
 
 

@@ -71,6 +71,7 @@ def damaged(raw: bytes, seed: int) -> bytes:
 
 @pytest.mark.parametrize("name", MAKERS)
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(seed=840867)
 @given(seed=st.integers(0, 2**32))
 def test_damaged_bytes(name: str, seed: int, sound: Sound) -> None:
     reader, raw = sound(name)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,14 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mgot.errors import UserError, reason
-from mgot.files import replacing
+from mgot.files import DAMAGED_ZIP, replacing
 from mgot.forms import fits, parsed, text, whole
 from mgot.neighbours import cell_index, require_faiss
 from mgot.retrieval.gallery import ImageFile
 
 FORMAT = "mgot gallery index 2"
 EXACT_UP_TO = 200_000
-_OF_ARCHIVES = (zipfile.BadZipFile, zlib.error, NotImplementedError)  # what a damaged zip may raise beside
 
 
 def _faiss() -> Any:
@@ -130,7 +127,7 @@ def load_index(path: Path) -> GalleryIndex | None:
     try:
         with np.load(path, allow_pickle=False) as archive:
             about, packed = parsed(archive["about"].tobytes()), archive["vectors"]
-    except (OSError, ValueError, TypeError, KeyError, EOFError, *_OF_ARCHIVES) as error:
+    except (ValueError, TypeError, KeyError, *DAMAGED_ZIP) as error:
         told = reason(error)
         raise UserError(f"{path} is no gallery index ({told}): delete it, or name another file by --index") from None
     if fits(about, {"format": text}) and about["format"] != FORMAT:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import re
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mgot.errors import UserError, reason
-from mgot.files import write_atomically
+from mgot.files import DAMAGED_ZIP, write_atomically
 from mgot.matching import SUPPLIES, UNMATCHED, Matching
 
 FOLDER = "diagnostics"
@@ -198,7 +196,7 @@ def read_record(path: Path) -> EpochRecord:
         raise UserError(
             f"{path}: no such record: the run did not reach that epoch, or MGOT.DIAGNOSTICS was off"
         ) from None
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, KeyError, TypeError, *DAMAGED_ZIP) as error:
         raise UserError(f"{path}: not a readable record ({reason(error)}): delete it, the others will do") from None
     broken = [name for name, (kinds, n_axes) in _FIELDS.items() if not _is_of(getattr(record, name), kinds, n_axes)]
     if broken or not _consistent(record):

@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from mgot.engine.resume.content import FACTS, foreign, plain_tensor, put_state, require_content
 from mgot.errors import UserError, reason
-from mgot.files import replacing, write_atomically
+from mgot.files import DAMAGED_ZIP, replacing, write_atomically
 from mgot.forms import count, fits, text, whole
 
 FINAL = "model_final"
@@ -267,7 +266,7 @@ def _check_sums(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGED_ZIP as error:
         raise UserError(f"damaged: {reason(error)}") from None
     if damaged:
         raise UserError(f"damaged: the checksum of its part {damaged} is wrong")
