@@ -46,10 +46,11 @@ class Job:
     Args:
         output: OUTPUT_DIR; each process's words go to a file beside it.
         harm: what is done to each process before it begins.
+        extra: KEY VALUE pairs beside :func:`options`.
     """
 
-    def __init__(self, output: Path, harm: Harm = lambda rank: None) -> None:
-        self._output, self.status = output, dict[int, int]()
+    def __init__(self, output: Path, harm: Harm = lambda rank: None, *extra: str) -> None:
+        self._output, self._extra, self.status = output, extra, dict[int, int]()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -78,7 +79,7 @@ class Job:
             os.environ.update({name: str(value) for name, value in {**place, **where}.items()})
             harm(rank)
             demo = str(REPO / "projects/MGOT/configs/demo.yml")
-            status = launch(["--config-file", demo, "--resume", *options(self._output)])
+            status = launch(["--config-file", demo, "--resume", *options(self._output), *self._extra])
         except BaseException:
             traceback.print_exc()
         finally:

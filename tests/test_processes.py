@@ -10,7 +10,6 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -147,15 +146,12 @@ def test_what_the_first_process_raises_while_the_others_wait_reaches_them(root: 
 def test_a_process_that_hangs_is_given_up_after_the_timeout(root: Path) -> None:
     output = root / "hangs"
 
-    def harm(rank: int) -> None:
-        distributed.TIMEOUT = timedelta(seconds=3)
-        at_step(1, 1, lambda mine: os.kill(os.getpid(), signal.SIGSTOP) if mine == 1 else None)(rank)
-
-    job = Job(output, harm)
+    stop = at_step(1, 1, lambda rank: os.kill(os.getpid(), signal.SIGSTOP) if rank == 1 else None)
+    job = Job(output, stop, "MGOT.TIMEOUT", "0.05")
     with pytest.raises(AssertionError, match=r"ranks \[0\] ended, the others wait"):  # torchrun would end it
         job.end(patience=1)
     assert job.status == {0: 2, 1: -signal.SIGKILL}
-    assert "gave no answer for 0:00:03" in job.said(0) and "Traceback" not in job.said(0)
+    assert "gave no answer within MGOT.TIMEOUT" in job.said(0) and "Traceback" not in job.said(0)
     assert require_readable(output) >= (1, 0)
 
 

@@ -102,6 +102,9 @@ key("MGOT.PAIRED_SAMPLING", True)
 # at each epoch's start, at most about 6 MB an epoch, and some ranking lists [ours].
 key("MGOT.DIAGNOSTICS", True)
 
+# Minutes that a process waits for the other processes of the job before it ends with an error. The longest wait is for
+# the pseudo labels at an epoch's start: the first process makes them [ours].
+key("MGOT.TIMEOUT", 30.0, within(0.01, 100_000))
 # Start although OUTPUT_DIR holds another run, and remove that run. With --resume it is continued, not removed [ours].
 key("MGOT.OVERWRITE", False)
 # Number of newest checkpoints kept beside the final one. SOLVER.CHECKPOINT_PERIOD says how often they are written

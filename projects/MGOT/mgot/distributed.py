@@ -28,8 +28,8 @@ from mgot.errors import Interrupted, UserError, reason
 
 T = TypeVar("T")
 
-# How long a process waits for the others before it gives them up; the slowest wait is for the labels of an epoch.
-TIMEOUT = timedelta(minutes=30)
+# Until the config is read.
+_TIMEOUT = timedelta(minutes=30)
 
 
 class FastreidWrapper(DistributedDataParallel):
@@ -88,7 +88,7 @@ def _losses_told() -> Iterator[None]:
         if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
         raise UserError(
-            f"process {dist.get_rank()}: another process of the job ended, or gave no answer for {TIMEOUT}"
+            f"process {dist.get_rank()}: another process of the job ended, or gave no answer within MGOT.TIMEOUT"
             f" ({reason(error)}): see what it said, and go on with --resume"
         ) from None
 
@@ -136,11 +136,20 @@ def join_torchrun() -> None:
         )
     if gpus:
         torch.cuda.set_device(local)
-    dist.init_process_group("nccl" if gpus else "gloo", timeout=TIMEOUT)
+    dist.init_process_group("nccl" if gpus else "gloo", timeout=_TIMEOUT)
     for first in range(0, dist.get_world_size(), local_size):  # fast-reid asks this group for the local rank
         group = dist.new_group(list(range(first, first + local_size)))
         if first <= dist.get_rank() < first + local_size:
             comm._LOCAL_PROCESS_GROUP = group
+
+
+def wait_at_most(minutes: float) -> None:
+    """Give up another process of the job, here and in all later waits, that has not answered for so long."""
+    if comm.get_world_size() == 1:
+        return
+    change = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout  # the newer name first
+    for group in {dist.group.WORLD, comm._LOCAL_PROCESS_GROUP, comm._get_global_gloo_group()}:
+        change(timedelta(minutes=minutes), group)
 
 
 def on_main(compute: Callable[[], T], *, send: Callable[[T], T] | None = None) -> T:

@@ -24,6 +24,7 @@ from fastreid.utils.logger import setup_logger
 
 from mgot.config import add_mgot_config
 from mgot.data.registered import add_dataset_keys
+from mgot.distributed import wait_at_most
 from mgot.engine.config.builders import add_part_keys
 from mgot.engine.config.keys import changes, flat, saved_keys
 from mgot.engine.config.rules import RANGES, check_config
@@ -191,6 +192,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     """Config, output folder, logs and seeds of one process."""
     resume = args.resume and not args.eval_only
     cfg = load_config(args.config_file, args.opts, resume=resume)
+    wait_at_most(cfg.MGOT.TIMEOUT)
     # Before config.yaml is written: another run's stays as it was.
     claim_folder(Path(cfg.OUTPUT_DIR), resume=resume, overwrite=cfg.MGOT.OVERWRITE or args.eval_only)
     setup_logging(cfg)
