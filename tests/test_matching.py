@@ -21,6 +21,7 @@ from mgot.matching import (
     cross_prototypes,
     register_matcher,
 )
+from mgot.transport import TransportPlan, settled_transport
 from mgot.truth import Truth
 
 
@@ -63,6 +64,45 @@ def test_fewer_supply_than_demand_is_repaired_by_the_opposite_transport() -> Non
 def test_without_the_repair_the_unassigned_stay_unmatched() -> None:
     matching = OTPA(opposite_transport=False)(from_similarity(FEWER_SUPPLY))
     assert (matching.r2v[matching.unassigned] == UNMATCHED).all() and matching.unassigned.size == 2
+
+
+def test_a_taken_cluster_looks_among_its_takers() -> None:
+    """Visible 0 is nearest to both infrared clusters, and takes the second: the first belongs to visible 1."""
+    matching = OTPA(uniform_prior=False)(from_similarity(np.array([[0.5, 0.6], [0.4, 0.1]])))
+    assert matching.v2r.tolist() == [1, 0] and matching.r2v.tolist() == [1, 0]
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1), st.booleans(), st.floats(1.0, 50.0))
+@settings(max_examples=60, deadline=None)
+def test_otpa_is_the_plain_loop_over_the_plan_of_its_settings(
+    n_v: int, n_r: int, seed: int, prior: bool, sharpness: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    v, r = (
+        matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+        for matrix in (rng.normal(size=(n_v, 4)), rng.normal(size=(n_r, 4)))
+    )
+    matching = OTPA(sharpness=sharpness, uniform_prior=prior)(Prototypes(v, r))
+    scores = settled_transport(v @ r.T, sharpness).plan if prior else (v @ r.T + 1) / 2
+    np.testing.assert_allclose(matching.scores, scores, rtol=1e-5)
+    for i in range(n_v):
+        assert matching.v2r[i] == scores[i].argmax()
+    for j in range(n_r):
+        takers = [i for i in range(n_v) if matching.v2r[i] == j]
+        assert matching.r2v[j] == max(takers or range(n_v), key=lambda i: scores[i, j])
+        assert (j in matching.unassigned) == (not takers)
+
+
+def test_the_bound_on_iterations_reaches_the_solver(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_bounds: list[int] = []
+
+    def noted(similarity: np.ndarray, sharpness: float, *, max_iterations: int) -> TransportPlan:
+        given_bounds.append(max_iterations)
+        return settled_transport(similarity, sharpness, max_iterations=max_iterations)
+
+    monkeypatch.setattr("mgot.matching.otpa.settled_transport", noted)
+    OTPA(max_iterations=7)(from_similarity(HUB))
+    assert given_bounds == [7]
 
 
 def test_the_prior_prevents_the_collapse_that_its_absence_shows() -> None:
