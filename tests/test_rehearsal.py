@@ -31,6 +31,7 @@ from mgot.engine.run import train
 from mgot.engine.setup import load_config
 from mgot.engine.step import TrainingStep
 from mgot.errors import UserError
+from mgot.modeling.precision import cpu_multiplies_bfloat16
 
 REPO = Path(__file__).resolve().parents[1]
 CONFIGS = REPO / "projects/MGOT/configs"
@@ -440,6 +441,7 @@ def test_configs_of_small_cards_differ_by_memory_alone(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not cpu_multiplies_bfloat16(), reason="this CPU emulates bfloat16: five minutes each")
 @pytest.mark.parametrize(("name", "card"), [("sysu-8gb", 8 * 2.0**30), ("sysu-12gb", 12 * 2.0**30)])
 def test_configs_of_small_cards_fit_them(name: str, card: float) -> None:
     cfg = load_config(str(CONFIGS / f"{name}.yml"), ["MODEL.BACKBONE.PRETRAIN", "False"])
