@@ -169,8 +169,8 @@ def test_two_epochs_scores_and_checkpoint(
     cfg = small_config(
         yaml, "SOLVER.MAX_EPOCH", "2", "MGOT.CROSS_START_EPOCH", "1", "MGOT.ITERS_PER_EPOCH", "1", "SEED", "0",
         "SOLVER.IMS_PER_BATCH", "16", "DATALOADER.NUM_INSTANCE", "4", "MGOT.CLUSTER.K1", "6", "MGOT.CLUSTER.K2", "2",
-        "MGOT.CLUSTER.MIN_SAMPLES", "2", "MGOT.CLUSTER.EPS", "0.7", "MGOT.TEST.TRIALS", "2", "MGOT.MATCHER.VIEW",
-        "colour", "TEST.FLIP.ENABLED", "False", "MGOT.CHECKPOINT.INTRA", "False",
+        "MGOT.CLUSTER.MIN_SAMPLES", "2", "MGOT.CLUSTER.EPS", "0.7", "MGOT.TEST.TRIALS", "2", "TEST.FLIP.ENABLED",
+        "False", "MGOT.CHECKPOINT.INTRA", "False",
         "SOLVER.CHECKPOINT_PERIOD", "2", "OUTPUT_DIR", str(tmp_path),
     )  # fmt: skip
     trainer = MGOTTrainer(cfg)

@@ -23,6 +23,7 @@ from mgot.matching import (
 )
 from mgot.transport import TransportPlan, settled_transport
 from mgot.truth import Truth
+from tests.test_matchers import unit
 
 
 def from_similarity(s: np.ndarray) -> Prototypes:
@@ -78,10 +79,7 @@ def test_otpa_is_the_plain_loop_over_the_plan_of_its_settings(
     n_v: int, n_r: int, seed: int, prior: bool, sharpness: float
 ) -> None:
     rng = np.random.default_rng(seed)
-    v, r = (
-        matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
-        for matrix in (rng.normal(size=(n_v, 4)), rng.normal(size=(n_r, 4)))
-    )
+    v, r = unit(rng, n_v, 4), unit(rng, n_r, 4)
     matching = OTPA(sharpness=sharpness, uniform_prior=prior)(Prototypes(v, r))
     scores = settled_transport(v @ r.T, sharpness).plan if prior else (v @ r.T + 1) / 2
     np.testing.assert_allclose(matching.scores, scores, rtol=1e-5)
@@ -134,12 +132,10 @@ def test_every_prototype_of_both_modalities_is_matched(
     n_v: int, n_r: int, seed: int, prior: bool, supply: str, duplicates: bool
 ) -> None:
     rng = np.random.default_rng(seed)
-    phi_v, phi_r = rng.normal(size=(n_v, 3)), rng.normal(size=(n_r, 3))
+    phi_v, phi_r = unit(rng, n_v, 3), unit(rng, n_r, 3)
     if duplicates:
         phi_v[:] = phi_v[0]
-    prototypes = Prototypes(
-        phi_v / np.linalg.norm(phi_v, axis=1, keepdims=True), phi_r / np.linalg.norm(phi_r, axis=1, keepdims=True)
-    )
+    prototypes = Prototypes(phi_v, phi_r)
     matching = OTPA(uniform_prior=prior, supply=supply, max_iterations=200)(prototypes)
     assert matching.v2r.shape == (n_v,) and matching.r2v.shape == (n_r,)
     assert ((matching.v2r >= 0) & (matching.v2r < n_r)).all()

@@ -28,7 +28,7 @@ from mgot.errors import Interrupted, UserError, reason
 
 T = TypeVar("T")
 
-# Until the config is read.
+# How long a process waits for the others until the config is read: wait_at_most.
 _TIMEOUT = timedelta(minutes=30)
 
 
