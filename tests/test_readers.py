@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mgot.engine.resume.checkpoint import load_tensors
+from mgot.retrieval.onnx_model import FEATURES, IMAGES
 from tests.readers import FACTS, MAKERS, Reader, onnx_model, require_sound
 
 ODD: tuple[Any, ...] = (None, True, -1, 2**70, 0.5, float("nan"), "", "x", "9" * 5000, [], {}, [[1]], {"a": None}, "\0")
@@ -77,6 +78,13 @@ def test_damaged_bytes(name: str, seed: int, sound: Sound) -> None:
     reader, raw = sound(name)
     reader.path.write_bytes(damaged(raw, seed))
     require_sound(reader)
+
+
+@pytest.mark.parametrize("name", [IMAGES, FEATURES])
+def test_a_name_of_an_onnx_graph_that_is_no_text(name: str, sound: Sound) -> None:
+    reader, raw = sound("onnx")
+    reader.path.write_bytes(raw.replace(name.encode(), b"\xff" * len(name)))
+    assert not require_sound(reader)
 
 
 def grafted(tree: Any, rng: random.Random) -> Any:

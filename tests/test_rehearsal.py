@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from mgot.analysis.rehearsal import extraction, machine, material, room
-from mgot.analysis.rehearsal.footprint import Footprint, LiveBytes, footprint
+from mgot.analysis.rehearsal.footprint import Footprint, LiveBytes, ShapesOnly, footprint
 from mgot.analysis.rehearsal.rehearse import explained, rehearse
 from mgot.analysis.rehearsal.scene import Scene
 from mgot.analysis.rehearsal.schedule import schedule_of
@@ -31,7 +31,6 @@ from mgot.engine.run import train
 from mgot.engine.setup import load_config
 from mgot.engine.step import TrainingStep
 from mgot.errors import UserError
-from mgot.modeling.precision import cpu_multiplies_bfloat16
 
 REPO = Path(__file__).resolve().parents[1]
 CONFIGS = REPO / "projects/MGOT/configs"
@@ -253,7 +252,7 @@ def a_scene(options: list[str], folder: Path, *, device: str = "cpu", card: floa
 def test_a_gpu_that_took_whole_steps_is_measured(tiny_options: Options, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(room, "card_peak", lambda device: 5 * 10**9)
     scene = a_scene(tiny_options(), tmp_path, device="cuda", card=5.5e9)
-    scene.lines["card"] = Footprint(np.array([1e9]), np.array([1e6]), 0.0)
+    scene.lines["card"] = Footprint(np.array([1e9]), np.array([1e6]))
     scene.views_taken = scene.views
     (row,) = room.card(scene)
     assert row.found == "measured; estimated: 1.85 GB" and row.whole == "5.80 GB of 5.50 GB" and row.failure
@@ -370,8 +369,28 @@ def test_a_steps_memory_is_a_line_in_its_images(tiny_options: Options, monkeypat
     assert line.room(2e8) == 0 or line.at(line.room(2e8)) == pytest.approx(2e8, rel=1e-3)
 
 
+def test_a_step_that_computes_no_products_takes_the_same_memory(
+    tiny_options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = load_config(DEMO, tiny_options("MGOT.RECOMPUTE", ["layer1"]))
+    shapes = footprint(cfg, torch.float32)
+    monkeypatch.setattr("mgot.analysis.rehearsal.footprint._PRODUCTS", set())
+    computed = footprint(cfg, torch.float32)
+    assert [shapes.at(views) for views in (0, 6, 48, 480)] == [computed.at(views) for views in (0, 6, 48, 480)]
+
+
+def test_shapes_only_are_zeros_of_a_products_shape() -> None:
+    x, conv = torch.ones(2, 3, 8, 6, requires_grad=True), torch.nn.Conv2d(3, 5, 3, stride=2)
+    with ShapesOnly():
+        y = conv(x)
+        y.sum().backward()
+        product = torch.ones(2, 3) @ torch.ones(3, 4)
+    assert y.shape == (2, 5, 3, 2) and x.grad is not None and x.grad.shape == x.shape
+    assert not any(each.any() for each in (y, x.grad, product)) and (torch.ones(1, 2) @ torch.ones(2, 1)).item() == 2
+
+
 def test_the_peak_is_wherever_it_is_at_that_size() -> None:
-    line = Footprint(np.array([10.0, 2.0]), np.array([1.0, 3.0]), 0.0)
+    line = Footprint(np.array([10.0, 2.0]), np.array([1.0, 3.0]))
     assert [line.at(views) for views in (1, 4, 10)] == [11.0, 14.0, 32.0]
     assert line.room(14.0) == 4.0 and line.room(1.0) == 0.0
 
@@ -441,7 +460,6 @@ def test_configs_of_small_cards_differ_by_memory_alone(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not cpu_multiplies_bfloat16(), reason="this CPU emulates bfloat16: five minutes each")
 @pytest.mark.parametrize(("name", "card"), [("sysu-8gb", 8 * 2.0**30), ("sysu-12gb", 12 * 2.0**30)])
 def test_configs_of_small_cards_fit_them(name: str, card: float) -> None:
     cfg = load_config(str(CONFIGS / f"{name}.yml"), ["MODEL.BACKBONE.PRETRAIN", "False"])

@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 import torch
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from torch import Tensor
 
 from mgot.matching import UNMATCHED, Matching
@@ -146,6 +145,8 @@ def majority_identities(labels: np.ndarray, identities: np.ndarray, n_clusters: 
 
 def clustering_quality(labels: np.ndarray, identities: np.ndarray) -> dict[str, float]:
     """ARI and NMI of (N,) labels against (N,) ground-truth identities; each outlier counts as a cluster of its own."""
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score  # here: it takes a second to import
+
     singletons = labels.copy()
     outlier = labels < 0
     singletons[outlier] = labels.max(initial=-1) + 1 + np.arange(outlier.sum())

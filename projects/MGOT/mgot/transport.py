@@ -1,5 +1,7 @@
 """Optimal transport between two sets of prototypes, solved by POT.
 
+POT takes a second to import, so the functions that need it do that.
+
 Notation: S cosine similarity (K_a, K_b) in [-1, 1]; P = (S+1)/2; Q plan; alpha, beta marginals; lambda sharpness.
 """
 
@@ -10,7 +12,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import ot
 
 from mgot.errors import UserError
 
@@ -98,6 +99,8 @@ def uniform_transport(
     n_rows, n_columns = cost.shape
     if not cost.size:
         return TransportPlan(np.zeros(cost.shape), True, 0.0, 0.0, 0)
+    import ot
+
     alpha, beta = np.full(n_rows, 1.0 / n_rows), np.full(n_columns, 1.0 / n_columns)
     # POT's word on convergence, and what overflows, is replaced by the measured errors below.
     with warnings.catch_warnings(), np.errstate(over="ignore"):
@@ -150,6 +153,8 @@ def relaxed_transport(
     cost = transport_cost(similarity)
     if not cost.size:
         return TransportPlan(np.zeros(cost.shape), True, 0.0, 0.0, 0)
+    import ot
+
     alpha, beta = (np.full(n, 1.0 / n) for n in cost.shape)
     with warnings.catch_warnings():  # POT's word on convergence is in the plan's
         warnings.simplefilter("ignore", UserWarning)
@@ -186,6 +191,8 @@ def settled_transport(
 
 
 def _stabilised_transport(cost: np.ndarray, sharpness: float, max_iterations: int) -> TransportPlan:
+    import ot
+
     alpha, beta = (np.full(n, 1.0 / n) for n in cost.shape)
     with warnings.catch_warnings(), np.errstate(all="ignore"):  # what overflows shows in the measured errors
         warnings.simplefilter("ignore")
@@ -206,6 +213,8 @@ def exact_transport(similarity: np.ndarray, cost_of: CostOf = transport_cost) ->
     n_rows, n_columns = cost.shape
     if not cost.size:
         return TransportPlan(np.zeros(cost.shape), True, 0.0, 0.0, 0)
+    import ot
+
     alpha, beta = np.full(n_rows, 1.0 / n_rows), np.full(n_columns, 1.0 / n_columns)
     plan = _described(ot.emd(alpha, beta, cost), alpha, beta, tolerance=1e-6, iterations=0)
     return plan._replace(solver="exact solver")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
-from sklearn.cluster import HDBSCAN as Hierarchy
 from torch import Tensor
 
 from mgot.clustering.base import OUTLIER, Clustering, register_clusterer
@@ -115,6 +114,8 @@ def clusters_of_forest(forest: csr_matrix, min_cluster_size: int) -> np.ndarray:
     kept = np.flatnonzero(sizes[component] >= min_cluster_size)
     if len(kept) > min_cluster_size:
         tree = _joined(forest[kept][:, kept], component[kept], sizes)
+        from sklearn.cluster import HDBSCAN as Hierarchy  # here: it takes a second to import
+
         found = Hierarchy(min_cluster_size=min_cluster_size, min_samples=1, metric="precomputed", copy=True)
         labels[kept] = found.fit_predict(tree + tree.T)
     return _numbered(labels)

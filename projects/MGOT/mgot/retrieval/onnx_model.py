@@ -82,9 +82,12 @@ class ModelFacts:
 
 def _takes_what_it_says(session: Any, facts: ModelFacts) -> bool:
     """Whether the graph has the inputs and the output that an export of these facts has."""
-    inputs = [(end.name, end.type, end.shape[1:]) for end in session.get_inputs()]
+    try:
+        inputs = [(end.name, end.type, end.shape[1:]) for end in session.get_inputs()]
+        outputs = [(end.name, end.type) for end in session.get_outputs()]
+    except UnicodeDecodeError:  # a name of a damaged graph
+        return False
     flags: list[tuple[str, str, list[int]]] = [(IS_VISIBLE, _FLAGS, [])] if facts.two_stream else []
-    outputs = [(end.name, end.type) for end in session.get_outputs()]
     return inputs == [(IMAGES, _FLOATS, [3, *facts.input_size]), *flags] and outputs == [(FEATURES, _FLOATS)]
 
 

@@ -95,9 +95,8 @@ def embedded(
 
 
 def _extraction_batch(scene: Scene) -> int:
-    line = scene.lines.get("ram")
     asked: int = scene.cfg.TEST.IMS_PER_BATCH
-    if line is None or asked * line.seconds_per_view < SECONDS_OF_EXTRACTION:
+    if scene.seconds_per_view is None or asked * scene.seconds_per_view < SECONDS_OF_EXTRACTION:
         return asked
     return min(asked, _SMALL_BATCH)
 

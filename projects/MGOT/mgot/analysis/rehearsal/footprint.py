@@ -11,7 +11,7 @@ import torch
 from fastreid.config import CfgNode
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from mgot.engine.schedule.solver import build_fused_optimizer
 from mgot.engine.trainer import MGOTTrainer, without_pretraining
@@ -20,6 +20,10 @@ from mgot.modeling import DEN
 
 CLUSTERS = 8  # of each memory in the small steps: a real epoch's take megabytes
 SMALL = (2, 4)  # images of each modality in the two steps that are measured
+_PRODUCTS = {
+    torch.ops.aten.convolution, torch.ops.aten.convolution_backward, torch.ops.aten.mm, torch.ops.aten.addmm,
+    torch.ops.aten.bmm, torch.ops.aten.baddbmm,
+}  # fmt: skip
 _BATCHES_BESIDE = 2  # a GPU has the next batch already, and what its augmentation works on
 
 
@@ -61,18 +65,26 @@ class LiveBytes(TorchDispatchMode):
         self.now -= size
 
 
+class ShapesOnly(TorchDispatchMode):
+    """Convolutions and products of matrices give zeros of their shape: a step takes its memory, and little time."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket not in _PRODUCTS:
+            return func(*args, **(kwargs or {}))
+        args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs or {}))
+        return tree_map_only(Tensor, lambda shape: torch.zeros_like(shape, device="cpu"), func(*args, **kwargs))
+
+
 class Footprint(NamedTuple):
-    """Memory and time of a step, linear in the number of its images, for each operation.
+    """Memory of a step, linear in the number of its images, for each operation.
 
     Attributes:
         fixed: (T,) bytes alive after each operation that do not depend on the batch: weights, gradients, moments.
         per_view: (T,) additional bytes for each image in the network; a visible image counts twice.
-        seconds_per_view: on the CPU.
     """
 
     fixed: np.ndarray
     per_view: np.ndarray
-    seconds_per_view: float
 
     def at(self, views: float) -> float:
         """Bytes at the peak of a step of so many images through the network."""
@@ -96,29 +108,43 @@ def footprint(cfg: CfgNode, precision: torch.dtype) -> Footprint:
         precision: of the backbone. It replaces MGOT.PRECISION's choice on this device, because a GPU may use another
             one.
     """
-    cfg = on_cpu(cfg)
-    model = MGOTTrainer.build_model(without_pretraining(cfg))
-    assert isinstance(model, DEN)
-    model.precision = precision
-    model.train()
-    model.heads.bank = _bank(cfg.MODEL.BACKBONE.FEAT_DIM)
+    model = _model(cfg, precision)
     small, large = _measured_steps(cfg, model)
     n = min(len(small.trace), len(large.trace))  # the same operations, except the memories' last ones
     less, more = np.array(small.trace[:n], dtype=float), np.array(large.trace[:n], dtype=float)
     per_view = (more - less) / (large.views - small.views)
-    return Footprint(less - per_view * small.views, per_view, large.seconds / large.views)
+    return Footprint(less - per_view * small.views, per_view)
+
+
+def seconds_per_view(cfg: CfgNode, precision: torch.dtype) -> float:
+    """Time of a training step on the CPU for each image in the network, by a small one; the first is not counted."""
+    model = _model(cfg, precision)
+    optimizer, _ = build_fused_optimizer(on_cpu(cfg), model)
+    for _ in range(2):
+        batch, start = _batch(cfg, SMALL[0]), time.perf_counter()
+        _step(model, optimizer, batch)
+    return (time.perf_counter() - start) / len(batch["images"])
+
+
+def _model(cfg: CfgNode, precision: torch.dtype) -> DEN:
+    """With random weights and memories of the cross stage."""
+    model = MGOTTrainer.build_model(without_pretraining(on_cpu(cfg)))
+    assert isinstance(model, DEN)
+    model.precision = precision
+    model.train()
+    model.heads.bank = _bank(cfg.MODEL.BACKBONE.FEAT_DIM)
+    return model
 
 
 class _Measured(NamedTuple):
     views: int
     trace: list[int]
-    seconds: float
 
 
 def _measured_steps(cfg: CfgNode, model: DEN) -> list[_Measured]:
-    optimizer, _ = build_fused_optimizer(cfg, model)
+    optimizer, _ = build_fused_optimizer(on_cpu(cfg), model)
     measured = []
-    with LiveBytes() as live:
+    with ShapesOnly(), LiveBytes() as live:
         for tensor in (*model.parameters(), *model.buffers()):
             live.see(tensor)
         for images in (SMALL[0], *SMALL):  # the first makes the moments
@@ -126,9 +152,9 @@ def _measured_steps(cfg: CfgNode, model: DEN) -> list[_Measured]:
             beside = torch.empty(_BATCHES_BESIDE, *batch["images"].shape)
             for tensor in (batch["images"], beside):
                 live.see(tensor)
-            live.trace, start = [], time.perf_counter()
+            live.trace = []
             _step(model, optimizer, batch)
-            measured.append(_Measured(len(batch["images"]), live.trace, time.perf_counter() - start))
+            measured.append(_Measured(len(batch["images"]), live.trace))
     return measured[1:]
 
 

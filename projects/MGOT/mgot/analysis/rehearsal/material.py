@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from fastreid.config import CfgNode
 
-from mgot.analysis.rehearsal.footprint import card_precision, footprint
+from mgot.analysis.rehearsal.footprint import card_precision, footprint, seconds_per_view
 from mgot.analysis.rehearsal.machine import ram_to_have
 from mgot.analysis.rehearsal.scene import Lists, Sample, Scene, needed
 from mgot.analysis.rehearsal.stand_in import StandIn, spread
@@ -137,6 +137,7 @@ def weigh_steps(scene: Scene) -> Iterator[Row]:
     if scene.device.type == "cpu":
         own = resolve_precision(cfg.MGOT.PRECISION, scene.device)
         scene.lines["ram"] = scene.lines["card"] if own == on_card else footprint(cfg, own)
+        scene.seconds_per_view = seconds_per_view(cfg, own)
     spent = time.perf_counter() - start
     yield Row("memory", whole="-", found=f"small steps at the true shapes on the CPU, {duration(spent)}")
 
@@ -214,9 +215,9 @@ def _batch_in_reach(scene: Scene) -> tuple[int, int]:
     instances = scene.cfg.DATALOADER.NUM_INSTANCE
     classes = scene.cfg.SOLVER.IMS_PER_BATCH // (2 * instances)
     line = scene.lines.get("ram")
-    if line is None:
+    if line is None or scene.seconds_per_view is None:
         return classes, instances
-    views = SECONDS_OF_A_STEP / line.seconds_per_view
+    views = SECONDS_OF_A_STEP / scene.seconds_per_view
     memory = ram_to_have()
     if memory is not None:
         views = min(views, line.room(_SHARE_OF_MEMORY * memory))

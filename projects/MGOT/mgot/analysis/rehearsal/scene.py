@@ -99,6 +99,7 @@ class Scene:
         lists: image lists, from the stage data.
         sample: decoded images, from images.
         lines: memory of a step, "card", and "ram" if the run trains on a CPU; from memory.
+        seconds_per_view: of a training step, for each image in the network, if the run trains on a CPU; from memory.
         state: the starting weights, from weights.
         trainer: on the lists, with these weights.
         features: of the sample, from extract.
@@ -120,6 +121,7 @@ class Scene:
     lists: Lists | None = None
     sample: Sample | None = None
     lines: dict[str, Footprint] = field(default_factory=dict)
+    seconds_per_view: float | None = None
     state: dict[str, Tensor] | None = None
     trainer: MGOTTrainer | None = None
     features: Features | None = None
