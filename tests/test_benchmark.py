@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -15,17 +14,13 @@ from benchmarks._dense import dense_pseudo_labels
 from benchmarks._features import DIFFICULTIES, describe, generate
 from benchmarks._measure import in_fresh_process
 from mgot.errors import UserError
+from tests.scripts import script
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "benchmark.py"
 
 
 def load_tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_tool", TOOL)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("tools/benchmark.py")
 
 
 def nothing(argument: int) -> int:

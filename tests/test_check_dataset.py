@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +18,7 @@ from mgot.data.sets import sysu
 from mgot.data.sets.llcm import LLCM
 from mgot.data.sets.regdb import RegDB
 from mgot.data.sets.sysu import SYSUMM01
+from tests.scripts import script
 from tests.trees import SYSU_COUNTS, llcm_tree, random_draws, regdb_tree, save_draws, sysu_tree
 
 PUBLISHED = ("SYSUMM01", "RegDB", "LLCM")
@@ -27,11 +27,7 @@ TOOL = Path(__file__).resolve().parent.parent / "tools" / "check_dataset.py"
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_dataset_tool", TOOL)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("tools/check_dataset.py")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -15,17 +14,14 @@ import yaml
 from mgot.analysis.comparison.curves import draw_curves, panels
 from mgot.analysis.diagnostics.run import differences, read_runs
 from mgot.errors import UserError
+from tests.scripts import script
 
 TOOL = Path(__file__).resolve().parent.parent / "tools" / "compare.py"
 
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("compare_tool", TOOL)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("tools/compare.py")
 
 
 def result_row(stage: str, rank1: float) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from mgot.engine.setup import default_config
 from mgot.matching import BELIEFS, MATCHERS, Prototypes, believe
 from tests.examples import code
+from tests.scripts import script
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [
@@ -109,11 +109,7 @@ def parsed(tool: str, argv: list[str]) -> Any:
         from fastreid.engine import default_argument_parser
 
         return default_argument_parser().parse_args(argv)
-    spec = importlib.util.spec_from_file_location(f"tool_{tool}", ROOT / "tools" / f"{tool}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.parse(argv)
+    return script(f"tools/{tool}.py").parse(argv)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
@@ -183,11 +179,7 @@ def test_the_readmes_example_of_the_library_runs(capsys: pytest.CaptureFixture[s
 
 
 def test_the_picture_is_what_its_script_draws() -> None:
-    spec = importlib.util.spec_from_file_location("draw_method", ROOT / "docs" / "draw_method.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.draw() == (ROOT / "docs" / "method.svg").read_text(encoding="utf-8")
+    assert script("docs/draw_method.py").draw() == (ROOT / "docs" / "method.svg").read_text(encoding="utf-8")
 
 
 def test_a_wrong_command_line_is_found() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import logging
 import signal
@@ -16,6 +15,7 @@ import pytest
 import torch
 
 from tests.runs import write_run
+from tests.scripts import script
 
 REPO = Path(__file__).resolve().parents[1]
 DEMO = str(REPO / "projects/MGOT/configs/demo.yml")
@@ -98,11 +98,7 @@ PAIRS = ("ablate", "benchmark step", "export_onnx", "rehearse", "train_net", "tr
 
 
 def load(tool: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"tool_{tool}", REPO / "tools" / f"{tool}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script(f"tools/{tool}.py")
 
 
 class Parsed(Exception):

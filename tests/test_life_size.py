@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from mgot.data.synthetic import layout
 from mgot.data.synthetic.life_size import LifeSize, published_counts, write_life_size
 from mgot.data.synthetic.settings import Settings
 from mgot.errors import UserError
+from tests.scripts import script
 
 TOOL = Path(__file__).resolve().parents[1] / "tools/make_demo_data.py"
 
@@ -67,10 +67,7 @@ def test_without_hard_links_files_are_copied(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("options", [["--train-ids", "5"], ["--preset", "cold"]])
 def test_like_takes_no_other_numbers(options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = importlib.util.spec_from_file_location("make_demo_data_tool", TOOL)
-    assert spec and spec.loader
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = script("tools/make_demo_data.py")
     assert tool.main(["--root", str(tmp_path), "--like", "sysu", *options]) == 2
     assert f"{options[0]}" in capsys.readouterr().err and not os.listdir(tmp_path)
 

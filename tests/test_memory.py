@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mgot.engine.resume.snapshot import pack_bank, unpack_bank
 from mgot.errors import UserError
 from mgot.matching import (
     MATCHERS,
@@ -47,6 +48,49 @@ def test_update_is_the_loop_in_batch_order(labels: list[int], momentum: float, s
     memory = PrototypeMemory(phi, momentum)
     memory.update(f, y)
     torch.testing.assert_close(memory.prototypes, update_loop(phi, f, y, momentum), atol=1e-5, rtol=1e-5)
+
+
+def hardest_loop(phi: Tensor, f: Tensor, y: Tensor, momentum: float) -> Tensor:
+    """The released codes' hard memory: the least similar of a class's features, compared before anything moved."""
+    moved = phi.clone()
+    for k in range(len(phi)):
+        own = [i for i in range(len(y)) if int(y[i]) == k]
+        if own:
+            least = min(own, key=lambda i: float(f[i] @ phi[k]))
+            moved[k] = F.normalize(momentum * phi[k] + (1 - momentum) * f[least], dim=0)
+    return moved
+
+
+@settings(max_examples=60, deadline=None)
+@given(labels=st.lists(st.integers(-1, 4), max_size=30), momentum=st.floats(0, 0.99), seed=st.integers(0, 1000))
+def test_a_hard_update_is_one_move_towards_the_least_similar(labels: list[int], momentum: float, seed: int) -> None:
+    phi, f, y = rows(5, 4, seed), rows(len(labels), 4, seed + 1), torch.tensor(labels, dtype=torch.long)
+    memory = PrototypeMemory(phi, momentum, hardest=True)
+    memory.update(f, y)
+    torch.testing.assert_close(memory.prototypes, hardest_loop(phi, f, y, momentum), atol=1e-5, rtol=1e-5)
+
+
+def test_of_equally_similar_features_the_first_moves_a_hard_prototype() -> None:
+    phi, f = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    memory = PrototypeMemory(phi, 0.0, hardest=True)
+    memory.update(f, torch.tensor([0, 0, 0]))
+    assert torch.equal(memory.prototypes, f[:1])
+
+
+@pytest.mark.parametrize("hardest", [False, True])
+def test_a_bank_moves_after_its_checkpoint_as_it_would_have_moved(hardest: bool) -> None:
+    f, y = rows(6, 4, 3), torch.tensor([0, 1, 0, 1, 1, 0])
+    first, second = (PrototypeMemory(rows(2, 4, seed), 0.3, hardest=hardest) for seed in (0, 1))
+    bank = MemoryBank(first, second)
+    packed = pack_bank(bank)
+    assert packed is not None
+    again = unpack_bank(packed, torch.device("cpu"))
+    for each in (bank, again):
+        each.update(f, y, f.flip(0), y)
+    assert torch.equal(bank.visible.prototypes, again.visible.prototypes)
+    assert torch.equal(bank.infrared.prototypes, again.infrared.prototypes)
+    del packed["hardest"]  # as in a checkpoint of an earlier version
+    assert not unpack_bank(packed, torch.device("cpu")).visible.hardest
 
 
 def test_order_matters_and_is_kept() -> None:

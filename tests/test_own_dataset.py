@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import json
 import os
 import runpy
@@ -26,6 +25,7 @@ from mgot.engine.setup import default_config, load_config
 from mgot.engine.watch.about import describe_training_set
 from mgot.errors import UserError
 from tests.examples import code
+from tests.scripts import script
 from tests.trees import coloured_images, regdb_tree
 
 REPO = Path(__file__).resolve().parent.parent
@@ -62,10 +62,7 @@ def fixture_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[TwoMo
     (tmp_path / "pairs.py").write_text(code("A data set"), encoding="utf-8")
     write_pairs(tmp_path)
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
-    spec = importlib.util.spec_from_file_location("pairs", tmp_path / "pairs.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    script(tmp_path / "pairs.py")
     return DATASETS["Pairs"]
 
 

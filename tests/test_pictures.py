@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from mgot.analysis.pictures.rankings import draw_rankings
 from mgot.analysis.pictures.style import blend, encode
 from mgot.errors import UserError
 from tests.runs import a_record, write_run
+from tests.scripts import script
 
 TOOL = Path(__file__).resolve().parent.parent / "tools/visualize.py"
 
@@ -111,10 +111,7 @@ def test_blending_goes_from_white_to_the_full_colour() -> None:
 
 @pytest.mark.slow
 def test_the_command_draws_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = importlib.util.spec_from_file_location("visualize", TOOL)
-    assert spec is not None and spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = script("tools/visualize.py")
     run = write_run(tmp_path / "run")
     ranking = {"protocol": "toy", "queries": [QUERY], "worst": [{**QUERY, "ap": 12.5}]}
     curve = {"fpr": [0.0, 0.5, 1.0], "tpr": [0.0, 0.7, 1.0]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -31,6 +30,7 @@ from mgot.engine.run import train
 from mgot.engine.setup import load_config
 from mgot.engine.step import TrainingStep
 from mgot.errors import UserError
+from tests.scripts import script
 
 REPO = Path(__file__).resolve().parents[1]
 CONFIGS = REPO / "projects/MGOT/configs"
@@ -44,11 +44,7 @@ Options = Callable[..., list[str]]
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("rehearse_tool", REPO / "tools/rehearse.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("tools/rehearse.py")
 
 
 @pytest.fixture(autouse=True)
@@ -198,7 +194,8 @@ def test_loader_processes_without_shared_memory_are_told(tiny_options: Options, 
     assert rows["images"].each == "in the rows below"
 
 
-def test_a_card_too_small_is_told_with_the_key_that_mends_it(tiny_options: Options) -> None:
+def test_a_card_too_small_is_told_with_the_key_that_mends_it(tiny_options: Options, monkeypatch: Any) -> None:
+    monkeypatch.setattr(material, "SECONDS_OF_A_STEP", 1e-6)  # the steps that are taken are small
     options = tiny_options("SOLVER.IMS_PER_BATCH", 256, "INPUT.SIZE_TRAIN", [128, 64])
     whole = footprint(load_config(DEMO, options), torch.bfloat16).at(384)
     rows = rows_of(options, card_gb=(whole - 1e8 + room.CUDA_BYTES) / 1e9)

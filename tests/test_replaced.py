@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +22,7 @@ from mgot.data.synthetic.other_layouts import write_llcm
 from mgot.data.synthetic.presets import preset, strangers
 from mgot.engine.setup import default_config, load_config
 from mgot.errors import UserError
+from tests.scripts import script
 
 DEMO = "projects/MGOT/configs/demo.yml"
 ALPHAS = (0.0, 0.2, 0.5, 0.75, 1.0)
@@ -121,13 +120,10 @@ def test_strangers_are_other_people_with_images_enough() -> None:
     assert 9 * others.visible_per_camera >= 4 * settings.visible_per_camera
 
 
-def test_the_command_writes_both_trees(tmp_path: Path) -> None:
-    tool = Path(__file__).resolve().parents[1] / "tools" / "make_demo_data.py"
+def test_the_command_writes_both_trees(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     counts = ["--train-ids", "2", "--test-ids", "1", "--visible", "1", "--infrared", "1", "--processes", "1"]
-    command = [sys.executable, str(tool), "--root", str(tmp_path), "--preset", "unpaired", *counts]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("\n") == 2
+    assert script("tools/make_demo_data.py").main(["--root", str(tmp_path), "--preset", "unpaired", *counts]) == 0
+    assert capsys.readouterr().out.count("\n") == 2
     assert len(read_llcm(tmp_path).visible) == 2 * 9
     assert len(read_sysu(tmp_path).visible) == 2 * 4
 

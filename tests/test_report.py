@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -20,6 +19,7 @@ from mgot.analysis.report.page import write_report
 from mgot.engine.run import train
 from mgot.engine.setup import load_config
 from tests.runs import STEPS, metrics_lines, write_run
+from tests.scripts import script
 
 REPO = Path(__file__).resolve().parent.parent
 DEMO = str(REPO / "projects/MGOT/configs/demo.yml")
@@ -176,11 +176,7 @@ def test_the_table_shows_percent_and_deviation(tmp_path: Path) -> None:
 
 
 def test_what_is_no_run_is_a_mistake_of_the_users(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = importlib.util.spec_from_file_location("report", REPO / "tools/report.py")
-    assert spec is not None and spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    assert tool.main([str(tmp_path)]) == 2
+    assert script("tools/report.py").main([str(tmp_path)]) == 2
     assert "is not a run" in capsys.readouterr().err
 
 

@@ -81,6 +81,13 @@ def fixture_short(tiny_options: Options) -> Options:
     return options
 
 
+@pytest.fixture(name="unbroken", scope="module")
+def fixture_unbroken(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Options], Path]:
+    """The run that no signal stops; it is trained once."""
+    folder = tmp_path_factory.mktemp("unbroken") / "straight"
+    return lambda short: folder if folder.exists() else run(short("OUTPUT_DIR", folder))
+
+
 @pytest.mark.parametrize(
     ("iteration", "name"),
     [
@@ -93,9 +100,14 @@ def fixture_short(tiny_options: Options) -> Options:
     ],
 )
 def test_a_run_that_a_signal_stopped_goes_on_bit_for_bit(
-    short: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, iteration: int, name: str
+    short: Options,
+    unbroken: Callable[[Options], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    iteration: int,
+    name: str,
 ) -> None:
-    straight = run(short("OUTPUT_DIR", tmp_path / "straight"))
+    straight = unbroken(short)
     with monkeypatch.context() as patched:
         signal_at(patched, iteration)
         with pytest.raises(Interrupted, match=r"stopped by SIGTERM: .*--resume continues") as stop:

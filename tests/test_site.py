@@ -16,6 +16,8 @@ from urllib.parse import unquote
 
 import pytest
 
+from tests.scripts import script
+
 pytest.importorskip("mkdocs", reason="the builder comes with '.[dev]'")
 pytest.importorskip("mkdocstrings_handlers.python", reason="the builder comes with '.[dev]'")
 
@@ -25,11 +27,7 @@ BUILDER = ROOT / "docs" / "builder"
 
 def loaded(name: str) -> ModuleType:
     """A module of docs/builder, which is no package."""
-    spec = importlib.util.spec_from_file_location(f"builder_{name}", BUILDER / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script(f"docs/builder/{name}.py")
 
 
 pages, docstrings = loaded("pages"), loaded("docstrings")

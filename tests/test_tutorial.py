@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from mgot.clustering import CLUSTERERS
 from mgot.data.dataset import DATASETS
 from mgot.losses import LOSSES
 from mgot.matching import BELIEFS, MATCHERS
+from tests.scripts import script
 
 pytest.importorskip("matplotlib", reason="the pictures come with '.[viz]'")
 
@@ -28,11 +28,7 @@ LARGEST = 100_000  # bytes of a picture
 
 
 def loaded() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("run_tutorial", ROOT / "docs" / "run_tutorial.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("docs/run_tutorial.py")
 
 
 tutorial = loaded()

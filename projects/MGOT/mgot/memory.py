@@ -51,20 +51,21 @@ class PrototypeMemory:
     Args:
         prototypes: (K, D) rows; L2-normalised here. Copied.
         momentum: m in [0, 1), the share of the old prototype that an update keeps; 0.1 is [field].
+        hardest: only the least similar feature of a class moves its prototype, MGOT.CROSS_STAGE.HARDEST.
     """
 
-    def __init__(self, prototypes: Tensor, momentum: float = 0.1) -> None:
+    def __init__(self, prototypes: Tensor, momentum: float = 0.1, *, hardest: bool = False) -> None:
         if not 0.0 <= momentum < 1.0:
             raise UserError(f"memory momentum must be in [0, 1), not {momentum}")
         self.prototypes = F.normalize(prototypes.detach().float(), dim=1).clone()
-        self.momentum = momentum
+        self.momentum, self.hardest = momentum, hardest
 
     def __len__(self) -> int:
         return self.prototypes.shape[0]
 
     @torch.no_grad()
     def update(self, f: Tensor, y: Tensor) -> None:
-        """Move prototypes towards features, sample by sample in batch order.
+        """Move prototypes towards features, sample by sample in batch order; or once, towards the least similar one.
 
             phi_y <- normalise(m phi_y + (1 - m) f)
 
@@ -76,6 +77,9 @@ class PrototypeMemory:
             f: (B, D) L2-normalised features of all ranks.
             y: (B,) int64 in [0, K), or -1 for samples to skip. On the CPU it needs no wait for the device.
         """
+        if self.hardest:
+            self.move(*self._least_similar(f.detach().float(), y.to(f.device, non_blocking=True)))
+            return
         y = y.cpu()
         kept = torch.nonzero(y >= 0).flatten()
         if len(kept) == 0:
@@ -90,6 +94,16 @@ class PrototypeMemory:
             moved = self.momentum * self.prototypes[now] + (1.0 - self.momentum) * f[start : start + count]
             self.prototypes[now] = F.normalize(moved, dim=1)
             start += count
+
+    def _least_similar(self, f: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """(K, D) each class's feature of the smallest cosine, the first of equals, and (K,) whether it has one."""
+        k, end = len(self), len(f)
+        rows = torch.where(y >= 0, y, k)  # a row of its own for outliers: picking by value would wait for a GPU
+        cosine = (f * torch.cat([self.prototypes, f.new_zeros(1, f.shape[1])])[rows]).sum(dim=1)
+        least = cosine.new_full((k + 1,), torch.inf).scatter_reduce(0, rows, cosine, "amin")
+        place = torch.where(cosine == least[rows], torch.arange(end, device=f.device), end)
+        first = place.new_full((k + 1,), end).scatter_reduce(0, rows, place, "amin")[:k]
+        return torch.cat([f, f.new_zeros(1, f.shape[1])])[first], first < end
 
     @torch.no_grad()
     def move(self, towards: Tensor, met: Tensor) -> None:

@@ -237,16 +237,18 @@ def build_bank(
     device: torch.device,
     cross_start: int = 0,
     aggregation: float = 0.0,
+    hardest: bool = False,
 ) -> MemoryBank:
     """The memories of the state's labels and matches.
 
     ``cross_weight`` is the factor of this epoch's cross-modality terms; None in the intra-modality stage, which has no
     cross memory. ``cross_start`` is the first epoch of the cross stage. In that stage a visible prototype takes over
-    the share ``aggregation`` of its infrared match.
+    the share ``aggregation`` of its infrared match. With ``hardest`` the least similar image alone moves it.
     """
+    hardest = hardest and cross_weight is not None
 
     def memory(prototypes: Tensor) -> PrototypeMemory:
-        return PrototypeMemory(prototypes.to(device), momentum)
+        return PrototypeMemory(prototypes.to(device), momentum, hardest=hardest)
 
     bank = MemoryBank(memory(state.phi_v), memory(state.phi_r))
     if cross_weight is not None:

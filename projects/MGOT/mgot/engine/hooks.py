@@ -128,6 +128,7 @@ class MatchingHook(HookBase):
         view: what the matcher sees, MGOT.MATCHER.VIEW.
         cross_start: first epoch of the cross stage.
         aggregation: share of its match that a visible prototype takes over in that stage.
+        hardest: in that stage, the least similar image of a cluster alone moves its prototype.
     """
 
     in_checkpoint = True
@@ -143,10 +144,11 @@ class MatchingHook(HookBase):
         view: str = "colour",
         cross_start: int = 0,
         aggregation: float = 0.0,
+        hardest: bool = False,
     ) -> None:
         self._matcher, self._believer, self._weigh, self._view = matcher, believer, weigh, view
         self._momentum, self._temperature = momentum, temperature
-        self._cross_start, self._aggregation = cross_start, aggregation
+        self._cross_start, self._aggregation, self._hardest = cross_start, aggregation, hardest
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> MatchingHook:
@@ -168,6 +170,7 @@ class MatchingHook(HookBase):
             view=cfg.MGOT.MATCHER.VIEW,
             cross_start=cross_start_epoch(cfg),
             aggregation=stage.AGGREGATION,
+            hardest=stage.HARDEST,
         )
 
     def match(self, state: EpochState) -> Matching:
@@ -190,6 +193,7 @@ class MatchingHook(HookBase):
             device=trainer.device,
             cross_start=self._cross_start,
             aggregation=self._aggregation,
+            hardest=self._hardest,
         )
         trainer.start_batches()
         truth, n_visible = identities(trainer.data_loader.dataset.items), trainer.data_loader.n_visible
