@@ -25,6 +25,7 @@ from mgot.matching import (
     Oracle,
     Prototypes,
     Sinkhorn,
+    Together,
     Unbalanced,
     Vote,
     adca,
@@ -227,7 +228,9 @@ def test_unbalanced_keeps_the_heavy(n_v: int, n_r: int, seed: int, lam: float) -
         assert (table != UNMATCHED).any()
 
 
-@pytest.mark.parametrize("cls", [ADCA, OTLA, PGM, RPNR, Hungarian, Nearest, Oracle, Sinkhorn, Unbalanced, Vote])
+@pytest.mark.parametrize(
+    "cls", [ADCA, OTLA, PGM, RPNR, Hungarian, Nearest, Oracle, Sinkhorn, Together, Unbalanced, Vote]
+)
 def test_unknown_supply_is_refused(cls: type) -> None:
     with pytest.raises(UserError, match="supply"):
         cls(supply="thermal")

@@ -205,8 +205,8 @@ key("MGOT.LOSS.CPAL_INFRARED", 0.5, at_least(0))
 key("MGOT.LOSS.MOMENTUM", 0.1, below(0, 1))
 
 # "otpa" [paper]; "sinkhorn", "hungarian", "vote", "nearest" [field]; "pgm" [PGM]; "rpnr" [RPNR]; "adca" [ADCA];
-# "otla" [OTLA]; "unbalanced", for modalities that do not hold the same people [ours]; "oracle" (ground truth, for
-# diagnosis only); or a matcher registered from outside, whose dataclass fields become keys here.
+# "otla" [OTLA]; "together" [BMIL]; "unbalanced", for modalities that do not hold the same people [ours]; "oracle"
+# (ground truth, for diagnosis only); or a matcher registered from outside, whose dataclass fields become keys here.
 key("MGOT.MATCHER.NAME", "otpa", one_of(MATCHERS))
 # What the matcher sees of the visible images: "colour", the features that were clustered [paper]; "spectral", features
 # of the same images under random smooth laws of colour, so that only what near-infrared shows too is left; "both", the
@@ -227,6 +227,10 @@ key("MGOT.MATCHER.RELAXATION", 0.1, more_than(0))
 # rpnr: strength of the entropy in the transport [RPNR]; adca: smallest cosine of a pair of images that votes [ADCA].
 key("MGOT.MATCHER.REGULARISATION", 5.0, more_than(0))
 key("MGOT.MATCHER.MIN_COSINE", 0.5, within(-1, 1))
+# together: eps and k1 of the clustering of both modalities' images, and the share of the visible ones in it [BMIL].
+key("MGOT.MATCHER.JOINT_EPS", 0.6, between(0, 1))
+key("MGOT.MATCHER.JOINT_K1", 30, at_least(1))
+key("MGOT.MATCHER.VISIBLE_SHARE", 1.0, above(0, 1))
 # unbalanced: clusters with less than this share of the mean mass stay unmatched [ours].
 key("MGOT.MATCHER.MIN_MASS", 0.5, below(0, 1))
 

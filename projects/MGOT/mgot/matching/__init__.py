@@ -30,6 +30,7 @@ from mgot.matching.otpa import OTPA
 from mgot.matching.pgm import PGM
 from mgot.matching.plain import Nearest, Sinkhorn
 from mgot.matching.rpnr import RPNR
+from mgot.matching.together import Together
 from mgot.matching.unbalanced import Unbalanced
 from mgot.matching.views import VIEWS, mutual_share, seen
 from mgot.matching.vote import Vote, instance_votes
@@ -55,6 +56,7 @@ __all__ = [
     "OracleMatcher",
     "Prototypes",
     "Sinkhorn",
+    "Together",
     "Unbalanced",
     "Vote",
     "aggregated",
