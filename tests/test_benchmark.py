@@ -16,7 +16,7 @@ from benchmarks._measure import in_fresh_process
 from mgot.errors import UserError
 from tests.scripts import script
 
-TOOL = Path(__file__).resolve().parents[1] / "tools" / "benchmark.py"
+DEMO = Path(__file__).resolve().parents[1] / "projects/MGOT/configs/demo.yml"
 
 
 def load_tool() -> ModuleType:
@@ -108,7 +108,7 @@ def test_loader_and_its_reference_end_in_a_json_line(capsys: pytest.CaptureFixtu
 
 @pytest.mark.slow
 def test_step_and_its_reference_end_in_a_json_line(capsys: pytest.CaptureFixture[str]) -> None:
-    config = str(TOOL.parents[1] / "projects/MGOT/configs/demo.yml")
+    config = str(DEMO)
     keys = ["INPUT.SIZE_TRAIN", "[32, 16]", "SOLVER.IMS_PER_BATCH", "16", "MODEL.DEVICE", "cpu"]
     assert load_tool().main(["step", "--config-file", config, "--repeats", "1", "--profile", "--json", *keys]) == 0
     lines = capsys.readouterr().out.splitlines()

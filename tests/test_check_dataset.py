@@ -22,7 +22,6 @@ from tests.scripts import script
 from tests.trees import SYSU_COUNTS, llcm_tree, random_draws, regdb_tree, save_draws, sysu_tree
 
 PUBLISHED = ("SYSUMM01", "RegDB", "LLCM")
-TOOL = Path(__file__).resolve().parent.parent / "tools" / "check_dataset.py"
 
 
 @pytest.fixture(scope="module")

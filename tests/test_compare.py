@@ -16,8 +16,6 @@ from mgot.analysis.diagnostics.run import differences, read_runs
 from mgot.errors import UserError
 from tests.scripts import script
 
-TOOL = Path(__file__).resolve().parent.parent / "tools" / "compare.py"
-
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:

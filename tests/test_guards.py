@@ -17,7 +17,7 @@ from hypothesis.extra.numpy import arrays
 from torch import nn
 
 from mgot.clustering import Clustering, cluster
-from mgot.engine.epoch import EpochState, build_bank, label_epoch, match_epoch
+from mgot.engine.epoch import EpochState, label_epoch, match_epoch
 from mgot.engine.watch.guards import EpochGuardHook, StepGuard, epoch_warnings, feature_spread
 from mgot.errors import UserError
 from mgot.matching import OTPA, Prototypes, believe, cross_labels, cross_prototypes
@@ -84,15 +84,6 @@ def labelled(epoch: int, labels_v: list[int], previous: EpochState | None) -> Ep
 
     ids = np.arange(4)
     return label_epoch(epoch, f, f, ids, ids, previous, cast(Any, clusterer))
-
-
-@pytest.mark.parametrize(("weight", "expected"), [(None, False), (0.5, True)])
-def test_only_the_cross_stages_memories_are_hard(weight: float | None, expected: bool) -> None:
-    state = labelled(0, [0, 0, 1, 1], None)
-    matched = match_epoch(state, OTPA(), partial(believe, "full"))
-    state.matching, state.belief = matched.matching, matched.belief
-    bank = build_bank(state, momentum=0.2, cross_weight=weight, device=torch.device("cpu"), hardest=True)
-    assert bank.visible.hardest == bank.infrared.hardest == expected
 
 
 def test_other_processes_are_not_sent_the_features() -> None:

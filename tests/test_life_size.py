@@ -17,8 +17,6 @@ from mgot.data.synthetic.settings import Settings
 from mgot.errors import UserError
 from tests.scripts import script
 
-TOOL = Path(__file__).resolve().parents[1] / "tools/make_demo_data.py"
-
 
 def dot(settings: Settings, identity: int, camera: int, number: int) -> np.ndarray:
     """A picture of one pixel: the renderer has tests of its own."""

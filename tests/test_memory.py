@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -10,19 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mgot.engine.epoch import build_bank, match_epoch
 from mgot.engine.resume.snapshot import pack_bank, unpack_bank
 from mgot.errors import UserError
 from mgot.matching import (
     MATCHERS,
+    OTPA,
     SUPPLIES,
     Matching,
     Prototypes,
+    believe,
     correspondence,
     cross_labels,
     cross_prototypes,
     members_of_labels,
 )
 from mgot.memory import MemoryBank, PrototypeMemory, cluster_means
+from tests.test_guards import labelled
 
 
 def update_loop(phi: Tensor, f: Tensor, y: Tensor, momentum: float) -> Tensor:
@@ -91,6 +97,15 @@ def test_a_bank_moves_after_its_checkpoint_as_it_would_have_moved(hardest: bool)
     assert torch.equal(bank.infrared.prototypes, again.infrared.prototypes)
     del packed["hardest"]  # as in a checkpoint of an earlier version
     assert not unpack_bank(packed, torch.device("cpu")).visible.hardest
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(None, False), (0.5, True)])
+def test_only_the_cross_stages_memories_are_hard(weight: float | None, expected: bool) -> None:
+    state = labelled(0, [0, 0, 1, 1], None)
+    matched = match_epoch(state, OTPA(), partial(believe, "full"))
+    state.matching, state.belief = matched.matching, matched.belief
+    bank = build_bank(state, momentum=0.2, cross_weight=weight, device=torch.device("cpu"), hardest=True)
+    assert bank.visible.hardest == bank.infrared.hardest == expected
 
 
 def test_order_matters_and_is_kept() -> None:

@@ -120,7 +120,7 @@ for sys.argv in json.loads(sys.argv[1]):
 
 @pytest.mark.slow
 def test_a_file_in_the_folder_of_data_sets_is_known_to_every_tool(tmp_path: Path) -> None:
-    """In a copy of the project, with one file more and no line changed; by the commands themselves."""
+    """In a copy of the project, with one file more and no line changed; by its commands, one after the other."""
     for part in ("configs", "tools", "projects"):
         shutil.copytree(REPO / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "projects/MGOT/mgot/data/sets/pairs.py").write_text(code("A data set"), encoding="utf-8")
@@ -141,9 +141,10 @@ def test_a_file_in_the_folder_of_data_sets_is_known_to_every_tool(tmp_path: Path
         [sys.executable, "-c", ONE_BY_ONE, json.dumps(commands)],
         capture_output=True, text=True, env=environment, cwd=tmp_path, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
     told = ("Pairs: in order", "in run/results.json", "in run/evaluation/results.json", "report: run/report.html")
-    assert all(each in done.stdout for each in told) and done.stdout.count("ended: 0") == len(commands)
+    assert all(each in said for each in told) and said.count("ended: 0") == len(commands), said
     rows = json.loads((tmp_path / "run/evaluation/results.json").read_text())["rows"]
     assert [row["protocol"] for row in rows] == SEARCHES
 

@@ -22,9 +22,6 @@ from mgot.errors import UserError
 from tests.runs import a_record, write_run
 from tests.scripts import script
 
-TOOL = Path(__file__).resolve().parent.parent / "tools/visualize.py"
-
-
 QUERY = {
     "path": "infrared/0.jpg",
     "found": [

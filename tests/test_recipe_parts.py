@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import ot
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mgot.clustering import cluster
+from mgot.clustering import Clustering, cluster
 from mgot.engine.config.rules import RANGES
 from mgot.errors import UserError
 from mgot.losses import (
@@ -363,12 +364,26 @@ def test_together_matches_clusters_whose_images_meet(share: float) -> None:
     assert matching.r2v.tolist() == [0, 1, 2, 3] and matching.unassigned.tolist() == []
 
 
+SHARED = Together(joint_eps=0.95, joint_k1=5)
+
+
 @settings(max_examples=25, deadline=None)
-@given(k_v=st.integers(1, 6), k_r=st.integers(1, 6), seed=st.integers(0, 999), eps=st.sampled_from([0.3, 0.6, 0.95]))
-def test_together_is_the_plain_count_of_pairs(k_v: int, k_r: int, seed: int, eps: float) -> None:
+@example(k_v=4, k_r=5, seed=0, eps=0.95, share=0.6)
+@given(
+    k_v=st.integers(1, 6),
+    k_r=st.integers(1, 6),
+    seed=st.integers(0, 999),
+    eps=st.sampled_from([0.6, 0.95]),
+    share=st.sampled_from([0.3, 0.6, 1.0]),
+)
+def test_together_is_the_plain_count_of_pairs(k_v: int, k_r: int, seed: int, eps: float, share: float) -> None:
     p = drawn(k_v, k_r, seed)
     assert p.members is not None
     f_v, f_r, y_v, y_r = p.members
+    n = max(1, round(share * len(f_v)))
+    taken = [int(k * (len(f_v) - 1) / (n - 1)) if n > 1 else 0 for k in range(n)]
+    assume(n > 1 and len(f_r) > 1)
+    f_v, y_v = f_v[taken], y_v[taken]
     centred = []
     for f in (f_v, f_r):
         mean = sum(f) / len(f)
@@ -378,8 +393,8 @@ def test_together_is_the_plain_count_of_pairs(k_v: int, k_r: int, seed: int, eps
     for i, g in zip(y_v, groups[: len(f_v)], strict=True):
         for j, h in zip(y_r, groups[len(f_v) :], strict=True):
             w[i, j] += g == h >= 0 and i >= 0 and j >= 0
-    w /= np.outer([(y_v == i).sum() for i in range(k_v)], [(y_r == j).sum() for j in range(k_r)])
-    matching, s = Together(joint_eps=eps, joint_k1=5)(p), p.similarity
+    w /= np.maximum(np.outer([(y_v == i).sum() for i in range(k_v)], [(y_r == j).sum() for j in range(k_r)]), 1)
+    matching, s = replace(SHARED, joint_eps=eps, visible_share=share)(p), p.similarity
     np.testing.assert_allclose(matching.scores, w, atol=1e-12)
     for table, rows, near in ((matching.v2r, w, s), (matching.r2v, w.T, s.T)):
         for match, row, similar in zip(table, rows, near, strict=True):
@@ -387,11 +402,39 @@ def test_together_is_the_plain_count_of_pairs(k_v: int, k_r: int, seed: int, eps
             assert match == (max(best, key=lambda k: similar[k]) if max(row) > 0 else UNMATCHED)
 
 
-def test_together_needs_members_and_a_share() -> None:
+def test_together_meets_images_in_its_example() -> None:
+    assert (SHARED(drawn(4, 5, 0)).scores > 0).sum() > 3
+
+
+def test_shares_of_pairs_that_are_equal_leave_it_to_the_similarity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1/5 of the pairs twice: 1 of 5 images with 1 of 1, and 3 of 5 with 1 of 3. 0.6 * (1 / 3) is less than 0.2."""
+    y_v, y_r = np.zeros(5, dtype=np.int64), np.array([0, 1, 1, 1])
+    groups = np.array([0, 1, 1, 1, -1, 0, 1, -1, -1])
+    monkeypatch.setattr("mgot.matching.together.cluster", lambda rows, **keys: Clustering(groups, 2, {}))
+    rng = np.random.default_rng(0)
+    members = Members(rng.normal(size=(5, 4)), rng.normal(size=(4, 4)), y_v, y_r)
+    for nearer in (0, 1):
+        phi_r = np.eye(4)[[1, 2]]
+        phi_r[nearer] = np.eye(4)[0]
+        assert Together()(Prototypes(np.eye(4)[:1], phi_r, members)).v2r.tolist() == [nearer]
+
+
+@pytest.mark.parametrize("alike", ["visible", "infrared"])
+def test_a_modality_that_is_one_point_is_matched_to_nothing(alike: str) -> None:
+    p = crowds(3, 3, 0)
+    assert p.members is not None
+    name = {"visible": "f_v", "infrared": "f_r"}[alike]
+    same = np.ones_like(getattr(p.members, name)) / 12**0.5
+    matching = Together()(p._replace(members=p.members._replace(**{name: same})))
+    assert set(matching.v2r) == set(matching.r2v) == {UNMATCHED}
+
+
+@pytest.mark.parametrize(("field", "value"), [("visible_share", 0.0), ("joint_eps", 1.0), ("joint_k1", 0)])
+def test_together_needs_members_and_numbers_in_their_ranges(field: str, value: Any) -> None:
     with pytest.raises(UserError, match="members"):
         Together()(HUB)
-    with pytest.raises(UserError, match="share"):
-        Together(visible_share=0.0)
+    with pytest.raises(UserError, match="must be"):
+        replace(Together(), **{field: value})
 
 
 @pytest.mark.parametrize("supply", ["visible", "infrared"])

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from mgot.engine.config.keys import flat
+from mgot.engine.resume.checkpoint import load_tensors
 from mgot.engine.run import train
 from mgot.engine.setup import load_config
 
@@ -30,7 +31,8 @@ SMALL = (
     "SOLVER.MAX_EPOCH", 3, "SOLVER.STEPS", [1], "SOLVER.WARMUP_ITERS", 0,
     "MGOT.CROSS_START_EPOCH", 1, "MGOT.ITERS_PER_EPOCH", 1,
     "SOLVER.IMS_PER_BATCH", 32, "DATALOADER.NUM_INSTANCE", 4, "DATALOADER.NUM_WORKERS", 0, "MGOT.CLUSTER.K1", 8,
-    "MGOT.CLUSTER.K2", 3, "MGOT.CLUSTER.EPS", 0.47, "MGOT.TEST.TRIALS", 1, "MGOT.TEST.STAGES", ["final"],
+    "MGOT.CLUSTER.K2", 3, "MGOT.CLUSTER.EPS", 0.47, "MGOT.MATCHER.JOINT_K1", 8, "MGOT.MATCHER.JOINT_EPS", 0.47,
+    "MGOT.TEST.TRIALS", 1, "MGOT.TEST.STAGES", ["final"],
     "MGOT.TEST.SYSU_MODES", ["all"], "MGOT.TEST.SYSU_SHOTS", [1], "SEED", 0,
 )  # fmt: skip
 
@@ -59,6 +61,8 @@ def test_a_recipe_steps_in_both_stages_and_both_directions(
     weights = {key.removeprefix("W_").lower(): value for key, value in cfg.MGOT.LOSS.items() if key.startswith("W_")}
     assert logged == {f"loss_{name}" for name, weight in weights.items() if weight}
     assert all(line["total_loss"] < 1e4 for line in lines if "total_loss" in line)
+    kept = load_tensors(tmp_path / "model_final.pth")
+    assert kept["memories"]["hardest"] == cfg.MGOT.CROSS_STAGE.HARDEST == (path.stem == "pgm")
 
 
 @pytest.mark.slow

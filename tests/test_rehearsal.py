@@ -366,13 +366,14 @@ def test_a_steps_memory_is_a_line_in_its_images(tiny_options: Options, monkeypat
     assert line.room(2e8) == 0 or line.at(line.room(2e8)) == pytest.approx(2e8, rel=1e-3)
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_a_step_that_computes_no_products_takes_the_same_memory(
-    tiny_options: Options, monkeypatch: pytest.MonkeyPatch
+    precision: torch.dtype, tiny_options: Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = load_config(DEMO, tiny_options("MGOT.RECOMPUTE", ["layer1"]))
-    shapes = footprint(cfg, torch.float32)
+    shapes = footprint(cfg, precision)
     monkeypatch.setattr("mgot.analysis.rehearsal.footprint._PRODUCTS", set())
-    computed = footprint(cfg, torch.float32)
+    computed = footprint(cfg, precision)
     assert [shapes.at(views) for views in (0, 6, 48, 480)] == [computed.at(views) for views in (0, 6, 48, 480)]
 
 

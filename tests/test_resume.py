@@ -85,7 +85,7 @@ def fixture_short(tiny_options: Options) -> Options:
 def fixture_unbroken(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Options], Path]:
     """The run that no signal stops; it is trained once."""
     folder = tmp_path_factory.mktemp("unbroken") / "straight"
-    return lambda short: folder if folder.exists() else run(short("OUTPUT_DIR", folder))
+    return lambda short: folder if (folder / "results.json").exists() else run(short("OUTPUT_DIR", folder))
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,8 @@ key("MGOT.CROSS_STAGE.BELIEF_GOAL", 0.5, more_than(0))
 key("MGOT.CROSS_STAGE.RAMP_FROM", 0.1, within(0, 1))
 # Share of its infrared match that a visible prototype takes over at each epoch's start [ADCA: 0.9]; 0: nothing.
 key("MGOT.CROSS_STAGE.AGGREGATION", 0.0, within(0, 1))
-# In the cross stage, of a cluster's images in a step only the least similar one moves its prototype [PGM].
+# In the cross stage, of a cluster's images in a step only the least similar one moves its prototype [PGM]. Phi_c moves
+# by all of them.
 key("MGOT.CROSS_STAGE.HARDEST", False)
 
 # The belief in a match: a weight in [0, 1] of its images in CCL and MCL. "full" is 1 [paper]; "share" is the share of

@@ -37,6 +37,11 @@ def text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def flag(value: Any) -> bool:
+    """Whether the value is True or False."""
+    return isinstance(value, bool)
+
+
 def whole(value: Any) -> bool:
     """A whole number of at most 64 bits; True and False are none."""
     return isinstance(value, int) and not isinstance(value, bool) and -_LARGEST <= value < _LARGEST

@@ -68,10 +68,11 @@ class PrototypeMemory:
         """Move prototypes towards features, sample by sample in batch order; or once, towards the least similar one.
 
             phi_y <- normalise(m phi_y + (1 - m) f)
+            hardest:  f = f_i of the smallest f_i . phi_y among the step's images of class y, the first of equals
 
-        Samples of different classes change different rows, so the t-th samples of all classes are handled together. The
-        loop runs over the largest number of samples of one class, not over all samples. The result is that of the plain
-        loop.
+        Source: [field]; `hardest` [PGM], CM_Hard. Samples of different classes change different rows, so the t-th
+        samples of all classes are handled together. The loop runs over the largest number of samples of one class, not
+        over all samples. The result is that of the plain loop.
 
         Args:
             f: (B, D) L2-normalised features of all ranks.
@@ -149,7 +150,7 @@ class MemoryBank:
     cross_epoch: int = 0
 
     def update(self, f_v: Tensor, y_v: Tensor, f_r: Tensor, y_r: Tensor) -> None:
-        """Move the memories of both modalities sample by sample, then Phi_c once per label.
+        """Move the memories of both modalities by :meth:`PrototypeMemory.update`, then Phi_c once per label.
 
             phi_c <- normalise(m phi_c + (1 - m) normalise(mean_v + mean_r))   for the labels of the step
 

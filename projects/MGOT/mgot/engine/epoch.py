@@ -243,7 +243,7 @@ def build_bank(
 
     ``cross_weight`` is the factor of this epoch's cross-modality terms; None in the intra-modality stage, which has no
     cross memory. ``cross_start`` is the first epoch of the cross stage. In that stage a visible prototype takes over
-    the share ``aggregation`` of its infrared match. With ``hardest`` the least similar image alone moves it.
+    the share ``aggregation`` of its infrared match. With ``hardest`` only the least similar image moves a prototype.
     """
     hardest = hardest and cross_weight is not None
 

@@ -10,7 +10,17 @@ import torch.nn.functional as F
 
 from mgot.clustering import cluster
 from mgot.errors import UserError
-from mgot.matching.base import UNMATCHED, Matching, Prototypes, SupplyMatcher, correspondence, register_matcher
+from mgot.matching.base import (
+    UNMATCHED,
+    Matching,
+    Prototypes,
+    SupplyMatcher,
+    correspondence,
+    nothing_matched,
+    register_matcher,
+)
+
+_K2 = 6  # rows averaged over, as in the clustering of one modality
 
 
 @register_matcher("together")
@@ -22,14 +32,16 @@ class Together(SupplyMatcher):
         W_ij  = sum over g of |images of visible cluster i in g| |images of infrared cluster j in g| / (n_i n_j)
 
     with n_i and n_j the images of i and j that take part. Each cluster of both modalities takes its best by W; of equal
-    ones, the more similar. One that meets no image of the other modality in any g stays UNMATCHED. Source: [BMIL], the
-    clustering of all images. There the distance corrects for the modality in a way that its released code does not
-    show; the subtracted means and W are [ours].
+    ones, the more similar. One that meets no image of the other modality in any g stays UNMATCHED, and so do all where
+    a modality's images are one point. The clustering is that of :func:`mgot.clustering.cluster`, of N_v + N_r images at
+    each matching. Source: [BMIL], the clustering of all images. There the distance corrects for the modality in a way
+    that its released code does not show; the subtracted means and W are [ours].
 
     Args:
         joint_eps: largest Jaccard distance of neighbours in the common clustering.
-        joint_k1: its neighbours, oneself included.
-        visible_share: share of the visible images that take part, evenly spread over their list. BMIL draws a half.
+        joint_k1: its neighbours, oneself included; it averages over 6 of them at most, and cores have 4.
+        visible_share: share of the visible images that take part, evenly spread over their list, always the same.
+            BMIL draws a half at each epoch.
         supply: the other modality's clusters index the shared label space.
 
     Raises:
@@ -42,6 +54,10 @@ class Together(SupplyMatcher):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 < self.joint_eps < 1:
+            raise UserError(f"the joint clustering's eps must be between 0 and 1, not {self.joint_eps}")
+        if self.joint_k1 < 1:
+            raise UserError(f"the joint clustering's k1 must be at least 1, not {self.joint_k1}")
         if not 0 < self.visible_share <= 1:
             raise UserError(f"the share of visible images must be above 0 and at most 1, not {self.visible_share}")
 
@@ -50,13 +66,16 @@ class Together(SupplyMatcher):
             raise UserError("MGOT.MATCHER.NAME 'together' needs the members of the clusters: pass Prototypes.members")
         f_v, f_r, y_v, y_r = prototypes.members
         taken = np.linspace(0, len(f_v) - 1, max(1, round(self.visible_share * len(f_v)))).astype(np.int64)
-        rows = torch.cat([_centred(f_v[taken]), _centred(f_r)])
-        groups, n_groups, _ = cluster(rows, k1=self.joint_k1, k2=min(6, self.joint_k1), eps=self.joint_eps)
-        shape = prototypes.similarity.shape
-        in_v = _shares(y_v[taken], groups[: len(taken)], (shape[0], n_groups))
-        in_r = _shares(y_r, groups[len(taken) :], (shape[1], n_groups))
-        together = in_v @ in_r.T
+        rows = [_centred(f_v[taken]), _centred(f_r)]
+        if not all(bool(each.any(dim=1).all()) for each in rows):
+            return nothing_matched(prototypes, self.supply)
+        groups, n_groups, _ = cluster(torch.cat(rows), k1=self.joint_k1, k2=min(_K2, self.joint_k1), eps=self.joint_eps)
         similarity = prototypes.similarity
+        k_v, k_r = similarity.shape
+        in_v, n_v = _counts(y_v[taken], groups[: len(taken)], k_v, n_groups)
+        in_r, n_r = _counts(y_r, groups[len(taken) :], k_r, n_groups)
+        # Whole numbers up to one division: equal shares are equal floats.
+        together = (in_v @ in_r.T) / np.maximum(np.outer(n_v, n_r), 1.0)
         return correspondence(_best(together, similarity), _best(together.T, similarity.T), together, self.supply)
 
 
@@ -65,13 +84,12 @@ def _centred(f: np.ndarray) -> torch.Tensor:
     return F.normalize(rows - rows.mean(dim=0), dim=1)
 
 
-def _shares(y: np.ndarray, groups: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """(K, G) share of each cluster's images in each group; outliers of either kind are in none."""
-    counts = np.zeros(shape)
+def _counts(y: np.ndarray, groups: np.ndarray, n_clusters: int, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """(K, G) images of each cluster in each group, and (K,) in all; outliers of either kind are in no group."""
+    counts = np.zeros((n_clusters, n_groups))
     both = (y >= 0) & (groups >= 0)
     np.add.at(counts, (y[both], groups[both]), 1.0)
-    sizes = np.bincount(y[y >= 0], minlength=shape[0])
-    return counts / np.maximum(sizes, 1)[:, None]
+    return counts, np.bincount(y[y >= 0], minlength=n_clusters)
 
 
 def _best(scores: np.ndarray, similarity: np.ndarray) -> np.ndarray:

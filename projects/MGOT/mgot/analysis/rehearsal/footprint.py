@@ -99,6 +99,9 @@ class Footprint(NamedTuple):
 def footprint(cfg: CfgNode, precision: torch.dtype) -> Footprint:
     """Measure two small steps of the config's model at its true shapes; random weights.
 
+    Convolutions and products of matrices are not computed: their results take the same memory without that, and a CPU
+    that emulates bfloat16 needs minutes for them.
+
     A step's memory is linear in its images, except for the losses. Their matrices have a few hundred rows and are small
     compared with the feature maps. The optimiser's moments are counted. The gradients of the previous step are counted
     during the forward pass.
