@@ -119,8 +119,9 @@ key("MGOT.CHECKPOINT.INTRA", True)
 # [ours].
 key("MGOT.CROSS_STAGE.FROM", "")
 # The cross stage starts with a new optimiser and a new schedule. Its steps count from the start of the stage [field:
-# PGM]. Warm-up and SOLVER.DELAY_EPOCHS come once, at the run's start. False: one optimiser and one schedule through
-# both stages, SOLVER.STEPS counted from the run's start. The next two keys are not used then.
+# PGM]. Warm-up and SOLVER.DELAY_EPOCHS come once, at the run's start; the first stage's steps count from the last epoch
+# of the warm-up. False: one optimiser and one schedule through both stages, SOLVER.STEPS counted from the run's start.
+# The next two keys are not used then.
 key("MGOT.CROSS_STAGE.OWN_OPTIMIZER", True)
 # Decay epochs of the cross stage, counted from its start; empty: SOLVER.STEPS [field: the same for both].
 key("MGOT.CROSS_STAGE.STEPS", [], STEPS)
@@ -205,7 +206,7 @@ key("MGOT.LOSS.CPAL_INFRARED", 0.5, at_least(0))
 # m, the share of the old prototype that a memory update keeps [field].
 key("MGOT.LOSS.MOMENTUM", 0.1, below(0, 1))
 
-# "otpa" [paper]; "sinkhorn", "hungarian", "vote", "nearest" [field]; "pgm" [PGM]; "rpnr" [RPNR]; "adca" [ADCA];
+# "otpa", "nearest" [paper]; "sinkhorn", "hungarian", "vote" [field]; "pgm" [PGM]; "rpnr" [RPNR]; "adca" [ADCA];
 # "otla" [OTLA]; "together" [BMIL]; "unbalanced", for modalities that do not hold the same people [ours]; "oracle"
 # (ground truth, for diagnosis only); or a matcher registered from outside, whose dataclass fields become keys here.
 key("MGOT.MATCHER.NAME", "otpa", one_of(MATCHERS))
