@@ -127,16 +127,16 @@ key("MGOT.CROSS_STAGE.OWN_OPTIMIZER", True)
 key("MGOT.CROSS_STAGE.STEPS", [], STEPS)
 # Learning rate at the cross stage's start; 0: SOLVER.BASE_LR [field: the same for both].
 key("MGOT.CROSS_STAGE.BASE_LR", 0.0, within(0, 100))
-# Epochs in which the weights of CCL, MCL and CPAL grow to their full size, from the share RAMP_FROM of it. While they
-# are small, VCL and ICL undo what a few wrong matches teach, and what many right matches have in common adds up. At
-# full weight from the start, the network would learn the errors of the first matching. 0: full at once [paper] [ours:
-# both].
+# Epochs in which the weights of CCL, MCL and CPAL grow to their full size, and the share of it that they start from.
+# While they are small, VCL and ICL undo what a few wrong matches teach, and what many right matches have in common adds
+# up. At full weight from the start, the network would learn the errors of the first matching. 0 epochs: full at once,
+# as in the paper [ours: both keys].
 key("MGOT.CROSS_STAGE.RAMP_EPOCHS", 0, at_least(0))
+key("MGOT.CROSS_STAGE.RAMP_FROM", 0.1, within(0, 1))
 # What the weights grow with: "epochs", or "belief": min(mean belief / BELIEF_GOAL, 1)^2, measured at each epoch's
 # start: small for a poor matching, full at once for a good one [ours].
 key("MGOT.CROSS_STAGE.GROWTH", "epochs", one_of(("epochs", "belief")))
 key("MGOT.CROSS_STAGE.BELIEF_GOAL", 0.5, more_than(0))
-key("MGOT.CROSS_STAGE.RAMP_FROM", 0.1, within(0, 1))
 # Share of its infrared match that a visible prototype takes over at each epoch's start [ADCA: 0.9]; 0: nothing.
 key("MGOT.CROSS_STAGE.AGGREGATION", 0.0, within(0, 1))
 # In the cross stage, of a cluster's images in a step only the least similar one moves its prototype [PGM]. Phi_c moves
