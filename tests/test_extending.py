@@ -50,13 +50,13 @@ def trained(
     def train(heading: str, *more: object) -> tuple[Path, dict[str, float]]:
         name, pairs = command(heading)
         (tmp_path / name).write_text(code(heading))
-        options = tiny_options(*ONE_EPOCH, *pairs, *more)
+        folder = tmp_path / "run"
+        options = tiny_options(*ONE_EPOCH, *pairs, *more, "OUTPUT_DIR", folder)
         monkeypatch.syspath_prepend(str(ROOT / "tools"))
         monkeypatch.setattr(sys, "argv", [name, "--config-file", DEMO, *options])
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(str(tmp_path / name), run_name="__main__")
         assert ended.value.code == 0
-        folder = Path(options[options.index("OUTPUT_DIR") + 1])
         lines = (folder / "metrics.json").read_text().splitlines()
         return folder, {key: value for line in lines for key, value in json.loads(line).items()}
 
