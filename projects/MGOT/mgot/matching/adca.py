@@ -43,9 +43,7 @@ class ADCA(SupplyMatcher):
             raise UserError(f"the cosine of two images that vote must be in [-1, 1], not {self.min_cosine}")
 
     def match(self, prototypes: Prototypes) -> Matching:
-        if prototypes.members is None:
-            raise UserError("MGOT.MATCHER.NAME 'adca' needs the members of the clusters: pass Prototypes.members")
-        votes, closest = pair_votes(prototypes.members, prototypes.similarity.shape, self.min_cosine)
+        votes, closest = pair_votes(prototypes.members_for("adca"), prototypes.similarity.shape, self.min_cosine)
         return correspondence(*most_votes_first(votes, closest), votes.astype(np.float64), self.supply)
 
 

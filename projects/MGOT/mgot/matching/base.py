@@ -59,6 +59,12 @@ class Prototypes(NamedTuple):
         """S, (K_v, K_r)."""
         return self.visible @ self.infrared.T
 
+    def members_for(self, matcher: str) -> Members:
+        """The members, for a matcher of this name, which cannot do without. Raises UserError if there are none."""
+        if self.members is None:
+            raise UserError(f"MGOT.MATCHER.NAME '{matcher}' needs the members of the clusters: pass Prototypes.members")
+        return self.members
+
 
 class Matching(NamedTuple):
     """A correspondence of clusters.

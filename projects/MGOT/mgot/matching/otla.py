@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mgot.errors import UserError
 from mgot.matching.base import Matching, Prototypes, SupplyMatcher, argmax_both_ways, register_matcher
 from mgot.transport import TransportPlan, uniform_transport
 
@@ -38,9 +37,7 @@ class OTLA(SupplyMatcher):
     max_iterations: int = 2000
 
     def match(self, prototypes: Prototypes) -> Matching:
-        if prototypes.members is None:
-            raise UserError("MGOT.MATCHER.NAME 'otla' needs the members of the clusters: pass Prototypes.members")
-        f_v, f_r, y_v, y_r = prototypes.members
+        f_v, f_r, y_v, y_r = prototypes.members_for("otla")
         if self.supply == "visible":
             votes, plan = self._votes(f_v, y_v, len(prototypes.visible), prototypes.infrared)
         else:

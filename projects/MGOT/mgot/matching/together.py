@@ -62,9 +62,7 @@ class Together(SupplyMatcher):
             raise UserError(f"the share of visible images must be above 0 and at most 1, not {self.visible_share}")
 
     def match(self, prototypes: Prototypes) -> Matching:
-        if prototypes.members is None:
-            raise UserError("MGOT.MATCHER.NAME 'together' needs the members of the clusters: pass Prototypes.members")
-        f_v, f_r, y_v, y_r = prototypes.members
+        f_v, f_r, y_v, y_r = prototypes.members_for("together")
         taken = np.linspace(0, len(f_v) - 1, max(1, round(self.visible_share * len(f_v)))).astype(np.int64)
         rows = [_centred(f_v[taken]), _centred(f_r)]
         if not all(bool(each.any(dim=1).all()) for each in rows):

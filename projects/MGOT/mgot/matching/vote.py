@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mgot.errors import UserError
 from mgot.matching.base import (
     UNMATCHED,
     Matching,
@@ -42,9 +41,7 @@ class Vote(SupplyMatcher):
     """
 
     def match(self, prototypes: Prototypes) -> Matching:
-        if prototypes.members is None:
-            raise UserError("MGOT.MATCHER.NAME 'vote' needs the members of the clusters: pass Prototypes.members")
-        votes = instance_votes(prototypes.visible, prototypes.infrared, prototypes.members)
+        votes = instance_votes(prototypes.visible, prototypes.infrared, prototypes.members_for("vote"))
         v2r, r2v = _greedy(votes, prototypes.similarity)
         return correspondence(v2r, r2v, votes.astype(np.float64), self.supply)
 

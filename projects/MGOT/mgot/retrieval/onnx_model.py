@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mgot.errors import UserError, reason
-from mgot.forms import fits, parsed, text, whole
+from mgot.forms import fits, flag, parsed, text, whole
 
 EXTRA = "pip install 'mgot[onnx]'"
 METADATA_KEY = "mgot"
@@ -24,12 +24,8 @@ def _side(value: Any) -> bool:
     return whole(value) and value > 0
 
 
-def _flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
 _FACTS = {
-    "input_size": [_side], "feature_dim": _side, "opset": _side, "flip": _flag, "two_stream": _flag, "backbone": text,
+    "input_size": [_side], "feature_dim": _side, "opset": _side, "flip": flag, "two_stream": flag, "backbone": text,
     "weights": text, "pixels?": text, "resize?": text,
 }  # fmt: skip
 _FLOATS, _FLAGS = "tensor(float)", "tensor(bool)"  # onnxruntime's names

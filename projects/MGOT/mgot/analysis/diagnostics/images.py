@@ -21,7 +21,7 @@ from mgot.evaluation.one_search import score_queries
 from mgot.evaluation.protocols import DROP_RULES, Protocol
 from mgot.evaluation.roc import roc_curve, thinned
 from mgot.files import write_atomically
-from mgot.forms import fits, number, parsed, share, text, whole
+from mgot.forms import fits, flag, number, parsed, share, text, whole
 
 LIBRARIES = (
     "mgot",
@@ -51,7 +51,7 @@ def _curve(roc: Any) -> bool:
 
 
 _FOUND = {"path": text, "identity?": whole, "camera?": whole}
-_HIT = {**_FOUND, "distance": number, "right": lambda value: isinstance(value, bool)}
+_HIT = {**_FOUND, "distance": number, "right": flag}
 _QUERY = {**_FOUND, "ap?": number, "found": [_HIT]}
 _RANKING = {"protocol": text, "queries": [_QUERY], "worst?": [_QUERY], "roc?": _curve}
 _IMAGES = {"root?": text, "versions?": {...: text}, "visible": _one_by_one, "infrared": _one_by_one}

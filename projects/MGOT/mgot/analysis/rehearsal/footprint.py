@@ -111,8 +111,7 @@ def footprint(cfg: CfgNode, precision: torch.dtype) -> Footprint:
         precision: of the backbone. It replaces MGOT.PRECISION's choice on this device, because a GPU may use another
             one.
     """
-    model = _model(cfg, precision)
-    small, large = _measured_steps(cfg, model)
+    small, large = _measured_steps(cfg, *_prepared(cfg, precision))
     n = min(len(small.trace), len(large.trace))  # the same operations, except the memories' last ones
     less, more = np.array(small.trace[:n], dtype=float), np.array(large.trace[:n], dtype=float)
     per_view = (more - less) / (large.views - small.views)
@@ -121,22 +120,22 @@ def footprint(cfg: CfgNode, precision: torch.dtype) -> Footprint:
 
 def seconds_per_view(cfg: CfgNode, precision: torch.dtype) -> float:
     """Time of a training step on the CPU for each image in the network, by a small one; the first is not counted."""
-    model = _model(cfg, precision)
-    optimizer, _ = build_fused_optimizer(on_cpu(cfg), model)
+    model, optimizer = _prepared(cfg, precision)
     for _ in range(2):
         batch, start = _batch(cfg, SMALL[0]), time.perf_counter()
         _step(model, optimizer, batch)
     return (time.perf_counter() - start) / len(batch["images"])
 
 
-def _model(cfg: CfgNode, precision: torch.dtype) -> DEN:
-    """With random weights and memories of the cross stage."""
-    model = MGOTTrainer.build_model(without_pretraining(on_cpu(cfg)))
+def _prepared(cfg: CfgNode, precision: torch.dtype) -> tuple[DEN, torch.optim.Optimizer]:
+    """The model with random weights and memories of the cross stage, and its optimiser."""
+    cfg = on_cpu(cfg)
+    model = MGOTTrainer.build_model(without_pretraining(cfg))
     assert isinstance(model, DEN)
     model.precision = precision
     model.train()
     model.heads.bank = _bank(cfg.MODEL.BACKBONE.FEAT_DIM)
-    return model
+    return model, build_fused_optimizer(cfg, model)[0]
 
 
 class _Measured(NamedTuple):
@@ -144,8 +143,7 @@ class _Measured(NamedTuple):
     trace: list[int]
 
 
-def _measured_steps(cfg: CfgNode, model: DEN) -> list[_Measured]:
-    optimizer, _ = build_fused_optimizer(on_cpu(cfg), model)
+def _measured_steps(cfg: CfgNode, model: DEN, optimizer: torch.optim.Optimizer) -> list[_Measured]:
     measured = []
     with ShapesOnly(), LiveBytes() as live:
         for tensor in (*model.parameters(), *model.buffers()):
