@@ -18,12 +18,16 @@ def cosines(features: np.ndarray, others: np.ndarray | None = None) -> np.ndarra
     return ((a @ b.T) / lengths).astype(np.float32)
 
 
-def nearest(features: np.ndarray, k: int) -> np.ndarray:
-    """(N, k) itself first, then by falling cosine, then by index."""
+def nearest(features: np.ndarray, k: int, side: np.ndarray | None = None) -> np.ndarray:
+    """(N, k) itself first, then by falling cosine, then by index; with sides one of the other and one of its own."""
     similarity, lists = cosines(features), []
     for i in range(len(features)):
         others = [j for j in range(len(features)) if j != i]
-        lists.append([i, *sorted(others, key=lambda j: (-similarity[i, j], j))][:k])
+        order = [i, *sorted(others, key=lambda j: (-similarity[i, j], j))]
+        if side is not None:
+            own, other = ([j for j in order if (side[j] == side[i]) == same] for same in (True, False))
+            order = [j for pair in zip(own, other, strict=False) for j in pair][: 2 * min(sum(side), sum(~side))]
+        lists.append(order[:k])
     return np.array(lists)
 
 
@@ -32,9 +36,9 @@ def reciprocal(lists: np.ndarray, i: int, k: int) -> list[int]:
     return [j for j in lists[i, :k] if i in lists[j, :k]]
 
 
-def weights(features: np.ndarray, k1: int, k2: int) -> np.ndarray:
+def weights(features: np.ndarray, k1: int, k2: int, side: np.ndarray | None = None) -> np.ndarray:
     """(N, N) float32, averaged over k2."""
-    similarity, lists = cosines(features), nearest(features, k1)
+    similarity, lists = cosines(features), nearest(features, k1, side)
     total, half = len(features), int(np.around(k1 / 2)) + 1
     result = np.zeros((total, total), dtype=np.float32)
     for i in range(total):
@@ -52,9 +56,9 @@ def weights(features: np.ndarray, k1: int, k2: int) -> np.ndarray:
     return np.stack([result[lists[i, :k2]].astype(np.float64).mean(axis=0) for i in range(total)]).astype(np.float32)
 
 
-def jaccard(features: np.ndarray, k1: int = 30, k2: int = 6) -> np.ndarray:
+def jaccard(features: np.ndarray, k1: int = 30, k2: int = 6, side: np.ndarray | None = None) -> np.ndarray:
     """(N, N) float32 distances."""
-    weight = weights(features, k1, k2).astype(np.float64)
+    weight = weights(features, k1, k2, side).astype(np.float64)
     result = np.empty((len(weight), len(weight)), dtype=np.float32)
     for i in range(len(weight)):
         shared = np.minimum(weight[i], weight).sum(axis=1)
@@ -62,9 +66,16 @@ def jaccard(features: np.ndarray, k1: int = 30, k2: int = 6) -> np.ndarray:
     return result
 
 
-def labels(features: np.ndarray, k1: int = 30, k2: int = 6, eps: float = 0.6, min_samples: int = 4) -> np.ndarray:
+def labels(
+    features: np.ndarray,
+    k1: int = 30,
+    k2: int = 6,
+    eps: float = 0.6,
+    min_samples: int = 4,
+    side: np.ndarray | None = None,
+) -> np.ndarray:
     """(N,) labels of scikit-learn's DBSCAN on the dense matrix."""
-    return DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed").fit_predict(jaccard(features, k1, k2))
+    return DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed").fit_predict(jaccard(features, k1, k2, side))
 
 
 def blobs(n: int, dimension: int = 24, *, identities: int = 12, noise: float = 1.0, seed: int = 0) -> np.ndarray:

@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import DBSCAN
 
@@ -52,6 +52,17 @@ def test_labels_are_those_of_the_dense_reference(noise: float, eps: float, k1: i
     assert found.n_clusters == expected.max() + 1
 
 
+def test_people_of_both_sides_meet_only_if_neighbours_are_drawn_from_each() -> None:
+    """Twelve people seen from two sides that are further apart than the people are."""
+    rng = np.random.default_rng(0)
+    person, side = np.repeat(np.arange(12), 20), np.tile([False, True], 120)
+    rows = np.eye(24)[person] + 1.2 * np.outer(side, np.eye(24)[-1]) + 0.02 * rng.normal(size=(240, 24))
+    apart, together = (cluster(rows, k1=16, side=each) for each in (None, side))
+    assert (apart.n_clusters, together.n_clusters) == (24, 12)
+    np.testing.assert_array_equal(together.labels, person)
+    np.testing.assert_array_equal(together.labels, reference.labels(rows, k1=16, side=side))
+
+
 def test_easy_and_hard_are_what_they_are_called() -> None:
     easy, hard = (cluster(reference.blobs(400, noise=noise)) for noise in (EASY, HARD))
     assert easy.n_clusters >= 10
@@ -69,8 +80,10 @@ def test_any_small_set_gets_the_reference_labels(data: st.DataObject) -> None:
     k2 = data.draw(st.integers(1, min(k1, 8)))
     eps = data.draw(st.sampled_from([0.1, 0.3, 0.5, 0.6, 0.9]))
     min_samples = data.draw(st.integers(1, 6))
-    found = cluster(features, k1=k1, k2=k2, eps=eps, min_samples=min_samples)
-    expected = reference.labels(features, k1, k2, eps, min_samples)
+    side = data.draw(st.none() | st.lists(st.booleans(), min_size=len(features), max_size=len(features)).map(np.array))
+    assume(side is None or (side.any() and not side.all()))
+    found = cluster(features, k1=k1, k2=k2, eps=eps, min_samples=min_samples, side=side)
+    expected = reference.labels(features, k1, k2, eps, min_samples, side)
     np.testing.assert_array_equal(found.labels, expected)
     assert set(found.labels) - {-1} == set(range(found.n_clusters))
 
@@ -228,6 +241,9 @@ def test_tiny_and_huge_features_are_neither_zero_nor_infinite() -> None:
         ({"eps": float("nan")}, "eps = nan"),
         ({"min_samples": 0}, "min_samples = 0"),
         ({"search": "magic"}, "search = magic.*auto.*symmetric"),
+        ({"side": np.ones(20, dtype=bool)}, "rows of both sides"),
+        ({"side": np.arange(19) < 9}, r"20 times True or False, not bool \(19,\)"),
+        ({"side": np.arange(20) % 2}, "20 times True or False, not int64"),
     ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict, words: str) -> None:

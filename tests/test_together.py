@@ -38,6 +38,16 @@ def test_together_matches_clusters_whose_images_meet(share: float) -> None:
     assert matching.r2v.tolist() == [0, 1, 2, 3] and matching.unassigned.tolist() == []
 
 
+def test_images_of_the_own_modality_do_not_crowd_out_the_other() -> None:
+    """16 neighbours and 16 images of a person in each modality, alike within the modality and less so across."""
+    rng, person = np.random.default_rng(0), np.repeat(np.arange(6), 16)
+    f_v, f_r = (np.eye(18)[person] + 0.6 * np.eye(18)[person + own] for own in (6, 12))
+    f_v, f_r = (f + 0.02 * rng.normal(size=f.shape) for f in (f_v, f_r))
+    phi_v, phi_r = (f.reshape(6, 16, 18).mean(axis=1) for f in (f_v, f_r))
+    matching = Together(joint_k1=16)(Prototypes(phi_v, phi_r, Members(f_v, f_r, person, person)))
+    assert matching.v2r.tolist() == matching.r2v.tolist() == [0, 1, 2, 3, 4, 5]
+
+
 SHARED = Together(joint_eps=0.95, joint_k1=5)
 
 
@@ -62,7 +72,8 @@ def test_together_is_the_plain_count_of_pairs(k_v: int, k_r: int, seed: int, eps
     for f in (f_v, f_r):
         mean = sum(f) / len(f)
         centred += [(row - mean) / np.linalg.norm(row - mean) for row in f]
-    groups = cluster(torch.tensor(np.array(centred), dtype=torch.float32), k1=5, k2=5, eps=eps).labels
+    side = np.array([True] * len(f_v) + [False] * len(f_r))
+    groups = cluster(torch.tensor(np.array(centred), dtype=torch.float32), k1=5, k2=5, eps=eps, side=side).labels
     w = np.zeros((k_v, k_r))
     for i, g in zip(y_v, groups[: len(f_v)], strict=True):
         for j, h in zip(y_r, groups[len(f_v) :], strict=True):

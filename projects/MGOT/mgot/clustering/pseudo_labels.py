@@ -24,6 +24,7 @@ def cluster(
     min_samples: int = 4,
     search: str = "auto",
     names: Sequence[str] | None = None,
+    side: np.ndarray | None = None,
 ) -> Clustering:
     """DBSCAN on the k-reciprocal Jaccard distance of L2-normalised features.
 
@@ -49,6 +50,9 @@ def cluster(
         min_samples: neighbours a core needs, itself included.
         search: backend of the neighbour search, see `search.nearest`.
         names: (N,), names of the rows in errors, such as image paths.
+        side: (N,) bool, the modality of each row, for a clustering of both together. Half of N(i, k) is then of i's own
+            modality and half of the other, for every k [BMIL, modality-aware Jaccard distance]; see
+            `search.nearest_of_each`. None makes no difference between rows.
 
     Returns:
         Labels. If there are only outliers, all are -1 and n_clusters is 0. This is not an error: the caller decides
@@ -59,7 +63,7 @@ def cluster(
     """
     _check_arguments(eps, min_samples)
     watch = Watch()
-    weights = neighbour_weights(features, k1, k2, search, names, watch)
+    weights = neighbour_weights(features, k1, k2, search, names, watch, side)
     labels, n_clusters = dbscan(len(weights.start) - 1, pairs_within(weights, eps), min_samples)
     watch.stage("cluster")
     return Clustering(labels, n_clusters, watch.seconds)

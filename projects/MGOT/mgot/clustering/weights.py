@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mgot.errors import UserError
-from mgot.neighbours import Rows, check_features, encode, expand, nearest
+from mgot.neighbours import Rows, check_features, encode, expand, nearest, nearest_of_each
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +30,18 @@ class Watch:
 
 
 def neighbour_weights(
-    features: np.ndarray | torch.Tensor, k1: int, k2: int, search: str, names: Sequence[str] | None, watch: Watch
+    features: np.ndarray | torch.Tensor,
+    k1: int,
+    k2: int,
+    search: str,
+    names: Sequence[str] | None,
+    watch: Watch,
+    side: np.ndarray | None = None,
 ) -> Rows:
     """V' of :func:`mgot.clustering.cluster`, (N, N) and sparse, rows summing to 1.
 
     Args:
-        features, k1, k2, search, names: as there.
+        features, k1, k2, search, names, side: as there.
         watch: gets the stages check, search, encode and expand.
 
     Raises:
@@ -47,11 +53,14 @@ def neighbour_weights(
     if k1 > total:
         logger.warning("k1 = %d, but there are only %d rows: %d neighbours are used", k1, total, total)
     watch.stage("check")
-    neighbours = nearest(checked, min(k1, total), search)
+    if side is None:
+        neighbours = nearest(checked, min(k1, total), search)
+    else:
+        neighbours = nearest_of_each(checked, side, k1, search)
     watch.stage("search")
     weights = encode(checked, neighbours, int(np.around(k1 / 2)) + 1)
     watch.stage("encode")
-    weights = expand(weights, neighbours, min(k2, total))
+    weights = expand(weights, neighbours, min(k2, neighbours.ids.shape[1]))
     watch.stage("expand")
     return weights
 

@@ -20,6 +20,7 @@ from mgot.matching.base import (
     register_matcher,
 )
 
+_ROUNDING = 1e-6  # what is left of a feature in float32 that equals the mean
 _K2 = 6  # rows averaged over, as in the clustering of one modality
 
 
@@ -28,14 +29,15 @@ _K2 = 6  # rows averaged over, as in the clustering of one modality
 class Together(SupplyMatcher):
     """Clusters match if their images fall into the same clusters when all images are clustered together.
 
-        g     = the clusters of all images, each modality's mean subtracted from its features
+        g     = the clusters of all images, each modality's mean subtracted from its features, half of each image's
+                neighbours from its own modality and half from the other
         W_ij  = sum over g of |images of visible cluster i in g| |images of infrared cluster j in g| / (n_i n_j)
 
     with n_i and n_j the images of i and j that take part. Each cluster of both modalities takes its best by W; of equal
     ones, the more similar. One that meets no image of the other modality in any g stays UNMATCHED, and so do all where
     a modality's images are one point. The clustering is that of :func:`mgot.clustering.cluster`, of N_v + N_r images at
-    each matching. Source: [BMIL], the clustering of all images. There the distance corrects for the modality in a way
-    that its released code does not show; the subtracted means and W are [ours].
+    each matching. Source: [BMIL], the clustering of all images and the neighbours of both modalities. Its released
+    code does not contain the distance; we know it from a description. The subtracted means and W are [ours].
 
     Args:
         joint_eps: largest Jaccard distance of neighbours in the common clustering.
@@ -65,9 +67,12 @@ class Together(SupplyMatcher):
         f_v, f_r, y_v, y_r = prototypes.members_for("together")
         taken = np.linspace(0, len(f_v) - 1, max(1, round(self.visible_share * len(f_v)))).astype(np.int64)
         rows = [_centred(f_v[taken]), _centred(f_r)]
-        if not all(bool(each.any(dim=1).all()) for each in rows):
+        if not all(bool(each.any(dim=1).all()) for each in rows):  # an image at its mean has no direction
             return nothing_matched(prototypes, self.supply)
-        groups, n_groups, _ = cluster(torch.cat(rows), k1=self.joint_k1, k2=min(_K2, self.joint_k1), eps=self.joint_eps)
+        is_visible = np.arange(len(taken) + len(f_r)) < len(taken)
+        groups, n_groups, _ = cluster(
+            torch.cat(rows), k1=self.joint_k1, k2=min(_K2, self.joint_k1), eps=self.joint_eps, side=is_visible
+        )
         similarity = prototypes.similarity
         k_v, k_r = similarity.shape
         in_v, n_v = _counts(y_v[taken], groups[: len(taken)], k_v, n_groups)
@@ -78,8 +83,10 @@ class Together(SupplyMatcher):
 
 
 def _centred(f: np.ndarray) -> torch.Tensor:
-    rows = torch.as_tensor(f, dtype=torch.float32)
-    return F.normalize(rows - rows.mean(dim=0), dim=1)
+    rows = torch.as_tensor(f, dtype=torch.float64)
+    centred = rows - rows.mean(dim=0)
+    centred[centred.norm(dim=1) < _ROUNDING * rows.norm(dim=1)] = 0.0
+    return F.normalize(centred, dim=1).float()
 
 
 def _counts(y: np.ndarray, groups: np.ndarray, n_clusters: int, n_groups: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from mgot.neighbours.external import cell_index, require_faiss
 from mgot.neighbours.features import Features, check_features
 from mgot.neighbours.ranking import Candidates
 from mgot.neighbours.rows import Rows, transposed
-from mgot.neighbours.search import SEARCHES, nearest, recall
+from mgot.neighbours.search import SEARCHES, nearest, nearest_of_each, recall
 
 __all__ = [
     "SEARCHES",
@@ -20,6 +20,7 @@ __all__ = [
     "encode",
     "expand",
     "nearest",
+    "nearest_of_each",
     "recall",
     "require_faiss",
     "transposed",

@@ -75,6 +75,44 @@ def nearest(features: Features, k: int, search: str = "auto") -> Neighbours:
     return neighbours
 
 
+def nearest_of_each(features: Features, side: np.ndarray, k: int, search: str = "auto") -> Neighbours:
+    """The k / 2 nearest rows of each row's own side and the k / 2 nearest of the other, by turns.
+
+    Row i's list is i itself, the nearest of the other side, the nearest of its own, the second of the other, and so on.
+    So each first part of a list has as many of both sides, up to one. A list of k nearest rows of both sides together
+    would have none of the other if one's own are more similar.
+
+    Args:
+        features: (N, D).
+        side: (N,) bool, the side of each row; both must occur.
+        k: at least 1; the lists are shorter where the smaller side has fewer rows than half of it.
+        search: of the own side, as in :func:`nearest`. The other side is searched exactly.
+
+    Returns:
+        Lists of min(k, 2 n) rows, n the rows of the smaller side; not ordered by similarity.
+
+    Raises:
+        UserError: a side without rows, or not one entry for each row.
+    """
+    if side.shape != features.norms.shape or side.dtype != bool:
+        raise UserError(f"side must be {len(features.norms)} times True or False, not {side.dtype} {side.shape}")
+    sides = [np.flatnonzero(side == each) for each in (False, True)]
+    if not all(map(len, sides)):
+        raise UserError("neighbours of each side need rows of both sides")
+    k = min(k, 2 * min(map(len, sides)))
+    ids = np.empty((len(side), k), dtype=np.int32)
+    similarity = np.empty((len(side), k), dtype=np.float32)
+    parts = [Features(features.rows[rows], features.norms[rows]) for rows in sides]
+    for own, other in ((0, 1), (1, 0)):
+        found = [nearest(parts[own], (k + 1) // 2, search)]
+        if k > 1:
+            found.append(search_rows(parts[own], parts[other], np.arange(len(sides[own])), k // 2))
+        for place, (rows, each) in enumerate(zip((sides[own], sides[other]), found, strict=False)):
+            ids[sides[own], place::2] = rows[each.ids]
+            similarity[sides[own], place::2] = each.similarity
+    return Neighbours(ids, similarity)
+
+
 def recall(features: Features, neighbours: Neighbours, seed: int = 0) -> float:
     """Share of the exact neighbours that are found, without the row itself, on SAMPLE rows drawn with the seed."""
     total, k = neighbours.ids.shape
