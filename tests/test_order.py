@@ -116,7 +116,7 @@ def test_two_hooks_that_change_places_are_refused(tiny_options: Options, monkeyp
 
 
 def test_hooks_say_all_that_they_do_and_name_all_things(tiny_options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, places = places_of(monkeypatch, tiny_options("MODEL.FREEZE_LAYERS", ["backbone"]))
+    _, places = places_of(monkeypatch, tiny_options("MODEL.FREEZE_LAYERS", ["backbone"], "SOLVER.FREEZE_ITERS", 1))
     said = {name for place in (*places, STEP) for own in place.flows.values() for side in own for name in side}
     assert said == set(HANDED_ON)
     steady = ("before_epoch", "after_step", "after_epoch")

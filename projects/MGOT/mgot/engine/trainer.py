@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from fastreid.config import CfgNode
 from fastreid.engine import DefaultTrainer
-from fastreid.engine.hooks import IterationTimer, LayerFreeze
+from fastreid.engine.hooks import IterationTimer
 from fastreid.modeling.meta_arch import build_model
 from fastreid.solver import build_lr_scheduler
 from fastreid.utils import comm
@@ -32,6 +32,7 @@ from mgot.engine.resume.saving import CheckpointHook, save_if_sound
 from mgot.engine.resume.signals import StopRequest
 from mgot.engine.resume.snapshot import pack_process, pack_run, restore_process, unpack_bank, unpack_scalars
 from mgot.engine.schedule.cross import cross_start_epoch
+from mgot.engine.schedule.freeze import build_freeze_hook
 from mgot.engine.schedule.order import in_order, runs
 from mgot.engine.schedule.solver import StageHook, build_fused_optimizer, build_rate_hook, stages
 from mgot.engine.step import TrainingStep
@@ -98,7 +99,7 @@ class MGOTTrainer(DefaultTrainer):
         start, asked = cross_start_epoch(cfg), keys.TEST.STAGES
         results = ResultsFile(out / "results.json", describe_run(cfg))
         rate, stage = build_rate_hook(cfg, self.optimizer, self.scheduler), StageHook(stages(cfg), self.optimizer)
-        freeze = LayerFreeze(self.model, cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS)
+        freeze = build_freeze_hook(cfg, self.network, self.optimizer)
         clusters, matches = ClusteringHook.from_config(cfg), MatchingHook.from_config(cfg)
 
         def match_again(epoch: int) -> Matching:
@@ -112,7 +113,7 @@ class MGOTTrainer(DefaultTrainer):
         return in_order(
             runs(IterationTimer()),
             runs(rate, after_step="optimiser -> optimiser", after_epoch="optimiser -> optimiser"),
-            runs(freeze if cfg.MODEL.FREEZE_LAYERS else None, before_step="weights -> weights"),
+            runs(freeze, before_step="weights -> weights"),
             runs(stage, before_epoch="optimiser -> optimiser"),
             runs(clusters, before_epoch="weights -> labels"),
             runs(matches, before_epoch="labels -> matches, memories, batches"),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from fastreid.solver import build_lr_scheduler, build_optimizer
 from torch import nn
 
 from mgot.engine.schedule.cross import cross_start_epoch
+from mgot.engine.schedule.freeze import without_freezing
 from mgot.errors import UserError
 
 
@@ -143,11 +143,11 @@ def build_fused_optimizer(cfg: CfgNode, model: nn.Module) -> tuple[torch.optim.O
 
     fast-reid gives each parameter its own group, and an optimiser handles its groups one by one. So groups with the
     same settings are merged. If PyTorch has a fused kernel for the optimiser, it is used.
+    :class:`mgot.engine.schedule.freeze.FreezeHook` freezes layers.
     """
-    check_frozen_layers(cfg, model)
     # fast-reid's contiguous parameters (fastreid/utils/params.py) share their gradients with the optimiser's
     # buffers; since torch 2.0 zero_grad() drops those buffers and the model would silently stop learning.
-    plain, params = build_optimizer(cfg, model, contiguous=False)
+    plain, params = build_optimizer(without_freezing(cfg), model, contiguous=False)
     slow_down_backbone(plain.param_groups, model, cfg.MGOT.DEN.BACKBONE_LR_FACTOR)
     accepted = inspect.signature(type(plain).__init__).parameters
     options = {name: value for name, value in plain.defaults.items() if name in accepted}
@@ -155,19 +155,6 @@ def build_fused_optimizer(cfg: CfgNode, model: nn.Module) -> tuple[torch.optim.O
     fused = {"fused": True, "foreach": None} if "fused" in accepted and not cfg.SOLVER.CLIP_GRADIENTS.ENABLED else {}
     groups = merge_groups([{**group, **fused} for group in plain.param_groups])
     return type(plain)(groups, **{**options, **fused}), params
-
-
-def check_frozen_layers(cfg: CfgNode, model: nn.Module) -> None:
-    """Check that each pattern of MODEL.FREEZE_LAYERS matches the start of a parameter's name; UserError if not."""
-    names = [name for name, _ in model.named_parameters()]
-    for pattern in cfg.MODEL.FREEZE_LAYERS if cfg.SOLVER.FREEZE_ITERS > 0 else ():
-        try:
-            found = any(re.match(pattern, name) for name in names)
-        except re.error as error:
-            raise UserError(f"MODEL.FREEZE_LAYERS: {pattern!r} is not a regular expression ({error})") from None
-        if not found:
-            begins = sorted({name.split(".")[0] for name in names})
-            raise UserError(f"MODEL.FREEZE_LAYERS: no layer's name begins with {pattern!r}: they begin with {begins}")
 
 
 def slow_down_backbone(groups: list[dict[str, Any]], model: nn.Module, factor: float) -> None:
