@@ -83,9 +83,17 @@ def test_a_belief_from_outside_is_kept_within_0_and_1() -> None:
     register_belief("bold")(lambda *_: np.array([[1.7, 0.0], [0.0, -0.3], [0.0, 0.6]]))
     try:
         belief = believe("bold", prototypes, matching)
+        halved = believe("bold", prototypes, matching, power=0.5)
     finally:
         del BELIEFS["bold"]
     assert belief.visible.tolist() == [1.0, 0.0, 0.6] and belief.infrared.tolist() == [1.0, 0.0]
+    assert halved.infrared.tolist() == [1.0, 0.0]
+
+
+def test_a_negative_score_has_no_mass() -> None:
+    scores, pairs = np.array([[0.5, -0.4], [-0.3, 0.2]]), np.arange(2)
+    belief = believe("share", prototypes_of(2, 2, 0), correspondence(pairs, pairs, scores, "visible"))
+    assert belief.visible.tolist() == belief.infrared.tolist() == [1.0, 1.0]
 
 
 def test_a_belief_of_a_known_name_is_refused() -> None:

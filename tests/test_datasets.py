@@ -12,7 +12,7 @@ import pytest
 from scipy.io import loadmat
 
 from mgot.data.counts import count, count_searches, differences
-from mgot.data.items import INFRARED, VISIBLE, Item
+from mgot.data.items import INFRARED, VISIBLE, Item, Lists
 from mgot.data.sets import llcm, regdb, sysu
 from mgot.data.sets.regdb import RegDB
 from mgot.data.sets.sysu import SYSUMM01
@@ -199,6 +199,12 @@ def test_bad_copies_of_sysu(tmp_path: Path, spoil: Callable[[Path], None], messa
         sysu.read_sysu(tmp_path)
 
 
+def modalities_of(lists: Lists) -> tuple[set[int], ...]:
+    """Of the items that should be visible, and of those that should be infrared."""
+    sides = lists.visible + lists.gallery, lists.infrared + lists.query
+    return tuple({item.modality for item in items} for items in sides)
+
+
 def test_regdb_lists_each_split(tmp_path: Path) -> None:
     regdb_tree(tmp_path)
     for split in regdb.SPLITS:
@@ -210,6 +216,7 @@ def test_regdb_lists_each_split(tmp_path: Path) -> None:
         assert not trained & tested
         assert {Path(item.path).parts[-3] for item in lists.query} == {"Thermal"}
         assert [item.identity for item in lists.gallery] == [0, 0, 1, 1]
+        assert modalities_of(lists) == ({VISIBLE}, {INFRARED})
     assert regdb.read_regdb(tmp_path, 1).visible != regdb.read_regdb(tmp_path, 2).visible
 
 
@@ -281,7 +288,7 @@ def test_llcm_lists(tmp_path: Path) -> None:
     assert [(item.identity, item.camera) for item in lists.visible] == [
         (label, camera) for label in (0, 1, 2) for camera in (1, 6) for _ in range(2)
     ]
-    assert {item.modality for item in lists.infrared} == {INFRARED}
+    assert modalities_of(lists) == ({VISIBLE}, {INFRARED})
     for items, modality in ((lists.query, "nir"), (lists.gallery, "vis")):
         expected = {key[1:]: n for key, n in LLCM_TEST_COUNTS.items() if key[0] == modality}
         keys = [(item.camera, item.identity) for item in items]

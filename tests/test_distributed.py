@@ -26,7 +26,7 @@ from mgot.data.image_set import ImageSet
 from mgot.data.items import INFRARED, VISIBLE, Item
 from mgot.data.loaders import CrossModalityLoader, EpochLabels, build_ordered_loader
 from mgot.distributed import average_buffers, gather_rows, on_main, start
-from mgot.engine.hooks import GatherHook
+from mgot.engine.hooks import GatherHook, MemoryUpdateHook
 from mgot.errors import UserError
 
 REPO = Path(__file__).resolve().parent.parent
@@ -245,6 +245,16 @@ def test_the_epochs_end_averages_the_running_statistics(monkeypatch: pytest.Monk
     hook.trainer = SimpleNamespace(network="network", write_losses=lambda: seen.append("losses"))
     hook.after_epoch()
     assert seen == ["network", "losses"]
+
+
+def test_a_step_moves_the_memories_once() -> None:
+    given: list[Any] = []
+    hook = MemoryUpdateHook()
+    bank = SimpleNamespace(update=lambda *step: given.append(step))
+    hook.trainer = SimpleNamespace(state=SimpleNamespace(bank=bank, step=(1, 2, 3, 4)))
+    hook.after_step()
+    hook.after_step()
+    assert given == [(1, 2, 3, 4)]
 
 
 def test_memory_is_pinned_for_a_gpu_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

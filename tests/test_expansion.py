@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from fastreid.config import get_cfg
 
 from mgot.data.sets.sysu import sysu_protocols
 from mgot.errors import UserError
@@ -95,3 +96,9 @@ def test_rows_are_those_of_each_trials_own_expansion() -> None:
     both = score_expanded(protocols, identities, cameras, rows, setting, rerank=Reranking(4, 2, 0.3))
     assert [row["protocol"] for row in both] == [row["protocol"] + "+aqe+rerank" for row in plain]
     assert both[0]["aqe"] == expanded[0]["aqe"] and both[0]["rerank"] == {"k1": 4, "k2": 2, "weight": 0.3}
+
+
+def test_the_defaults_are_fast_reids() -> None:
+    aqe, rerank = get_cfg().TEST.AQE, get_cfg().TEST.RERANK
+    assert Expansion() == (aqe.QE_TIME, aqe.QE_K, aqe.ALPHA)
+    assert Reranking() == (rerank.K1, rerank.K2, rerank.LAMBDA)

@@ -136,6 +136,7 @@ def test_a_training_keeps_to_its_device(precision: str, keys: Any, gpu: FakeCuda
     assert watched.where() == {"cuda:0"}
     assert watched.formats == {torch.bfloat16 if precision == "auto" else getattr(torch, precision)}
     assert watched.trainer.grad_scaler.is_enabled() == (precision == "float16")
+    assert ("grad_scaler" in watched.trainer.checkpointer.checkpointables) == (precision == "float16")
     rows = json.loads((Path(cfg.OUTPUT_DIR) / "results.json").read_text())["rows"]
     assert [row["stage"] for row in rows] == ["initial", "intra", "fittest", "final"]
     assert watched.waits == 4 * [["engine/watch/guards.py aten::_local_scalar_dense"]], "more than the look at the loss"
@@ -270,6 +271,14 @@ def test_labels_given_on_the_gpu_are_read_off_it_once(gpu: FakeCuda) -> None:
     gpu.waits.clear()
     memory.update(torch.rand(3, 512, device="cuda"), torch.tensor([0, 1, 0]).to("cuda", non_blocking=True))
     assert gpu.waits == ["memory.py aten::_to_copy"]
+
+
+def test_a_hard_memory_moves_on_the_gpu_without_a_wait(gpu: FakeCuda) -> None:
+    memory = PrototypeMemory(torch.eye(2, 512, device="cuda"), hardest=True)
+    f = torch.rand(3, 512, device="cuda")
+    gpu.waits.clear()
+    memory.update(f, torch.tensor([0, -1, 0]))
+    assert gpu.waits == [] and memory.prototypes.device.type == "cuda"
 
 
 def test_who_uses_the_library_may_hold_features_on_the_gpu(gpu: FakeCuda) -> None:

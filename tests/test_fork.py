@@ -144,6 +144,8 @@ def test_another_seed_or_data_set_or_labels_by_truth_are_refused(donor: Path, tm
         begin(intra, "SEED", 3)
     with pytest.raises(UserError, match=r"trained on dataset LLCM, and this run is on dataset SYSUMM01"):
         begin(other(donor, tmp_path, about={"dataset": "LLCM"}))
+    with pytest.raises(UserError, match=r"trained on split 3, and this run is on split None"):
+        begin(other(donor, tmp_path, about={"dataset": "SYSUMM01", "split": 3}))
     supervised = {"dataset": "SYSUMM01", "ground_truth": "clusters and matches"}
     with pytest.raises(UserError, match=r"clusters came from the ground truth"):
         begin(other(donor, tmp_path, about=supervised))

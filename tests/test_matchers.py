@@ -36,7 +36,15 @@ from mgot.matching import (
     pair_votes,
     vote,
 )
-from mgot.transport import probability, relaxed_transport, uniform_transport
+from mgot.transport import (
+    CostOf,
+    exponential_cost,
+    probability,
+    relaxed_transport,
+    settled_transport,
+    transport_cost,
+    uniform_transport,
+)
 from mgot.truth import Truth
 
 MATCH_ALL = ("otpa", "sinkhorn", "hungarian", "vote", "nearest", "pgm", "rpnr", "otla")
@@ -109,6 +117,33 @@ def test_swapping_the_modalities_mirrors_the_matching(name: str) -> None:
     there = matching_of(MATCHERS[name](supply="infrared"), swapped, Truth(truth.infrared, truth.visible))
     assert here.v2r.tolist() == there.r2v.tolist() and here.r2v.tolist() == there.v2r.tolist()
     assert here.unassigned.tolist() == there.unassigned.tolist()
+
+
+@settings(max_examples=30, deadline=None)
+@given(n_v=st.integers(1, 9), n_r=st.integers(1, 9), seed=st.integers(0, 9999))
+def test_the_oracle_takes_the_most_similar_of_the_same_person(n_v: int, n_r: int, seed: int) -> None:
+    p, who = drawn(n_v, n_r, seed), people(n_v, n_r, seed)
+    matching = Oracle()(p, who)
+    sides = (
+        (matching.v2r, who.visible, who.infrared, p.similarity),
+        (matching.r2v, who.infrared, who.visible, p.similarity.T),
+    )
+    for table, own, other, near in sides:
+        for i, match in enumerate(table):
+            same = [(near[i, j], j) for j in range(len(other)) if other[j] == own[i]]
+            assert match == (max(same)[1] if same else UNMATCHED)
+
+
+@pytest.mark.parametrize(
+    ("matcher", "cost_of"),
+    [(Sinkhorn(sharpness=5.0, max_iterations=1), transport_cost),
+     (RPNR(regularisation=0.2, max_iterations=1), exponential_cost)],
+)  # fmt: skip
+def test_a_plan_is_that_of_its_matchers_settings(matcher: Sinkhorn | RPNR, cost_of: CostOf) -> None:
+    p = drawn(6, 4, 1)
+    expected, matching = settled_transport(p.similarity, 5.0, max_iterations=1, cost_of=cost_of), matcher(p)
+    assert matching.transport is not None and matching.transport.failures == expected.failures != ()
+    np.testing.assert_array_equal(matching.scores, expected.plan)
 
 
 def test_sinkhorn_is_the_plans_argmax_both_ways() -> None:
@@ -185,6 +220,15 @@ def test_votes_of_pairs_are_counted_block_by_block(block: int, monkeypatch: pyte
     again, as_close = pair_votes(members, (5, 3), 0.2)
     assert votes.sum() > 0 and again.tolist() == votes.tolist()
     np.testing.assert_allclose(as_close, closest)
+
+
+def test_votes_of_pairs_do_not_depend_on_the_order_of_images() -> None:
+    members = drawn(5, 3, 2).members
+    assert members is not None
+    v, r = (np.random.default_rng(0).permutation(len(y)) for y in (members.y_v, members.y_r))
+    shuffled = Members(members.f_v[v], members.f_r[r], members.y_v[v], members.y_r[r])
+    for ours, sorted_ones in zip(pair_votes(shuffled, (5, 3), 0.2), pair_votes(members, (5, 3), 0.2), strict=True):
+        np.testing.assert_allclose(ours, sorted_ones)
 
 
 def test_vote_without_members_is_refused() -> None:

@@ -168,6 +168,14 @@ def test_cross_prototypes_average_demand_takers_and_repairs() -> None:
     torch.testing.assert_close(cross_prototypes(phi_v, phi_r, matching), expected)
 
 
+def test_a_demand_cluster_without_a_match_is_its_own_cross_prototype() -> None:
+    tables = np.array([0, UNMATCHED]), np.array([0, UNMATCHED])
+    matching = Matching(*tables, scores=np.eye(2), supply="visible", unassigned=np.array([1]))
+    phi_v, phi_r = (torch.tensor(unit(np.random.default_rng(seed), 2, 4)) for seed in (0, 1))
+    expected = torch.stack([F.normalize(phi_r[0] + phi_v[0], dim=0), phi_r[1]])
+    torch.testing.assert_close(cross_prototypes(phi_v, phi_r, matching), expected)
+
+
 def test_oracle_matches_by_majority_identity_and_admits_strangers() -> None:
     matching = Oracle()(from_similarity(MORE_SUPPLY), Truth(np.array([7, 8, 8, 9]), np.array([8, 5])))
     assert matching.v2r.tolist() == [UNMATCHED, 0, 0, UNMATCHED]

@@ -21,6 +21,7 @@ from mgot.matching import (
     SUPPLIES,
     Matching,
     Prototypes,
+    aggregated,
     believe,
     correspondence,
     cross_labels,
@@ -108,6 +109,21 @@ def test_only_the_cross_stages_memories_are_hard(weight: float | None, expected:
     assert bank.visible.hardest == bank.infrared.hardest == expected
 
 
+def test_a_cross_stages_bank_has_its_weight_its_epoch_and_its_draw_to_the_matches() -> None:
+    state = labelled(5, [0, 0, 1, 1], None)
+    state.phi_v, state.phi_r = rows(2, 4, 0), rows(2, 4, 1)
+    matched = match_epoch(state, OTPA(), partial(believe, "mutual"))
+    state.matching, state.belief = matched.matching, matched.belief
+    bank = build_bank(state, momentum=0.2, cross_weight=0.5, device=torch.device("cpu"), cross_start=3, aggregation=0.4)
+    packed = pack_bank(bank)
+    assert packed is not None
+    drawn = aggregated(state.phi_v, state.phi_r, matched.matching, 0.4)
+    for each in (bank, unpack_bank(packed, torch.device("cpu"))):
+        assert (each.cross_weight, each.cross_epoch) == (0.5, 2)
+        torch.testing.assert_close(each.visible.prototypes, drawn)
+        assert each.belief_v is not None and each.belief_v.tolist() == pytest.approx(list(matched.belief.visible))
+
+
 def test_order_matters_and_is_kept() -> None:
     phi, f, y = rows(1, 4, 0), rows(3, 4, 1), torch.tensor([0, 0, 0])
     forward, backward = PrototypeMemory(phi, 0.5), PrototypeMemory(phi, 0.5)
@@ -117,8 +133,8 @@ def test_order_matters_and_is_kept() -> None:
 
 
 def test_update_leaves_autograd_and_its_input_alone() -> None:
-    phi = rows(2, 3, 0)
-    kept = phi.clone()
+    phi = rows(2, 3, 0).requires_grad_()
+    kept = phi.detach().clone()
     f = rows(2, 3, 1).requires_grad_()
     memory = PrototypeMemory(phi)
     memory.update(f, torch.tensor([0, 1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partialmethod
 from typing import Any
 
@@ -137,6 +138,7 @@ def test_training_step_gives_the_terms_of_its_stage(cross: bool) -> None:
     sum(losses.values()).backward()
     assert all(torch.isfinite(loss) for loss in losses.values())
     assert float(model.backbone.conv1.weight.grad.abs().sum()) > 0
+    assert not model.heads.bottleneck.bias.requires_grad and model.heads.bottleneck.weight.requires_grad
     assert model.heads.step.f_v.shape == (6, 512) and not model.heads.step.f_v.requires_grad
 
 
@@ -304,3 +306,20 @@ def test_two_stream_model_trains() -> None:
 def test_training_without_memories_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="no memories"):
         build_model(small_config())(batch())
+
+
+def test_the_reversal_climbs_by_its_horizon_and_both_hidden_layers_drop_out() -> None:
+    torch.manual_seed(0)
+    net, x = ModalityDiscriminator((32,), dropout=0.0, horizon=10), torch.randn(8, 32)
+
+    def gradient(iteration: int) -> Tensor:
+        net.iteration.fill_(iteration)
+        y = x.clone().requires_grad_()
+        net.loss([y], torch.arange(8) < 4).backward()
+        assert y.grad is not None
+        return y.grad
+
+    assert not gradient(0).any() and gradient(10_000).any()
+    torch.testing.assert_close(gradient(5), math.tanh(2.5) * gradient(10_000))
+    drops = [layer.p for layer in ModalityDiscriminator((4,), dropout=0.3).mlp if isinstance(layer, nn.Dropout)]
+    assert drops == [0.3, 0.3]

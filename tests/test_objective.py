@@ -30,7 +30,7 @@ from mgot.memory import MemoryBank, PrototypeMemory
 
 TAU = 0.07  # not the default, so that a temperature that gets lost shows
 GROUP = {"W_VCL": 1.0, "W_ICL": 1.0, "W_CCL": 0.7, "W_MCL": 0.3, "W_CPAL": 1.7, "CPAL_VISIBLE": 0.2,
-         "CPAL_INFRARED": 0.5}  # fmt: skip
+         "CPAL_INFRARED": 0.7}  # fmt: skip
 add_loss_keys(GROUP)  # those of other recipes, which have no weight
 
 
@@ -43,8 +43,9 @@ def bank(*, cross: bool = True, believed: bool = True) -> MemoryBank:
     made = MemoryBank(PrototypeMemory(rows(5, 16, 0)), PrototypeMemory(rows(4, 16, 1)))
     if cross:
         made.cross, made.cross_weight = PrototypeMemory(rows(4, 16, 2)), 0.37
-        made.v2r, made.r2v = torch.tensor([0, 1, 2, 3, -1]), torch.tensor([0, 1, 2, 3])
-        made.c_v, made.c_r = torch.tensor([0, 1, 2, 3, -1]), torch.tensor([0, 1, 2, 3])
+        made.v2r, made.r2v = torch.tensor([0, 1, 2, 3, -1]), torch.tensor([1, 0, 3, 2])
+        made.c_v, made.c_r = torch.tensor([3, 2, 1, 0, -1]), torch.tensor([2, 3, 0, 1])
+        made.cross_epoch = 3
     if cross and believed:
         made.belief_v, made.belief_r = torch.tensor([0.9, 0.1, 0.5, 1.0, 0.0]), torch.tensor([0.2, 0.4, 0.6, 0.8])
     return made
@@ -71,7 +72,7 @@ def plain_terms(bank: MemoryBank, f_v: Tensor, f_r: Tensor, y_v: Tensor, y_r: Te
     phi_c, g = bank.cross.prototypes, bank.cross_weight
     ccl = cross_contrastive(f_v, f_r, phi_v, phi_r, bank.v2r[y_v], bank.r2v[y_r], TAU, belief_v, belief_r)
     mcl = mutual_contrastive(f_v, f_r, phi_c, bank.c_v[y_v], bank.c_r[y_r], TAU, belief_v, belief_r)
-    cpal = cross_prediction_alignment(f_v @ phi_c.t() / TAU, f_r @ phi_c.t() / TAU, 0.2, 0.5)
+    cpal = cross_prediction_alignment(f_v @ phi_c.t() / TAU, f_r @ phi_c.t() / TAU, 0.2, 0.7)
     return {**terms, "loss_ccl": g * (0.7 * ccl), "loss_mcl": g * (0.3 * mcl), "loss_cpal": g * (1.7 * cpal)}
 
 
@@ -123,8 +124,11 @@ def test_the_view_is_of_the_stage_and_looks_tables_up() -> None:
     batch = view(memories, f_v, f_r, y_v, y_r, TAU)
     assert isinstance(batch, CrossBatch) and batch.belief_v is not None and memories.belief_v is not None
     for i, label in enumerate(y_v.tolist()):
-        assert batch.y_v2r[i] == batch.c_v[i] == [0, 1, 2, 3, -1][label]
+        assert batch.y_v2r[i] == [0, 1, 2, 3, -1][label] and batch.c_v[i] == [3, 2, 1, 0, -1][label]
         assert batch.belief_v[i] == memories.belief_v[label]
+    for i, label in enumerate(y_r.tolist()):
+        assert batch.y_r2v[i] == [1, 0, 3, 2][label] and batch.c_r[i] == [2, 3, 0, 1][label]
+    assert batch.cross_epoch == 3 and not batch.to_infrared
     assert batch.cross_weight == 0.37 and batch.temperature == TAU and batch.phi_r.shape == (4, 16)
 
 

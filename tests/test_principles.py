@@ -27,7 +27,9 @@ def matched(v2r: list[int], r2v: list[int], scores: np.ndarray | None = None) ->
     return Matching(np.array(v2r), np.array(r2v), table, "visible", unassigned)
 
 
-def test_entropies_are_the_loop() -> None:
+@pytest.mark.parametrize("block", [4, 8192])
+def test_entropies_are_the_loop(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mgot.principles._BLOCK", block)
     f = F.normalize(torch.randn(9, 4, generator=torch.Generator().manual_seed(0)), dim=1)
     phi = F.normalize(torch.randn(5, 4, generator=torch.Generator().manual_seed(1)), dim=1)
     rows = [torch.softmax(phi @ x / 0.05, 0).tolist() for x in f]
@@ -64,6 +66,16 @@ def test_matching_statistics_show_a_collapse() -> None:
     assert fair["unmatched"] == 0 and matching_statistics(matched([0, UNMATCHED], [0, 1]))["unmatched"] == 0.25
     assert collapsed["load_top3"] == 1
     assert matching_statistics(matched(list(range(6)), list(range(6))))["load_top3"] == pytest.approx(0.5)
+
+
+def test_matching_statistics_are_those_of_the_supply() -> None:
+    """The last supply cluster has no match, although the last demand cluster names it; nobody took that one."""
+    forward, backward = np.array([0, 0, 1, UNMATCHED]), np.array([1, 0, 3])
+    scores, nobody = np.array([[3, 1, 0], [1, 1, 0], [0, 2, 0], [0, 0, 0]]), np.array([2])
+    expected = {"load_max": 2, "load_empty": 1 / 3, "load_top3": 1, "one_to_one": 0.25, "unmatched": 1 / 7,
+                "confidence": 0.5625}  # fmt: skip
+    assert matching_statistics(Matching(forward, backward, scores, "visible", nobody)) == pytest.approx(expected)
+    assert matching_statistics(Matching(backward, forward, scores.T, "infrared", nobody)) == pytest.approx(expected)
 
 
 def test_agreement_survives_renumbering_and_notices_change() -> None:
@@ -103,4 +115,6 @@ def test_majorities_and_accuracy() -> None:
 def test_outliers_count_against_the_clustering() -> None:
     truth = np.array([0, 0, 1, 1])
     assert clustering_quality(np.array([5, 5, 2, 2]), truth)["ari"] == pytest.approx(1.0)
-    assert clustering_quality(np.array([5, 5, -1, -1]), truth)["ari"] < 1.0
+    apart = clustering_quality(np.array([5, 5, -1, -1]), truth)
+    assert apart == pytest.approx(clustering_quality(np.array([0, 0, 1, 2]), truth))
+    assert apart["ari"] == pytest.approx(4 / 7) and apart["nmi"] < 1.0

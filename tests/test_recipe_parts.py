@@ -29,7 +29,19 @@ from mgot.losses import (
     marginal_cross_entropy,
     neighbour_relations,
 )
-from mgot.matching import ADCA, OTLA, PGM, RPNR, UNMATCHED, Hungarian, aggregated, correspondence, pair_votes
+from mgot.matching import (
+    ADCA,
+    OTLA,
+    PGM,
+    RPNR,
+    UNMATCHED,
+    Hungarian,
+    Members,
+    Prototypes,
+    aggregated,
+    correspondence,
+    pair_votes,
+)
 from mgot.transport import uniform_transport
 from tests.test_losses import TAU, ce_loop, dot, softmax_loop, unit_rows
 from tests.test_matchers import HUB, drawn, from_similarity
@@ -112,8 +124,8 @@ def test_neighbour_relations_are_the_loop(n: int, sigma: float, delta: float) ->
 
 def test_neighbour_relations_sum_both_modalities_and_bear_images_that_are_the_same() -> None:
     batch = a_batch()
-    expected = relations_loop(batch.f_v, 1.0, 1.0) + relations_loop(batch.f_r, 1.0, 1.0)
-    assert float(Neighbour()(batch)) == pytest.approx(expected, rel=1e-4)
+    expected = relations_loop(batch.f_v, 0.5, 1.5) + relations_loop(batch.f_r, 0.5, 1.5)
+    assert float(Neighbour(0.5, 1.5)(batch)) == pytest.approx(expected, rel=1e-4)
     same = unit_rows(1, 5, 0).float().repeat(4, 1).requires_grad_()
     loss = neighbour_relations(same)
     loss.backward()
@@ -122,6 +134,16 @@ def test_neighbour_relations_sum_both_modalities_and_bear_images_that_are_the_sa
         few = unit_rows(n, 5, 0).requires_grad_()
         neighbour_relations(few).backward()
         assert neighbour_relations(few).item() == 0.0 and few.grad is not None
+
+
+def test_the_weights_of_neighbour_relations_have_no_gradient() -> None:
+    fixed, f, g = unit_rows(6, 5, 0), unit_rows(6, 5, 0).requires_grad_(), unit_rows(6, 5, 0).requires_grad_()
+    neighbour_relations(f, 0.5, 1.5).backward()
+    near = torch.exp(-torch.cdist(fixed, fixed).square() / 0.5)
+    distance = (g[:, None] - g).square().sum(2).add(1e-30).sqrt()
+    relative = distance / distance.mean(dim=1, keepdim=True)
+    ((near * relative.square() + (1 - near) * torch.relu(1.5 - relative).square()).sum() / 30).backward()
+    torch.testing.assert_close(f.grad, g.grad)
 
 
 def marginal_loop(f: Tensor, y: Tensor, phis: list[Tensor], labels: list[list[int]], shares: list[float]) -> float:
@@ -321,6 +343,19 @@ def test_adca_is_the_plain_greedy_loop(k_v: int, k_r: int, seed: int, c: float) 
     assert matching.r2v.tolist() == [r2v.get(j, UNMATCHED) for j in range(k_r)]
 
 
+def test_adca_takes_images_that_are_the_same() -> None:
+    two, y = np.eye(2), np.arange(2)
+    assert ADCA(min_cosine=1.0)(Prototypes(two, two, Members(two, two, y, y))).v2r.tolist() == [0, 1]
+
+
+def test_scores_are_what_the_choice_is_based_on() -> None:
+    p = drawn(6, 4, 1)
+    assert p.members is not None
+    np.testing.assert_allclose(Hungarian()(p).scores, (p.similarity + 1) / 2)
+    np.testing.assert_allclose(PGM()(p).scores, np.exp(p.similarity))
+    np.testing.assert_array_equal(ADCA(min_cosine=0.2)(p).scores, pair_votes(p.members, (6, 4), 0.2)[0])
+
+
 def test_adca_needs_members_and_a_cosine() -> None:
     with pytest.raises(UserError, match="members"):
         ADCA()(HUB)
@@ -346,6 +381,15 @@ def test_otla_counts_the_images_that_the_transport_sends(supply: str, k_v: int, 
     assert matching.transport is not None and matching.transport.converged
     with pytest.raises(UserError, match="members"):
         OTLA()(HUB)
+
+
+def test_otla_sends_images_by_its_settings() -> None:
+    p = drawn(6, 4, 1)
+    assert p.members is not None
+    f_v = p.members.f_v[p.members.y_v >= 0]
+    plan = OTLA(sharpness=5.0, max_iterations=7)(p).transport
+    assert plan is not None and plan.iterations == 7
+    np.testing.assert_array_equal(plan.plan, uniform_transport(f_v @ p.infrared.T, 5.0, max_iterations=7).plan)
 
 
 # Aggregation of memories

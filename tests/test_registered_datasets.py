@@ -89,3 +89,15 @@ def test_every_data_set_is_in_both_registries() -> None:
     for name, cls in DATASETS.items():
         theirs = DATASET_REGISTRY.get(name)
         assert (theirs.__name__, theirs.definition, theirs.__module__) == (name, cls, cls.__module__)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_keys_of_the_config_reach_the_protocols(name: str, tmp_path: Path) -> None:
+    SETS[name][0](tmp_path)
+    keys = default_config().MGOT
+    keys.TEST.TRIALS, keys.TEST.DIRECTIONS, keys.TEST.REGDB_TRIAL = 3, ["infrared-to-visible"], 4
+    keys.TEST.SYSU_MODES, keys.TEST.SYSU_SHOTS = ["indoor"], [10]
+    (protocol,) = DATASET_REGISTRY.get(name)(root=str(tmp_path), **DATASETS[name].options(keys)).protocols()
+    assert protocol.name == ("sysu-indoor-multi" if name == "SYSUMM01" else SETS[name][2][1])
+    assert len(protocol.trials) == (3 if name in ("SYSUMM01", "LLCM") else 1)
+    assert protocol.draws == {"RegDB": "split 4", "Folder": "whole gallery"}.get(name, "seeded")

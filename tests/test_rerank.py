@@ -7,8 +7,17 @@ import pytest
 
 from mgot.data.sets.sysu import sysu_protocols
 from mgot.errors import UserError
-from mgot.evaluation import score_protocols, score_reranked
+from mgot.evaluation import (
+    Expansion,
+    expanded_features,
+    score_expanded,
+    score_protocols,
+    score_reranked,
+    score_search,
+)
+from mgot.evaluation.expand import normalised
 from mgot.evaluation.rerank import Reranking, reranked_distances
+from tests.test_scoring import small_pool
 
 
 def reference(query: np.ndarray, gallery: np.ndarray, setting: Reranking) -> np.ndarray:
@@ -92,3 +101,19 @@ def test_rows_are_named_and_state_the_setting() -> None:
     assert all(row["rerank"] == {"k1": 4, "k2": 2, "weight": 0.3} for row in reranked)
     assert {*reranked[0]} == {*plain[0], "rerank"}
     assert all("rerank" not in row for row in plain)
+
+
+def test_figures_are_those_of_the_reranked_distances() -> None:
+    identities, cameras, _ = small_pool(0)
+    rows = np.random.default_rng(1).standard_normal((80, 16)).astype(np.float32)
+    (protocol,) = sysu_protocols(identities, cameras, modes=("all",), shots=(2,), trials=1)
+    query, gallery = protocol.trials[0]
+    labels = identities[query], identities[gallery], cameras[query], cameras[gallery]
+    setting, aqe, unit = Reranking(4, 2, 0.3), Expansion(1, 3, 3.0), normalised(rows)
+    first, second = (normalised(each) for each in expanded_features(rows[query], rows[gallery], aqe))
+    pairs = (unit[query], unit[gallery]), (first, second)
+    (plain,) = score_reranked([protocol], identities, cameras, rows, setting)
+    (both,) = score_expanded([protocol], identities, cameras, rows, aqe, rerank=setting)
+    for row, (asked, searched) in zip((plain, both), pairs, strict=True):
+        expected = score_search(reranked_distances(asked, searched, setting), *labels, drop="sysu-same-place")
+        assert (row["rank1"], row["mAP"]) == pytest.approx((expected.rank[0], expected.mAP))

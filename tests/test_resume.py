@@ -124,6 +124,14 @@ def test_a_run_that_a_signal_stopped_goes_on_bit_for_bit(
     assert rows[0] == rows[1]
 
 
+def test_a_signal_in_the_last_step_lets_the_run_end(
+    short: Options, unbroken: Callable[[Options], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = unbroken(short)
+    signal_at(monkeypatch, 8)
+    assert figures(run(short())) == figures(straight)
+
+
 def test_pretrained_weights_are_asked_for_where_no_checkpoint_brings_weights(
     tiny_options: Options, tmp_path: Path
 ) -> None:
@@ -289,6 +297,11 @@ def test_a_run_of_other_keys_of_the_adversary_and_the_rates_is_refused_with_thes
         UserError, match=r"discriminator\.logit_norm\.weight is missing.*MGOT\.DEN\.SHARED_NECK and MGOT"
     ):
         go_on(copy)
+
+
+def test_a_run_does_not_go_on_with_other_images(copy: Path) -> None:
+    with pytest.raises(UserError, match=r"--resume: the run in .* cannot go on: .* and 96 infrared images"):
+        go_on(copy, "SOLVER.MAX_EPOCH", 5, "MGOT.DATA.OVERLAP", 0.5, "MGOT.DATA.OVERLAP_DROPS", "infrared")
 
 
 def test_other_parameter_groups_are_told(copy: Path) -> None:

@@ -99,6 +99,10 @@ def test_rows_tell_means_over_trials_and_the_table_shows_them() -> None:
             k: v for k, v in plain.items() if k != "trials"
         }
         unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+        given = score_protocol(protocol, identities, cameras, distances=-(unit[:40] @ unit[40:].T), roc=True)
+        assert {name: given[name] for name in ROC_FIGURES} == pytest.approx(
+            {name: row[name] for name in ROC_FIGURES}, abs=1.0
+        )
         for (query, gallery), told in zip(protocol.trials, row["trials"], strict=True):
             labels = identities[query], identities[gallery], cameras[query], cameras[gallery]
             cosines = unit.astype(np.float32)[query] @ unit.astype(np.float32)[gallery].T

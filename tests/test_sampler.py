@@ -143,3 +143,9 @@ def test_nothing_comes_before_labels_or_from_an_empty_modality(matches: Matches)
 def test_empty_batches_are_refused(kwargs: dict[str, int]) -> None:
     with pytest.raises(UserError, match=r"SOLVER\.IMS_PER_BATCH"):
         sampler(**kwargs)
+
+
+def test_visible_clusters_that_share_a_match_are_drawn_with_it() -> None:
+    v2r, r2v = np.arange(12) // 2, 2 * np.arange(6)  # each infrared cluster took the first of its two
+    for visible, infrared in zip(*drawn_clusters(v2r, r2v), strict=True):
+        assert (v2r[visible] == infrared).sum() == len(set(v2r[visible].tolist()))

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import errno
+import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from mgot.engine.resume.checkpoint import AtomicCheckpointer
 from mgot.engine.resume.output import trim_metrics
+from mgot.engine.resume.saving import CheckpointHook
+from mgot.engine.resume.snapshot import random_states, restore_random_states
 
 
 def full_disk(*args: object, **kwargs: object) -> None:
@@ -62,3 +67,33 @@ def test_metrics_are_cut_where_the_run_goes_on(tmp_path: Path) -> None:
     trim_metrics(path, 2)
     assert path.read_text() == '{"iteration": 1}\n'
     trim_metrics(tmp_path / "none.json", 2)
+
+
+def test_every_generator_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    state, put = torch.arange(4, dtype=torch.uint8), list[torch.Tensor]()
+    answers: dict[str, Any] = {"is_available": True, "device_count": 1, "get_rng_state_all": [state]}
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, lambda answer=answer: answer)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", put.extend)
+
+    def drawn() -> list[float]:
+        return [random.random(), np.random.random(), float(torch.rand(()))]  # noqa: NPY002
+
+    states = random_states()
+    first = drawn()
+    restore_random_states(states)
+    assert drawn() == first and len(put) == 1 and torch.equal(put[0], state)
+
+
+def test_checkpoints_come_at_each_periods_end_and_at_those_of_stage_and_run() -> None:
+    saved: list[str] = []
+
+    def save(name: str, epoch: int) -> bool:
+        saved.append(name)
+        return True
+
+    hook = CheckpointHook(3, intra=2)
+    for epoch in range(7):
+        hook.trainer = SimpleNamespace(epoch=epoch, max_epoch=7, save_checkpoint=save)
+        hook.after_epoch()
+    assert saved == ["model_intra", "model_0002", "model_0005", "model_final"]

@@ -15,6 +15,7 @@ from torch import nn
 
 from mgot.engine.schedule.solver import StageHook, begin_stage, build_fused_optimizer, log_rate_of, stages
 from mgot.engine.setup import check_config
+from mgot.engine.trainer import MGOTTrainer
 from mgot.errors import UserError
 from tests.test_modeling import small_config
 from tests.test_step import WithBackbone
@@ -158,3 +159,12 @@ def test_warm_up_longer_than_the_first_stage_is_refused(key: str) -> None:
     with pytest.raises(UserError, match=rf"{key} lasts \d epochs, longer than .* 3: .*OWN_OPTIMIZER False"):
         check_config(cfg)
     assert len(stages(config(key, 7, "MGOT.CROSS_STAGE.OWN_OPTIMIZER", False))) == 1
+
+
+def test_the_trainer_builds_the_first_stages_optimiser_and_schedule() -> None:
+    cfg = config("SOLVER.SCHED", "CosineAnnealingLR", "SOLVER.WARMUP_ITERS", 2 * ITERS)
+    optimizer, _ = MGOTTrainer.build_optimizer(cfg, nn.Linear(3, 2))
+    assert MGOTTrainer.build_lr_scheduler(cfg, optimizer, 99)["lr_sched"].T_max == 1  # 3 epochs, 2 of warm-up
+    alone = config("MGOT.CROSS_START_EPOCH", 0, "MGOT.CROSS_STAGE.BASE_LR", 0.02)
+    optimizer, _ = MGOTTrainer.build_optimizer(alone, nn.Linear(3, 2))
+    assert {group["lr"] for group in optimizer.param_groups} == {0.02}

@@ -199,3 +199,19 @@ def test_dividing_by_all_queries_would_be_seen() -> None:
     protocol = Protocol("half", (trial,), "sysu-same-place", True, "seeded")
     row = score_protocol(protocol, identities, cameras, features=np.eye(5)[identities])
     assert (row["n_queries"], row["n_valid_queries"], row["rank1"]) == (4, 2, 100.0)
+
+
+def test_llcm_hides_a_persons_images_of_the_querys_own_camera() -> None:
+    """Nearest is the query's own person and camera, then another person; only the third image is a true match."""
+    identities, cameras = np.array([1, 1, 2, 1]), np.array([1, 1, 1, 2])
+    _, to_visible = llcm_protocols(identities, cameras, 1, trials=1)
+    row = score_protocol(to_visible, identities, cameras, distances=np.array([[0.1, 0.2, 0.3]]))
+    assert (row["rank1"], row["rank5"], row["mAP"]) == (0.0, 100.0, 50.0)
+
+
+@pytest.mark.parametrize("n_first", [29, 31])
+def test_distances_that_are_split_elsewhere_are_refused_in_both_directions(n_first: int) -> None:
+    identities, cameras, _ = small_pool(0)
+    for protocol in regdb_protocols(30, 50, split=1):
+        with pytest.raises(UserError, match="do not hold a search within one part of the pool"):
+            score_protocol(protocol, identities, cameras, distances=np.ones((n_first, 80 - n_first)))

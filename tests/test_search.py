@@ -155,6 +155,8 @@ def test_many_threads_and_one_give_the_same(monkeypatch: pytest.MonkeyPatch) -> 
         ({"query_ids": np.array([8, 9])}, "no query has a true match"),
         ({"drop": "market"}, "no rule 'market': choose from none, sysu-same-place"),
         ({"drop": "sysu-same-place"}, "needs the cameras"),
+        ({"drop": "sysu-same-place", "query_cameras": np.array([3, 6])}, "needs the cameras"),
+        ({"drop": "sysu-same-place", "gallery_cameras": np.array([1, 2, 4])}, "needs the cameras"),
         ({"gallery_cameras": np.array([1, 2])}, "must both be .N,."),
     ],
 )

@@ -94,6 +94,25 @@ def test_a_step_without_a_finite_loss_is_skipped_and_its_losses_are_not_kept() -
         step(0)
 
 
+class WithNorm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3)
+
+    def forward(self, batch: Tensor) -> dict[str, Tensor]:
+        return {"loss_a": self.norm(batch).square().mean()}
+
+
+def test_a_skipped_step_leaves_the_running_statistics_of_the_step_before() -> None:
+    data, model = batches(), WithNorm()
+    data[1][0, 0] = float("nan")
+    step = training_step(model, data, limit=1)
+    step(0)
+    kept = model.norm.get_buffer("running_mean").clone()
+    step(1)
+    assert kept.any() and torch.equal(model.norm.get_buffer("running_mean"), kept)
+
+
 def test_the_fused_optimiser_steps_as_fast_reids() -> None:
     cfg = small_config("SOLVER.BIAS_LR_FACTOR", 2.0, "SOLVER.WEIGHT_DECAY_NORM", 0.001)
     models = [copy.deepcopy(norm_net()) for _ in range(2)]

@@ -114,7 +114,9 @@ def test_a_modality_that_is_one_point_is_matched_to_nothing(alike: str) -> None:
     assert set(matching.v2r) == set(matching.r2v) == {UNMATCHED}
 
 
-@pytest.mark.parametrize(("field", "value"), [("visible_share", 0.0), ("joint_eps", 1.0), ("joint_k1", 0)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("visible_share", 0.0), ("visible_share", 1.5), ("joint_eps", 1.0), ("joint_k1", 0)]
+)
 def test_together_needs_members_and_numbers_in_their_ranges(field: str, value: Any) -> None:
     with pytest.raises(UserError, match="members"):
         Together()(HUB)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from mgot.data.loaders import CrossModalityLoader
 from mgot.data.synthetic.other_layouts import write_llcm, write_regdb
 from mgot.data.synthetic.settings import Settings
 from mgot.engine import epoch, hooks
@@ -222,3 +223,44 @@ def test_weights_that_are_no_checkpoint_are_refused(tiny_options: Options, tmp_p
     for weights in (tmp_path / "bad.pth", tmp_path / "none.pth"):
         with pytest.raises(UserError, match=weights.name):
             evaluate(load_config(DEMO, tiny_options("MODEL.WEIGHTS", weights)))
+
+
+def test_memories_are_made_by_the_keys_of_the_cross_stage(
+    tiny_options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[dict[str, Any]] = []
+
+    def noted(state: EpochState, **given: Any) -> Any:
+        made.append(given)
+        return epoch.build_bank(state, **given)
+
+    monkeypatch.setattr(hooks, "build_bank", noted)
+    keys = ("MGOT.CROSS_STAGE.AGGREGATION", 0.4, "MGOT.CROSS_STAGE.RAMP_EPOCHS", 4, "MGOT.CROSS_STAGE.RAMP_FROM", 0.2)
+    run(tiny_options("SOLVER.MAX_EPOCH", 3, "MGOT.TEST.STAGES", ["final"], *keys))
+    assert [each["cross_weight"] for each in made] == [None, pytest.approx(0.2), pytest.approx(0.4)]
+    assert {(each["cross_start"], each["aggregation"]) for each in made} == {(1, 0.4)}
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_matched_clusters_are_drawn_together_in_the_cross_stage_if_the_key_says_so(
+    paired: bool, tiny_options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[bool] = []
+    set_epoch = CrossModalityLoader.set_epoch
+
+    def noted(self: Any, epoch: int, labels: Any, v2r: Any = None, r2v: Any = None, **rest: Any) -> None:
+        given.append(v2r is not None and r2v is not None)
+        set_epoch(self, epoch, labels, v2r, r2v, **rest)
+
+    monkeypatch.setattr(CrossModalityLoader, "set_epoch", noted)
+    run(tiny_options("MGOT.PAIRED_SAMPLING", paired, "MGOT.TEST.STAGES", ["final"]))
+    assert given == [False, paired]
+
+
+def test_each_epoch_has_laws_of_colour_of_its_own(tiny_options: Options, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    trainer = MGOTTrainer(load_config(DEMO, tiny_options("MGOT.MATCHER.VIEW", "spectral", "OUTPUT_DIR", tmp_path)))
+    (hook,) = (each for each in trainer._hooks if isinstance(each, hooks.ClusteringHook))
+    first, second, again = (hook.label(epoch).spectral_v for epoch in (0, 1, 0))
+    assert first is not None and second is not None and again is not None
+    assert torch.equal(first, again) and not torch.allclose(first, second)

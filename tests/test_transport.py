@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
+import ot
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -122,6 +123,27 @@ def test_a_transport_is_settled_by_the_first_solver_that_converges(
         assert line.startswith(f"{solver}: marginal error ") and line.endswith(" after 1 iterations")
 
 
+@pytest.mark.parametrize(("off", "converged"), [(1.0005, True), (1.01, False)])
+def test_a_stabilised_plan_may_be_off_by_a_thousandth(
+    off: float, converged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ot.sinkhorn", lambda a, b, *_, **__: off * np.outer(a, b))
+    assert transport._stabilised_transport(np.ones((3, 2)), 25.0, 9).converged == converged
+
+
+def test_the_bound_on_iterations_reaches_both_solvers(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds: list[int] = []
+    solve = ot.sinkhorn
+
+    def noted(*args: object, numItermax: int, **keys: object) -> object:
+        bounds.append(numItermax)
+        return solve(*args, numItermax=numItermax, **keys)
+
+    monkeypatch.setattr(ot, "sinkhorn", noted)
+    plan = settled_transport(similarity(5, 4, 1), max_iterations=1)
+    assert bounds == [1, 1] and (plan.solver, plan.iterations) == ("stabilised solver", 1)
+
+
 def test_opposite_prototypes_stay_finite() -> None:
     assert np.isfinite(uniform_transport(np.full((3, 3), -1.0)).plan).all()
     np.testing.assert_array_equal(probability(np.array([[1.0000001, -1.0000001]])), [[1.0, 0.0]])
@@ -133,10 +155,11 @@ def test_unusable_similarities_are_refused(bad: np.ndarray) -> None:
         uniform_transport(bad)
 
 
+@pytest.mark.parametrize("solve", [uniform_transport, relaxed_transport])
 @pytest.mark.parametrize("sharpness", [0.0, -1.0, float("nan")])
-def test_lambda_must_be_positive(sharpness: float) -> None:
+def test_lambda_must_be_positive(solve: Solver, sharpness: float) -> None:
     with pytest.raises(UserError, match="lambda"):
-        uniform_transport(similarity(2, 2), sharpness)
+        solve(similarity(2, 2), sharpness)
 
 
 def _unbalanced_reference(

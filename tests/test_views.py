@@ -35,6 +35,7 @@ def test_members_are_joined_with_their_prototypes() -> None:
     both = joined(a, b)
     assert both.members is not None and both.members.y_v is y_v
     np.testing.assert_allclose(both.members.f_v @ both.infrared.T, both.similarity, atol=1e-6)
+    np.testing.assert_allclose(both.visible @ both.members.f_r.T, both.similarity, atol=1e-6)
     matching = MATCHERS["vote"]()(seen("both", a, b)[0])
     assert matching.scores.shape == (5, 4)
 
