@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from mgot.errors import UserError
 from mgot.evaluation.results import ResultsFile
 from mgot.matching import Matching, correspondence
 from mgot.principles import fitness
+from tests.test_saving import full_disk
 
 REPO = Path(__file__).resolve().parent.parent
 DEMO = str(REPO / "projects/MGOT/configs/demo.yml")
@@ -59,6 +61,18 @@ def test_fitness_is_the_share_of_mutual_matches_times_confidence() -> None:
     assert fitness(one_sided) == pytest.approx(0.5 * 0.5)
     nothing = correspondence(np.empty(0, dtype=int), np.array([-1]), np.zeros((0, 1)), "visible")
     assert fitness(nothing) == 0.0
+
+
+def test_a_full_disk_costs_the_fittest_weights_and_not_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("mgot"), "propagate", True)
+    monkeypatch.setattr(torch, "save", full_disk)
+    hook = fittest_hook(tmp_path)
+    hook.trainer = trainer_at(3, 0.9, torch.nn.Linear(1, 1))
+    hook.before_train()
+    hook.before_epoch()
+    assert "fittest.pth could not be written" in caplog.text and not (tmp_path / FITTEST).exists()
 
 
 def test_the_weights_of_the_fittest_cross_epoch_are_kept(tmp_path: Path) -> None:

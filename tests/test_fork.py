@@ -128,6 +128,10 @@ def test_a_checkpoint_of_no_intra_stages_end_is_refused(donor: Path, tmp_path: P
         begin(intra, "MGOT.CROSS_START_EPOCH", 2)
     with pytest.raises(UserError, match=r"end of epoch 1, within the cross stage .* had MGOT\.CROSS_START_EPOCH 1"):
         begin(donor / "model_0001.pth", "MGOT.CROSS_START_EPOCH", 2)
+    content = load_tensors(donor / "model_0001.pth")
+    content["config"] = content["config"].replace("MODE: unsupervised", "MODE: intra_only")
+    torch.save(content, tmp_path / "all_intra.pth")  # of a run that has no other stage
+    assert begin(tmp_path / "all_intra.pth", "MGOT.CROSS_START_EPOCH", 2, "SOLVER.MAX_EPOCH", 3)["epoch"] == 1
     with pytest.raises(UserError, match=r"is from step 1 of epoch 1, and MGOT\.CROSS_START_EPOCH is 1"):
         begin(other(donor, tmp_path, step=1))
     with pytest.raises(UserError, match=r"no cross stage after an intra stage: .*MGOT\.MODE intra_only"):

@@ -109,6 +109,15 @@ def test_only_the_cross_stages_memories_are_hard(weight: float | None, expected:
     assert bank.visible.hardest == bank.infrared.hardest == expected
 
 
+def test_the_matcher_sees_the_means_of_the_view_without_colour() -> None:
+    state = labelled(0, [0, 1, 1, 0], None)
+    state.spectral_v = rows(4, 4, 3)
+    seen = match_epoch(state, OTPA(), partial(believe, "full"), "spectral").seen
+    expected = cluster_means(state.spectral_v, torch.tensor([0, 1, 1, 0]), 2)
+    np.testing.assert_allclose(seen.visible, expected.numpy())
+    np.testing.assert_allclose(seen.infrared, state.phi_r.numpy())
+
+
 def test_a_cross_stages_bank_has_its_weight_its_epoch_and_its_draw_to_the_matches() -> None:
     state = labelled(5, [0, 0, 1, 1], None)
     state.phi_v, state.phi_r = rows(2, 4, 0), rows(2, 4, 1)
