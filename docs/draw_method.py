@@ -174,7 +174,7 @@ def step() -> list[str]:
     drawn += [box(450, 420, 76, 72, PALE, ("features", "f_v, f_r"), size=14)]
     drawn += [arrow((244, 520), (244, 570), (276, 570)), text(236, 563, "all stages", size=13, anchor="end")]
     drawn += [
-        box(278, 546, 248, 58, PALE, ("adversary: which modality?", "its gradient is reversed: loss L_D"), size=14)
+        box(278, 546, 248, 58, PALE, ("adversary: which modality?", "L_D, gradient reversed; off by default"), size=14)
     ]
     drawn += [arrow((526, 456), (566, 456))]
     losses = (

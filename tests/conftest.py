@@ -42,7 +42,10 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny_options(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """KEY VALUE overrides that make demo.yml train on the tiny tree in seconds; more pairs are appended."""
+    """KEY VALUE overrides that make demo.yml train on the tiny tree in seconds; more pairs are appended.
+
+    With the adversary, so that its weights, its count of iterations and its dropout are kept and resumed too.
+    """
     monkeypatch.setenv("FASTREID_DATASETS", str(tiny_root))
 
     def options(*extra: object) -> list[str]:
@@ -50,7 +53,7 @@ def tiny_options(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             "MODEL.BACKBONE.PRETRAIN", False, "INPUT.SIZE_TRAIN", [64, 32], "INPUT.SIZE_TEST", [64, 32],
             "SOLVER.MAX_EPOCH", 2, "MGOT.CROSS_START_EPOCH", 1, "MGOT.ITERS_PER_EPOCH", 2,
             "SOLVER.IMS_PER_BATCH", 32, "DATALOADER.NUM_INSTANCE", 4, "MGOT.CLUSTER.K1", 8, "MGOT.CLUSTER.K2", 3,
-            "MGOT.TEST.TRIALS", 2, "SEED", 0, "OUTPUT_DIR", tmp_path / "run",
+            "MGOT.TEST.TRIALS", 2, "MGOT.LOSS.W_ADV", 1.0, "SEED", 0, "OUTPUT_DIR", tmp_path / "run",
         )  # fmt: skip
         return [str(part) for part in (*base, *extra)]
 

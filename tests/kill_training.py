@@ -39,7 +39,7 @@ def keys(output: Path) -> list[str]:
         "SOLVER.MAX_EPOCH", EPOCHS, "MGOT.CROSS_START_EPOCH", 1, "MGOT.ITERS_PER_EPOCH", STEPS,
         "SOLVER.IMS_PER_BATCH", 16, "DATALOADER.NUM_INSTANCE", 2, "MGOT.CLUSTER.K1", 6, "MGOT.CLUSTER.K2", 2,
         "MGOT.TEST.TRIALS", 1, "MGOT.TEST.SYSU_MODES", ["all"], "TEST.FLIP.ENABLED", False, "MGOT.DIAGNOSTICS", False,
-        "SEED", 0, "OUTPUT_DIR", output,
+        "MGOT.LOSS.W_ADV", 1.0, "SEED", 0, "OUTPUT_DIR", output,
     )  # fmt: skip
     return [str(part) for part in pairs]
 

@@ -26,7 +26,7 @@ def nearest(features: np.ndarray, k: int, side: np.ndarray | None = None) -> np.
         order = [i, *sorted(others, key=lambda j: (-similarity[i, j], j))]
         if side is not None:
             own, other = ([j for j in order if (side[j] == side[i]) == same] for same in (True, False))
-            order = [j for pair in zip(own, other, strict=False) for j in pair][: 2 * min(sum(side), sum(~side))]
+            order = [j for pair in zip(own, other, strict=False) for j in pair]
         lists.append(order[:k])
     return np.array(lists)
 

@@ -26,7 +26,7 @@ CONFIG = str(REPO / "projects/MGOT/configs/ablation.yml")
 ROWS: dict[str, dict[str, object]] = {
     "full": {},
     "hungarian": {"MGOT.MATCHER.NAME": "hungarian"},
-    "no adversary": {"MGOT.LOSS.W_ADV": 0.0},
+    "adversary": {"MGOT.LOSS.W_ADV": 1.0},
     "supervised": {"MGOT.MODE": "supervised"},
     "ccl": {"MGOT.LOSS.W_MCL": 0.0, "MGOT.LOSS.W_CPAL": 0.0},
 }
@@ -100,7 +100,7 @@ def test_who_shares_with_whom(tmp_path: Path) -> None:
     }
     groups = {name.removesuffix(" 0"): run.config.intra for name, run in planned(tmp_path, rows).items()}
     assert groups["full"] == groups["hungarian"] == groups["ccl"] != ""
-    alone = ["full", "no adversary", "longer", "other weights"]
+    alone = ["full", "adversary", "longer", "other weights"]
     assert len({groups[name] for name in alone}) == len(alone) and "" not in {groups[name] for name in alone}
     nobody = ("supervised", "intra only", "one stage", "not kept", "from elsewhere")
     assert {groups[name] for name in nobody} == {""}
@@ -119,7 +119,7 @@ def test_a_run_waits_for_its_groups_intra_stage_and_others_go_first(tmp_path: Pa
     runs = planned(tmp_path, ROWS, (0, 1))
     todo = Agenda(runs.values(), list(runs.values()))
     taken = [todo.take() for _ in range(6)]
-    names = ["full 0", "no adversary 0", "supervised 0", "full 1", "no adversary 1", "supervised 1"]
+    names = ["full 0", "adversary 0", "supervised 0", "full 1", "adversary 1", "supervised 1"]
     assert taken == [(runs[name], None) for name in names]
     path = intra_of(runs["full 1"])
     assert todo.take() == (runs["hungarian 1"], path)
@@ -153,7 +153,7 @@ def test_a_grid_is_trained_with_one_intra_stage(make: Callable[..., Ablation], t
     assert make(ROWS, (0, 1)).run(jobs) == 0
     runs = planned(tmp_path, ROWS, (0, 1))
     for seed in (0, 1):
-        assert [starts(runs[f"{name} {seed}"])[0]["from"] for name in ("no adversary", "supervised")] == ["", ""]
+        assert [starts(runs[f"{name} {seed}"])[0]["from"] for name in ("adversary", "supervised")] == ["", ""]
         donors = [starts(runs[f"{name} {seed}"])[0]["from"] for name in ("full", "hungarian", "ccl")]
         assert donors == ["", *[str(runs[f"full {seed}"].folder / "model_intra.pth")] * 2]
     rows = json.loads((tmp_path / "out/table.json").read_text())["tables"][0]["rows"]

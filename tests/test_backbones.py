@@ -24,7 +24,10 @@ from tests.conftest import write_coloured_people
 REPO = Path(__file__).resolve().parent.parent
 DEMO = str(REPO / "projects/MGOT/configs/demo.yml")
 YAMLS = sorted(REPO.glob("configs/Backbone-*.yml"))
-SMALL = ["MODEL.BACKBONE.PRETRAIN", "False", "INPUT.SIZE_TRAIN", "[64, 32]", "INPUT.SIZE_TEST", "[64, 32]"]
+SMALL = [
+    "MODEL.BACKBONE.PRETRAIN", "False", "INPUT.SIZE_TRAIN", "[64, 32]", "INPUT.SIZE_TEST", "[64, 32]",
+    "MGOT.LOSS.W_ADV", "1.0",
+]  # fmt: skip
 # Where a YAML's network is a large one, the tests train its smaller sister.
 SISTERS = {
     "Backbone-ResNeXt": ["MODEL.BACKBONE.DEPTH", "50x"],

@@ -202,7 +202,9 @@ def test_stages_are_timed() -> None:
 def test_more_neighbours_than_points_is_said(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         cluster(reference.blobs(10), k1=30)
-    assert "k1 = 30" in caplog.text
+        cluster(reference.blobs(40), k1=30, side=np.arange(40) < 4)
+    assert "k1 = 30, but there are only 10 rows: 10 neighbours" in caplog.text
+    assert "k1 = 30, but there are only 40 rows: 8 neighbours" in caplog.text
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

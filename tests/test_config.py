@@ -36,10 +36,11 @@ def test_there_are_recipes() -> None:
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.name)
-def test_every_yaml_builds_a_model(path: Path) -> None:
+def test_every_yaml_builds_a_model_with_and_without_the_adversary(path: Path) -> None:
     recipe, overlay = (str(BASE), [str(path)]) if path.stem.startswith("Backbone-") else (str(path), [])
-    cfg = load_config(recipe, [*overlay, "MODEL.BACKBONE.PRETRAIN", "False"])
-    assert build_model(cfg).heads is not None
+    for weight in (0.0, 1.0):
+        cfg = load_config(recipe, [*overlay, "MODEL.BACKBONE.PRETRAIN", "False", "MGOT.LOSS.W_ADV", str(weight)])
+        assert (build_model(cfg).discriminator is not None) == (weight > 0)
 
 
 def test_base_recipe_is_the_methods() -> None:
@@ -54,7 +55,7 @@ def test_base_recipe_is_the_methods() -> None:
     assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY, cfg.SOLVER.MAX_EPOCH) == (3.5e-4, 5e-4, 80)
     assert (cfg.MGOT.CROSS_START_EPOCH, cfg.MGOT.ITERS_PER_EPOCH) == (40, 200)
     assert cfg.SOLVER.IMS_PER_BATCH == 2 * 8 * 16 and cfg.DATALOADER.NUM_INSTANCE == 16
-    assert list(cfg.INPUT.SIZE_TRAIN) == [288, 144]
+    assert list(cfg.INPUT.SIZE_TRAIN) == [288, 144] and cfg.MGOT.LOSS.W_ADV == 0
 
 
 def test_further_files_say_what_differs_and_pairs_come_last() -> None:
@@ -134,7 +135,7 @@ def test_a_config_of_its_own_shares_no_list_with_another() -> None:
         (["MGOT.CLUSTER.REACH", "1.0"], "MGOT.CLUSTER.REACH must be between 0 and 1"),
         (["MGOT.LOSS.W_VCL", "-1.0"], "MGOT.LOSS.W_VCL must be 0 or more"),
         (
-            ["MGOT.LOSS.W_VCL", "0", "MGOT.LOSS.W_ICL", "0", "MGOT.LOSS.W_ADV", "0"],
+            ["MGOT.LOSS.W_VCL", "0", "MGOT.LOSS.W_ICL", "0"],
             "MGOT.LOSS.W_VCL must be more than 0",
         ),
         (["MGOT.MATCHER.NAME", "otp"], "MGOT.MATCHER.NAME must be one of"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from mgot.engine.schedule.freeze import FreezeHook, frozen_parameters
+from mgot.engine.schedule.freeze import FreezeHook, build_freeze_hook, frozen_parameters
 from mgot.engine.schedule.solver import build_fused_optimizer
 from mgot.engine.trainer import MGOTTrainer
 from mgot.errors import Interrupted, UserError
@@ -46,6 +46,13 @@ def test_frozen_layers_rest_for_their_steps_whatever_happens_between(clipped: bo
         assert not torch.equal(model.heads.weight, before)
 
 
+def test_no_layer_rests_for_no_steps() -> None:
+    model = WithBackbone()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    assert build_freeze_hook(small_config("MODEL.FREEZE_LAYERS", ["neck"]), model, optimizer) is None
+    assert build_freeze_hook(small_config("SOLVER.FREEZE_ITERS", 2), model, optimizer) is None
+
+
 def test_layers_are_named_by_how_their_names_begin() -> None:
     model = WithBackbone()
     assert frozen_parameters(model, ["back", r"heads\.w"]) == [*model.backbone.parameters(), model.heads.weight]
@@ -54,15 +61,20 @@ def test_layers_are_named_by_how_their_names_begin() -> None:
             frozen_parameters(model, [pattern])
 
 
-def test_a_resumed_run_does_not_freeze_again(
-    tiny_options: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("stop", "rests"), [(1, [True, True, False, False]), (4, [False])])
+def test_a_resumed_run_freezes_neither_longer_nor_again(
+    stop: int,
+    rests: list[bool],
+    tiny_options: Callable[..., list[str]],
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     keys = ("MGOT.ITERS_PER_EPOCH", 3, "MODEL.FREEZE_LAYERS", ["backbone"], "SOLVER.FREEZE_ITERS", 4,
             "MGOT.TEST.STAGES", ["final"], "MGOT.TEST.SYSU_MODES", ["all"])  # fmt: skip
     straight = run(tiny_options(*keys, "OUTPUT_DIR", tmp_path_factory.mktemp("straight")))
     stopped = tiny_options(*keys, "OUTPUT_DIR", tmp_path_factory.mktemp("stopped"))
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        signal_at(patch, 4)
+        signal_at(patch, stop)
         run(stopped)
     frozen: list[bool] = []
     step = MGOTTrainer.run_step
@@ -73,4 +85,4 @@ def test_a_resumed_run_does_not_freeze_again(
 
     monkeypatch.setattr(MGOTTrainer, "run_step", run_step)
     assert figures(run(stopped, resume=True)) == figures(straight)
-    assert frozen == [False]
+    assert frozen == rests

@@ -187,7 +187,8 @@ def tiny_keys(folder: Path) -> list[str]:
         "MODEL.BACKBONE.PRETRAIN", False, "INPUT.SIZE_TRAIN", [64, 32], "INPUT.SIZE_TEST", [64, 32],
         "MGOT.CROSS_START_EPOCH", 1, "MGOT.ITERS_PER_EPOCH", 1, "SOLVER.IMS_PER_BATCH", 16,
         "DATALOADER.NUM_INSTANCE", 2, "MGOT.CLUSTER.K1", 8, "MGOT.CLUSTER.K2", 3, "MGOT.TEST.TRIALS", 1,
-        "MGOT.TEST.SYSU_MODES", ["all"], "TEST.FLIP.ENABLED", False, "SEED", 0, "OUTPUT_DIR", folder,
+        "MGOT.TEST.SYSU_MODES", ["all"], "TEST.FLIP.ENABLED", False, "MGOT.LOSS.W_ADV", 1.0, "SEED", 0,
+        "OUTPUT_DIR", folder,
     )  # fmt: skip
     return [str(key) for key in keys]
 

@@ -198,7 +198,8 @@ key("MGOT.LOSS.W_JOINT", 0.0, at_least(0))
 key("MGOT.LOSS.JOINT_MATCHES", True)
 key("MGOT.LOSS.W_DISTIL", 0.0, at_least(0))
 key("MGOT.LOSS.DISTIL_SHARPEN", 0.5, above(0, 1))
-# w_adv, weight of the modality discriminator's loss L_D.
+# w_adv, weight of the modality discriminator's loss L_D [OTLA]. 0 builds no discriminator, as in MGOT's own configs
+# [ours].
 key("MGOT.LOSS.W_ADV", 1.0, at_least(0))
 # Weights of the two divergences inside CPAL [OTLA].
 key("MGOT.LOSS.CPAL_VISIBLE", 0.1, at_least(0))

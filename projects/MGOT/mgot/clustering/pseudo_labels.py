@@ -44,14 +44,15 @@ def cluster(
 
     Args:
         features: (N, D), torch or numpy, any length but zero; normalised here.
-        k1: neighbours, oneself included; more than N counts as N.
+        k1: neighbours, oneself included; more than N counts as N. With `side`, more than twice the rows of the smaller
+            side counts as twice that.
         k2: neighbours averaged over, 1 .. k1; 1 switches the averaging off.
         eps: largest Jaccard distance between neighbours, in (0, 1).
         min_samples: neighbours a core needs, itself included.
         search: backend of the neighbour search, see `search.nearest`.
         names: (N,), names of the rows in errors, such as image paths.
-        side: (N,) bool, the modality of each row, for a clustering of both together. Half of N(i, k) is then of i's own
-            modality and half of the other, for every k [BMIL, modality-aware Jaccard distance]; see
+        side: (N,) bool, the modality of each row, for a clustering of both together. Then half of N(i, k), up to one,
+            is of i's own modality and half of the other, for every k [BMIL, modality-aware Jaccard distance]; see
             `search.nearest_of_each`. None makes no difference between rows.
 
     Returns:

@@ -50,17 +50,18 @@ def neighbour_weights(
     _check(k1, k2)
     checked = check_features(features, names)
     total = len(checked.norms)
-    if k1 > total:
-        logger.warning("k1 = %d, but there are only %d rows: %d neighbours are used", k1, total, total)
     watch.stage("check")
     if side is None:
         neighbours = nearest(checked, min(k1, total), search)
     else:
         neighbours = nearest_of_each(checked, side, k1, search)
+    used = neighbours.ids.shape[1]
+    if used < k1:
+        logger.warning("k1 = %d, but there are only %d rows: %d neighbours are used", k1, total, used)
     watch.stage("search")
     weights = encode(checked, neighbours, int(np.around(k1 / 2)) + 1)
     watch.stage("encode")
-    weights = expand(weights, neighbours, min(k2, neighbours.ids.shape[1]))
+    weights = expand(weights, neighbours, min(k2, used))
     watch.stage("expand")
     return weights
 

@@ -20,7 +20,7 @@ from mgot.matching.base import (
     register_matcher,
 )
 
-_ROUNDING = 1e-6  # what is left of a feature in float32 that equals the mean
+_ROUNDING = 1e-6  # of its length, a feature that equals the mean differs from it by less, in float32
 _K2 = 6  # rows averaged over, as in the clustering of one modality
 
 
@@ -35,9 +35,10 @@ class Together(SupplyMatcher):
 
     with n_i and n_j the images of i and j that take part. Each cluster of both modalities takes its best by W; of equal
     ones, the more similar. One that meets no image of the other modality in any g stays UNMATCHED, and so do all where
-    a modality's images are one point. The clustering is that of :func:`mgot.clustering.cluster`, of N_v + N_r images at
-    each matching. Source: [BMIL], the clustering of all images and the neighbours of both modalities. Its released
-    code does not contain the distance; we know it from a description. The subtracted means and W are [ours].
+    an image is at its modality's mean, as where all are one point. The clustering is that of
+    :func:`mgot.clustering.cluster`, of N_v + N_r images at each matching. Source: [BMIL], the clustering of all images
+    and the neighbours of both modalities. Its released code does not contain the distance; we know it from a
+    description. The subtracted means and W are [ours].
 
     Args:
         joint_eps: largest Jaccard distance of neighbours in the common clustering.

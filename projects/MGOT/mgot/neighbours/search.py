@@ -79,7 +79,7 @@ def nearest_of_each(features: Features, side: np.ndarray, k: int, search: str = 
     """The k / 2 nearest rows of each row's own side and the k / 2 nearest of the other, by turns.
 
     Row i's list is i itself, the nearest of the other side, the nearest of its own, the second of the other, and so on.
-    So each first part of a list has as many of both sides, up to one. A list of k nearest rows of both sides together
+    So every beginning of a list has as many of both sides, up to one. A list of k nearest rows of both sides together
     would have none of the other if one's own are more similar.
 
     Args:
