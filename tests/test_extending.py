@@ -109,7 +109,7 @@ def test_the_example_of_a_recipe_is_short_and_trains(
     assert len([line for line in (part + keys).splitlines() if line.strip()]) < 40
     (tmp_path / name).write_text(part)
     (tmp_path / overlay).write_text(keys)
-    options = tiny_options(*ONE_EPOCH)
+    options = tiny_options(*ONE_EPOCH, "MGOT.LOSS.W_ADV", 0.0)
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     monkeypatch.setattr(sys, "argv", [name, "--config-file", DEMO, str(tmp_path / overlay), *options])
     with pytest.raises(SystemExit) as ended:
