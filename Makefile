@@ -74,7 +74,7 @@ mutants: $(MUTANTS)/bin/mutmut ## put errors into FILE of the core, one at a tim
 	@rm -rf build/mutants && mkdir -p build/mutants
 	@ln -s $(CURDIR)/projects/MGOT/mgot $(CURDIR)/benchmarks $(CURDIR)/tests $(CURDIR)/pyproject.toml build/mutants
 	@printf '%s\n' '[mutmut]' source_paths=mgot only_mutate=$(FILE:projects/MGOT/%=%) also_copy=benchmarks \
-		process_isolation=forkserver use_git_change_detection=false 'do_not_mutate_patterns=raise \w+' \
+		process_isolation=fork use_git_change_detection=false 'do_not_mutate_patterns=raise \w+' \
 		'pytest_add_cli_args=' '    -m' '    not slow' 'pytest_add_cli_args_test_selection=' $(TESTS:%='    %') \
 		> build/mutants/setup.cfg
 	@cd build/mutants && export OMP_NUM_THREADS=1 && $(abspath $(MUTANTS))/bin/mutmut run --max-children $(JOBS)

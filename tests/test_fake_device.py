@@ -273,8 +273,9 @@ def test_labels_given_on_the_gpu_are_read_off_it_once(gpu: FakeCuda) -> None:
     assert gpu.waits == ["memory.py aten::_to_copy"]
 
 
-def test_a_hard_memory_moves_on_the_gpu_without_a_wait(gpu: FakeCuda) -> None:
-    memory = PrototypeMemory(torch.eye(2, 512, device="cuda"), hardest=True)
+@pytest.mark.parametrize("by", ["mean", "hardest"])
+def test_a_memory_that_moves_once_needs_no_wait_for_the_gpu(by: str, gpu: FakeCuda) -> None:
+    memory = PrototypeMemory(torch.eye(2, 512, device="cuda"), by=by)
     f = torch.rand(3, 512, device="cuda")
     gpu.waits.clear()
     memory.update(f, torch.tensor([0, -1, 0]))

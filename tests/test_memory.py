@@ -28,7 +28,7 @@ from mgot.matching import (
     cross_prototypes,
     members_of_labels,
 )
-from mgot.memory import MemoryBank, PrototypeMemory, cluster_means
+from mgot.memory import UPDATES, MemoryBank, PrototypeMemory, cluster_means
 from tests.test_guards import labelled
 
 
@@ -72,22 +72,42 @@ def hardest_loop(phi: Tensor, f: Tensor, y: Tensor, momentum: float) -> Tensor:
 @given(labels=st.lists(st.integers(-1, 4), max_size=30), momentum=st.floats(0, 0.99), seed=st.integers(0, 1000))
 def test_a_hard_update_is_one_move_towards_the_least_similar(labels: list[int], momentum: float, seed: int) -> None:
     phi, f, y = rows(5, 4, seed), rows(len(labels), 4, seed + 1), torch.tensor(labels, dtype=torch.long)
-    memory = PrototypeMemory(phi, momentum, hardest=True)
+    memory = PrototypeMemory(phi, momentum, by="hardest")
     memory.update(f, y)
     torch.testing.assert_close(memory.prototypes, hardest_loop(phi, f, y, momentum), atol=1e-5, rtol=1e-5)
 
 
 def test_of_equally_similar_features_the_first_moves_a_hard_prototype() -> None:
     phi, f = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
-    memory = PrototypeMemory(phi, 0.0, hardest=True)
+    memory = PrototypeMemory(phi, 0.0, by="hardest")
     memory.update(f, torch.tensor([0, 0, 0]))
     assert torch.equal(memory.prototypes, f[:1])
 
 
-@pytest.mark.parametrize("hardest", [False, True])
-def test_a_bank_moves_after_its_checkpoint_as_it_would_have_moved(hardest: bool) -> None:
+def mean_loop(phi: Tensor, f: Tensor, y: Tensor, momentum: float) -> Tensor:
+    """RPNR's first memory: once a step, towards the mean of a class's features."""
+    moved = phi.clone()
+    for k in range(len(phi)):
+        own = [feature for feature, label in zip(f, y, strict=True) if int(label) == k]
+        if own:
+            mean = sum(own[1:], own[0]) / len(own)
+            moved[k] = F.normalize(momentum * phi[k] + (1 - momentum) * mean, dim=0)
+    return moved
+
+
+@settings(max_examples=60, deadline=None)
+@given(labels=st.lists(st.integers(-1, 4), max_size=30), momentum=st.floats(0.1, 0.99), seed=st.integers(0, 1000))
+def test_a_mean_update_is_one_move_towards_the_mean(labels: list[int], momentum: float, seed: int) -> None:
+    phi, f, y = rows(5, 4, seed), rows(len(labels), 4, seed + 1), torch.tensor(labels, dtype=torch.long)
+    memory = PrototypeMemory(phi, momentum, by="mean")
+    memory.update(f, y)
+    torch.testing.assert_close(memory.prototypes, mean_loop(phi, f, y, momentum), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("by", UPDATES)
+def test_a_bank_moves_after_its_checkpoint_as_it_would_have_moved(by: str) -> None:
     f, y = rows(6, 4, 3), torch.tensor([0, 1, 0, 1, 1, 0])
-    first, second = (PrototypeMemory(rows(2, 4, seed), 0.3, hardest=hardest) for seed in (0, 1))
+    first, second = (PrototypeMemory(rows(2, 4, seed), 0.3, by=by) for seed in (0, 1))
     bank = MemoryBank(first, second)
     packed = pack_bank(bank)
     assert packed is not None
@@ -96,17 +116,20 @@ def test_a_bank_moves_after_its_checkpoint_as_it_would_have_moved(hardest: bool)
         each.update(f, y, f.flip(0), y)
     assert torch.equal(bank.visible.prototypes, again.visible.prototypes)
     assert torch.equal(bank.infrared.prototypes, again.infrared.prototypes)
-    del packed["hardest"]  # as in a checkpoint of an earlier version
-    assert not unpack_bank(packed, torch.device("cpu")).visible.hardest
+    del packed["by"]  # as in a checkpoint of an earlier version
+    assert unpack_bank(packed, torch.device("cpu")).visible.by == "each"
 
 
-@pytest.mark.parametrize(("weight", "expected"), [(None, False), (0.5, True)])
-def test_only_the_cross_stages_memories_are_hard(weight: float | None, expected: bool) -> None:
+@pytest.mark.parametrize(
+    ("weight", "cross_by", "expected"), [(None, "hardest", "mean"), (0.5, "hardest", "hardest"), (0.5, "", "mean")]
+)
+def test_the_cross_stages_memories_may_move_by_another_rule(weight: float | None, cross_by: str, expected: str) -> None:
     state = labelled(0, [0, 0, 1, 1], None)
     matched = match_epoch(state, OTPA(), partial(believe, "full"))
     state.matching, state.belief = matched.matching, matched.belief
-    bank = build_bank(state, momentum=0.2, cross_weight=weight, device=torch.device("cpu"), hardest=True)
-    assert bank.visible.hardest == bank.infrared.hardest == expected
+    cpu = torch.device("cpu")
+    bank = build_bank(state, momentum=0.2, cross_weight=weight, device=cpu, by="mean", cross_by=cross_by)
+    assert bank.visible.by == bank.infrared.by == expected
 
 
 def test_the_matcher_sees_the_means_of_the_view_without_colour() -> None:

@@ -62,7 +62,7 @@ def test_a_recipe_steps_in_both_stages_and_both_directions(
     assert logged == {f"loss_{name}" for name, weight in weights.items() if weight}
     assert all(line["total_loss"] < 1e4 for line in lines if "total_loss" in line)
     kept = load_tensors(tmp_path / "model_final.pth")
-    assert kept["memories"]["hardest"] == cfg.MGOT.CROSS_STAGE.HARDEST == (path.stem == "pgm")
+    assert kept["memories"]["by"] == (cfg.MGOT.CROSS_STAGE.UPDATE or cfg.MGOT.LOSS.UPDATE)
 
 
 @pytest.mark.slow

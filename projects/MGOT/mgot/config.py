@@ -19,6 +19,7 @@ from mgot.data.sets.sysu import GALLERY_CAMERAS
 from mgot.evaluation.protocols import DIRECTIONS
 from mgot.evaluation.results import STAGES
 from mgot.matching import BELIEFS, MATCHERS, SUPPLIES, VIEWS
+from mgot.memory import UPDATES
 from mgot.modeling.discriminator import INITS
 from mgot.modeling.fastreid_backbones import WEIGHTS_SOURCES
 from mgot.modeling.precision import PRECISIONS
@@ -139,9 +140,8 @@ key("MGOT.CROSS_STAGE.GROWTH", "epochs", one_of(("epochs", "belief")))
 key("MGOT.CROSS_STAGE.BELIEF_GOAL", 0.5, more_than(0))
 # Share of its infrared match that a visible prototype takes over at each epoch's start [ADCA: 0.9]; 0: nothing.
 key("MGOT.CROSS_STAGE.AGGREGATION", 0.0, within(0, 1))
-# In the cross stage, of a cluster's images in a step only the least similar one moves its prototype [PGM]. Phi_c moves
-# by all of them.
-key("MGOT.CROSS_STAGE.HARDEST", False)
+# MGOT.LOSS.UPDATE in the cross stage; empty: the same. "hardest" is of PGM. Phi_c always moves by all images.
+key("MGOT.CROSS_STAGE.UPDATE", "", one_of(("", *UPDATES)))
 
 # The belief in a match: a weight in [0, 1] of its images in CCL and MCL. "full" is 1 [paper]; "share" is the share of
 # the pair in its row and column of the plan; "mutual" is the certainty of the two clusters [ours].
@@ -206,6 +206,9 @@ key("MGOT.LOSS.CPAL_VISIBLE", 0.1, at_least(0))
 key("MGOT.LOSS.CPAL_INFRARED", 0.5, at_least(0))
 # m, the share of the old prototype that a memory update keeps [field].
 key("MGOT.LOSS.MOMENTUM", 0.1, below(0, 1))
+# What moves a prototype in a step: "each" image of its cluster in turn [field]; their "mean", once [RPNR]; the least
+# similar one alone, "hardest" [PGM].
+key("MGOT.LOSS.UPDATE", "each", one_of(UPDATES))
 
 # "otpa", "nearest" [paper]; "sinkhorn", "hungarian", "vote" [field]; "pgm" [PGM]; "rpnr" [RPNR]; "adca" [ADCA];
 # "otla" [OTLA]; "together" [BMIL]; "unbalanced", for modalities that do not hold the same people [ours]; "oracle"

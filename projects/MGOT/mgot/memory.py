@@ -13,6 +13,8 @@ from torch import Tensor
 
 from mgot.errors import UserError
 
+UPDATES = ("each", "mean", "hardest")
+
 
 def cluster_means(features: Tensor, labels: Tensor, n_clusters: int) -> Tensor:
     """L2-normalised mean of each cluster's members.
@@ -51,35 +53,38 @@ class PrototypeMemory:
     Args:
         prototypes: (K, D) rows; L2-normalised here. Copied.
         momentum: m in [0, 1), the share of the old prototype that an update keeps; 0.1 is [field].
-        hardest: only the least similar feature of a class moves its prototype, MGOT.CROSS_STAGE.HARDEST.
+        by: what moves a prototype, one of :data:`UPDATES`: each feature of its class in turn, their mean once, or the
+            least similar one alone.
     """
 
-    def __init__(self, prototypes: Tensor, momentum: float = 0.1, *, hardest: bool = False) -> None:
+    def __init__(self, prototypes: Tensor, momentum: float = 0.1, *, by: str = "each") -> None:
         if not 0.0 <= momentum < 1.0:
             raise UserError(f"memory momentum must be in [0, 1), not {momentum}")
         self.prototypes = F.normalize(prototypes.detach().float(), dim=1).clone()
-        self.momentum, self.hardest = momentum, hardest
+        self.momentum, self.by = momentum, by
 
     def __len__(self) -> int:
         return self.prototypes.shape[0]
 
     @torch.no_grad()
     def update(self, f: Tensor, y: Tensor) -> None:
-        """Move prototypes towards features, sample by sample in batch order; or once, towards the least similar one.
+        """Move prototypes towards features, sample by sample in batch order; or once, towards one vector.
 
             phi_y <- normalise(m phi_y + (1 - m) f)
-            hardest:  f = f_i of the smallest f_i . phi_y among the step's images of class y, the first of equals
+            mean:     f = the mean of the step's features of class y, not normalised
+            hardest:  f = f_i of the smallest f_i . phi_y among them, the first of equals
 
-        Source: [field]; `hardest` [PGM], CM_Hard. Samples of different classes change different rows, so the t-th
-        samples of all classes are handled together. The loop runs over the largest number of samples of one class, not
-        over all samples. The result is that of the plain loop.
+        Source: [field]; `mean` [RPNR], CM_HCL; `hardest` [PGM], CM_Hard. With `each`, samples of different classes
+        change different rows, so the t-th samples of all classes are handled together. The loop runs over the largest
+        number of samples of one class, not over all samples. The result is that of the plain loop.
 
         Args:
             f: (B, D) L2-normalised features of all ranks.
             y: (B,) int64 in [0, K), or -1 for samples to skip. On the CPU it needs no wait for the device.
         """
-        if self.hardest:
-            self.move(*self._least_similar(f.detach().float(), y.to(f.device, non_blocking=True)))
+        if self.by != "each":
+            towards = self._mean if self.by == "mean" else self._least_similar
+            self.move(*towards(f.detach().float(), y.to(f.device, non_blocking=True)))
             return
         y = y.cpu()
         kept = torch.nonzero(y >= 0).flatten()
@@ -95,6 +100,14 @@ class PrototypeMemory:
             moved = self.momentum * self.prototypes[now] + (1.0 - self.momentum) * f[start : start + count]
             self.prototypes[now] = F.normalize(moved, dim=1)
             start += count
+
+    def _mean(self, f: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """(K, D) mean feature of each class, and (K,) whether it has any."""
+        k = len(self)
+        rows = torch.where(y >= 0, y, k)  # a row of its own for outliers, as below
+        sums = f.new_zeros(k + 1, f.shape[1]).index_add_(0, rows, f)[:k]
+        counts = f.new_zeros(k + 1).index_add_(0, rows, f.new_ones(len(f)))[:k]
+        return sums / counts.clamp(min=1)[:, None], counts > 0
 
     def _least_similar(self, f: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """(K, D) each class's feature of the smallest cosine, the first of equals, and (K,) whether it has one."""

@@ -237,18 +237,21 @@ def build_bank(
     device: torch.device,
     cross_start: int = 0,
     aggregation: float = 0.0,
-    hardest: bool = False,
+    by: str = "each",
+    cross_by: str = "",
 ) -> MemoryBank:
     """The memories of the state's labels and matches.
 
     ``cross_weight`` is the factor of this epoch's cross-modality terms; None in the intra-modality stage, which has no
     cross memory. ``cross_start`` is the first epoch of the cross stage. In that stage a visible prototype takes over
-    the share ``aggregation`` of its infrared match. With ``hardest`` only the least similar image moves a prototype.
+    the share ``aggregation`` of its infrared match. ``by`` and, in the cross stage, ``cross_by`` if it is not empty are
+    what moves a prototype, as in :class:`mgot.memory.PrototypeMemory`.
     """
-    hardest = hardest and cross_weight is not None
+    if cross_weight is not None and cross_by:
+        by = cross_by
 
     def memory(prototypes: Tensor) -> PrototypeMemory:
-        return PrototypeMemory(prototypes.to(device), momentum, hardest=hardest)
+        return PrototypeMemory(prototypes.to(device), momentum, by=by)
 
     bank = MemoryBank(memory(state.phi_v), memory(state.phi_r))
     if cross_weight is not None:

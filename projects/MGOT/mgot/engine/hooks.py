@@ -128,7 +128,8 @@ class MatchingHook(HookBase):
         view: what the matcher sees, MGOT.MATCHER.VIEW.
         cross_start: first epoch of the cross stage.
         aggregation: share of its match that a visible prototype takes over in that stage.
-        hardest: in that stage, the least similar image of a cluster alone moves its prototype.
+        by: what moves a prototype, MGOT.LOSS.UPDATE.
+        cross_by: the same in that stage; empty: as before it.
     """
 
     in_checkpoint = True
@@ -144,11 +145,13 @@ class MatchingHook(HookBase):
         view: str = "colour",
         cross_start: int = 0,
         aggregation: float = 0.0,
-        hardest: bool = False,
+        by: str = "each",
+        cross_by: str = "",
     ) -> None:
         self._matcher, self._believer, self._weigh, self._view = matcher, believer, weigh, view
         self._momentum, self._temperature = momentum, temperature
-        self._cross_start, self._aggregation, self._hardest = cross_start, aggregation, hardest
+        self._cross_start, self._aggregation = cross_start, aggregation
+        self._by, self._cross_by = by, cross_by
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> MatchingHook:
@@ -170,7 +173,8 @@ class MatchingHook(HookBase):
             view=cfg.MGOT.MATCHER.VIEW,
             cross_start=cross_start_epoch(cfg),
             aggregation=stage.AGGREGATION,
-            hardest=stage.HARDEST,
+            by=loss.UPDATE,
+            cross_by=stage.UPDATE,
         )
 
     def match(self, state: EpochState) -> Matching:
@@ -193,7 +197,8 @@ class MatchingHook(HookBase):
             device=trainer.device,
             cross_start=self._cross_start,
             aggregation=self._aggregation,
-            hardest=self._hardest,
+            by=self._by,
+            cross_by=self._cross_by,
         )
         trainer.start_batches()
         truth, n_visible = identities(trainer.data_loader.dataset.items), trainer.data_loader.n_visible

@@ -139,7 +139,7 @@ def pack_bank(bank: MemoryBank | None) -> dict[str, Any] | None:
     tables = {name: getattr(bank, name) for name in _TABLES}
     return {
         "momentum": bank.visible.momentum,
-        "hardest": bank.visible.hardest,
+        "by": bank.visible.by,
         "cross_weight": bank.cross_weight,
         "cross_epoch": bank.cross_epoch,
         **{name: memory.prototypes for name, memory in memories.items() if memory is not None},
@@ -151,7 +151,7 @@ def unpack_bank(packed: dict[str, Any], device: torch.device) -> MemoryBank:
     """The inverse of :func:`pack_bank`, on a device; rows come back bit for bit."""
 
     def memory(name: str) -> PrototypeMemory:
-        made = PrototypeMemory(packed[name], packed["momentum"], hardest=packed.get("hardest", False))
+        made = PrototypeMemory(packed[name], packed["momentum"], by=packed.get("by", "each"))
         made.prototypes = packed[name].to(device)  # the constructor's normalisation would round a second time
         return made
 
