@@ -132,6 +132,35 @@ def test_the_cross_stages_memories_may_move_by_another_rule(weight: float | None
     assert bank.visible.by == bank.infrared.by == expected
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    y_v=st.lists(st.integers(-1, 2), max_size=8),
+    y_r=st.lists(st.integers(-1, 3), max_size=8),
+    v2r=st.lists(st.integers(-1, 3), min_size=3, max_size=3),
+    r2v=st.lists(st.integers(-1, 2), min_size=4, max_size=4),
+    epoch=st.integers(0, 3),
+)
+def test_an_exchange_moves_first_the_prototypes_of_one_modalitys_matches(
+    y_v: list[int], y_r: list[int], v2r: list[int], r2v: list[int], epoch: int
+) -> None:
+    phi_v, phi_r = rows(3, 4, 0), rows(4, 4, 1)
+    f_v, f_r = rows(len(y_v), 4, 2), rows(len(y_r), 4, 3)
+    bank = MemoryBank(PrototypeMemory(phi_v, 0.2), PrototypeMemory(phi_r, 0.2), cross_epoch=epoch, exchange=True)
+    bank.v2r, bank.r2v = torch.tensor(v2r), torch.tensor(r2v)
+    packed = pack_bank(bank)
+    assert packed is not None
+    again = unpack_bank({**packed, "visible": phi_v.clone(), "infrared": phi_r.clone()}, torch.device("cpu"))
+    if epoch % 2 == 0:
+        phi_r = update_loop(phi_r, f_v, torch.tensor([v2r[k] if k >= 0 else -1 for k in y_v]), 0.2)
+    else:
+        phi_v = update_loop(phi_v, f_r, torch.tensor([r2v[k] if k >= 0 else -1 for k in y_r]), 0.2)
+    labels_v, labels_r = torch.tensor(y_v, dtype=torch.long), torch.tensor(y_r, dtype=torch.long)
+    for each in (bank, again):
+        each.update(f_v, labels_v, f_r, labels_r)
+        for memory, phi, f, y in ((each.visible, phi_v, f_v, labels_v), (each.infrared, phi_r, f_r, labels_r)):
+            torch.testing.assert_close(memory.prototypes, update_loop(phi, f, y, 0.2), atol=1e-5, rtol=1e-5)
+
+
 def test_the_matcher_sees_the_means_of_the_view_without_colour() -> None:
     state = labelled(0, [0, 1, 1, 0], None)
     state.spectral_v = rows(4, 4, 3)
@@ -146,12 +175,14 @@ def test_a_cross_stages_bank_has_its_weight_its_epoch_and_its_draw_to_the_matche
     state.phi_v, state.phi_r = rows(2, 4, 0), rows(2, 4, 1)
     matched = match_epoch(state, OTPA(), partial(believe, "mutual"))
     state.matching, state.belief = matched.matching, matched.belief
-    bank = build_bank(state, momentum=0.2, cross_weight=0.5, device=torch.device("cpu"), cross_start=3, aggregation=0.4)
+    bank = build_bank(
+        state, momentum=0.2, cross_weight=0.5, device=torch.device("cpu"), exchange=True, cross_start=3, aggregation=0.4
+    )
     packed = pack_bank(bank)
     assert packed is not None
     drawn = aggregated(state.phi_v, state.phi_r, matched.matching, 0.4)
     for each in (bank, unpack_bank(packed, torch.device("cpu"))):
-        assert (each.cross_weight, each.cross_epoch) == (0.5, 2)
+        assert (each.cross_weight, each.cross_epoch, each.exchange) == (0.5, 2, True)
         torch.testing.assert_close(each.visible.prototypes, drawn)
         assert each.belief_v is not None and each.belief_v.tolist() == pytest.approx(list(matched.belief.visible))
 

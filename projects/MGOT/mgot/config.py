@@ -142,6 +142,9 @@ key("MGOT.CROSS_STAGE.BELIEF_GOAL", 0.5, more_than(0))
 key("MGOT.CROSS_STAGE.AGGREGATION", 0.0, within(0, 1))
 # MGOT.LOSS.UPDATE in the cross stage; empty: the same. "hardest" is of PGM. Phi_c always moves by all images.
 key("MGOT.CROSS_STAGE.UPDATE", "", one_of(("", *UPDATES)))
+# In the cross stage images also move the prototypes of their matches in the other modality: infrared ones by visible
+# images in epochs of even number, visible ones by infrared images in the others [PGM, RPNR, DMDL].
+key("MGOT.CROSS_STAGE.EXCHANGE", False)
 
 # The belief in a match: a weight in [0, 1] of its images in CCL and MCL. "full" is 1 [paper]; "share" is the share of
 # the pair in its row and column of the plan; "mutual" is the certainty of the two clusters [ours].

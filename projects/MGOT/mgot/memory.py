@@ -16,6 +16,11 @@ from mgot.errors import UserError
 UPDATES = ("each", "mean", "hardest")
 
 
+def to_infrared(cross_epoch: int) -> bool:
+    """Whether visible images meet infrared prototypes in an epoch of the cross stage, or the reverse [PGM]."""
+    return cross_epoch % 2 == 0
+
+
 def cluster_means(features: Tensor, labels: Tensor, n_clusters: int) -> Tensor:
     """L2-normalised mean of each cluster's members.
 
@@ -144,6 +149,7 @@ class MemoryBank:
         belief_v, belief_r: (K_v,), (K_r,) float32 in [0, 1], the belief in each cluster's match.
         cross_weight: the factor of all cross-modality terms in this epoch.
         cross_epoch: number of this epoch, counted from the cross stage's start.
+        exchange: whether images move the prototypes of their matches in the other modality too.
 
     The tables are on the CPU, as labels are.
     """
@@ -161,6 +167,7 @@ class MemoryBank:
     belief_r: Tensor | None = None
     cross_weight: float = 1.0
     cross_epoch: int = 0
+    exchange: bool = False
 
     def update(self, f_v: Tensor, y_v: Tensor, f_r: Tensor, y_r: Tensor) -> None:
         """Move the memories of both modalities by :meth:`PrototypeMemory.update`, then Phi_c once per label.
@@ -171,8 +178,17 @@ class MemoryBank:
         their prototypes. mean_r is the same for infrared. Both modalities weigh the same for any counts. Sample by
         sample, Phi_c would forget the modality that came first: with m = 0.1, K samples leave 0.1^K of it.
 
-        Source: docs/method.md section 4; Phi_v, Phi_r [field], Phi_c [ours]. Shapes: (B, D) features, (B,) labels.
+        With :attr:`exchange` one modality's images first move the prototypes of their matches: Phi_r by visible ones in
+        epochs of even number, Phi_v by infrared ones in the others. Images without a match move none.
+
+        Source: docs/method.md section 4; Phi_v, Phi_r [field], Phi_c [ours], exchange [PGM], [RPNR], [DMDL]. Shapes:
+        (B, D) features, (B,) labels.
         """
+        if self.exchange and self.v2r is not None and self.r2v is not None:
+            if to_infrared(self.cross_epoch):
+                self.infrared.update(f_v, _matches(self.v2r, y_v))
+            else:
+                self.visible.update(f_r, _matches(self.r2v, y_r))
         self.visible.update(f_v, y_v)
         self.infrared.update(f_r, y_r)
         if self.cross is None or self.members_v is None or self.members_r is None:
@@ -181,6 +197,11 @@ class MemoryBank:
         mean_v, met_v = _label_means(f_v, y_v, self.visible.prototypes, self.members_v, k_c)
         mean_r, met_r = _label_means(f_r, y_r, self.infrared.prototypes, self.members_r, k_c)
         self.cross.move(F.normalize(mean_v + mean_r, dim=1), met_v | met_r)
+
+
+def _matches(table: Tensor, y: Tensor) -> Tensor:
+    """(B,) match of each image's cluster, -1 if the image has no cluster or the cluster no match; on the CPU."""
+    return torch.cat([table, table.new_full((1,), -1)])[y.cpu()]
 
 
 def _label_means(f: Tensor, y: Tensor, phi: Tensor, members: Tensor, k_c: int) -> tuple[Tensor, Tensor]:

@@ -239,13 +239,15 @@ def build_bank(
     aggregation: float = 0.0,
     by: str = "each",
     cross_by: str = "",
+    exchange: bool = False,
 ) -> MemoryBank:
     """The memories of the state's labels and matches.
 
     ``cross_weight`` is the factor of this epoch's cross-modality terms; None in the intra-modality stage, which has no
     cross memory. ``cross_start`` is the first epoch of the cross stage. In that stage a visible prototype takes over
     the share ``aggregation`` of its infrared match. ``by`` and, in the cross stage, ``cross_by`` if it is not empty are
-    what moves a prototype, as in :class:`mgot.memory.PrototypeMemory`.
+    what moves a prototype, as in :class:`mgot.memory.PrototypeMemory`; ``exchange`` is of
+    :class:`mgot.memory.MemoryBank`.
     """
     if cross_weight is not None and cross_by:
         by = cross_by
@@ -257,6 +259,7 @@ def build_bank(
     if cross_weight is not None:
         assert state.matching is not None and state.belief is not None
         bank.cross_weight, bank.cross_epoch = cross_weight, state.epoch - cross_start
+        bank.exchange = exchange
         bank.visible = memory(aggregated(state.phi_v, state.phi_r, state.matching, aggregation))
         bank.belief_v, bank.belief_r = (torch.as_tensor(each, dtype=torch.float32) for each in state.belief)
         c_v, c_r = cross_labels(state.matching)

@@ -130,6 +130,7 @@ class MatchingHook(HookBase):
         aggregation: share of its match that a visible prototype takes over in that stage.
         by: what moves a prototype, MGOT.LOSS.UPDATE.
         cross_by: the same in that stage; empty: as before it.
+        exchange: MGOT.CROSS_STAGE.EXCHANGE.
     """
 
     in_checkpoint = True
@@ -147,11 +148,12 @@ class MatchingHook(HookBase):
         aggregation: float = 0.0,
         by: str = "each",
         cross_by: str = "",
+        exchange: bool = False,
     ) -> None:
         self._matcher, self._believer, self._weigh, self._view = matcher, believer, weigh, view
         self._momentum, self._temperature = momentum, temperature
         self._cross_start, self._aggregation = cross_start, aggregation
-        self._by, self._cross_by = by, cross_by
+        self._by, self._cross_by, self._exchange = by, cross_by, exchange
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> MatchingHook:
@@ -175,6 +177,7 @@ class MatchingHook(HookBase):
             aggregation=stage.AGGREGATION,
             by=loss.UPDATE,
             cross_by=stage.UPDATE,
+            exchange=stage.EXCHANGE,
         )
 
     def match(self, state: EpochState) -> Matching:
@@ -199,6 +202,7 @@ class MatchingHook(HookBase):
             aggregation=self._aggregation,
             by=self._by,
             cross_by=self._cross_by,
+            exchange=self._exchange,
         )
         trainer.start_batches()
         truth, n_visible = identities(trainer.data_loader.dataset.items), trainer.data_loader.n_visible

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from torch import Tensor
 
 from mgot.errors import UserError
+from mgot.memory import to_infrared
 from mgot.registry import Part, Registry
 
 LOSS_STAGES = ("intra", "cross")
@@ -71,7 +72,7 @@ class CrossBatch(Batch):
     @property
     def to_infrared(self) -> bool:
         """Whether an alternating loss goes from visible to infrared in this epoch: in epochs of even number [PGM]."""
-        return self.cross_epoch % 2 == 0
+        return to_infrared(self.cross_epoch)
 
 
 Loss = Callable[[Any], Tensor]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mgot.engine.resume.snapshot import numpy_state, python_state
 from mgot.errors import UserError, reason
-from mgot.forms import count, fits, number, share, text, whole
+from mgot.forms import count, fits, flag, number, share, text, whole
 from mgot.matching import SUPPLIES
 from mgot.memory import UPDATES
 
@@ -129,7 +129,8 @@ def _rows(value: Any) -> bool:
 
 def _memories(packed: Any) -> bool:
     """As :func:`mgot.engine.resume.snapshot.pack_bank` gives them."""
-    own = {"momentum": share, "by?": lambda by: by in UPDATES, "cross_weight?": number, "cross_epoch?": whole}
+    by = {"by?": lambda by: by in UPDATES, "exchange?": flag}
+    own = {"momentum": share, **by, "cross_weight?": number, "cross_epoch?": whole}
     if packed is None or not fits(packed, {**own, "visible": _rows, "infrared": _rows, "cross?": _rows}):
         return packed is None
     k_v, k_r, k_c = (len(packed.get(name, ())) for name in ("visible", "infrared", "cross"))

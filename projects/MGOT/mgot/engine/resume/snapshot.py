@@ -140,6 +140,7 @@ def pack_bank(bank: MemoryBank | None) -> dict[str, Any] | None:
     return {
         "momentum": bank.visible.momentum,
         "by": bank.visible.by,
+        "exchange": bank.exchange,
         "cross_weight": bank.cross_weight,
         "cross_epoch": bank.cross_epoch,
         **{name: memory.prototypes for name, memory in memories.items() if memory is not None},
@@ -157,8 +158,15 @@ def unpack_bank(packed: dict[str, Any], device: torch.device) -> MemoryBank:
 
     tables: dict[str, Tensor] = {name: packed[name] for name in _TABLES if name in packed}
     cross = memory("cross") if "cross" in packed else None
-    weight, epoch = packed.get("cross_weight", 1.0), packed.get("cross_epoch", 0)
-    return MemoryBank(memory("visible"), memory("infrared"), cross, **tables, cross_weight=weight, cross_epoch=epoch)
+    return MemoryBank(
+        memory("visible"),
+        memory("infrared"),
+        cross,
+        **tables,
+        cross_weight=packed.get("cross_weight", 1.0),
+        cross_epoch=packed.get("cross_epoch", 0),
+        exchange=packed.get("exchange", False),
+    )
 
 
 def pack_scalars(storage: EventStorage, since: int) -> dict[str, Any]:
