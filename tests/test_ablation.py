@@ -190,6 +190,8 @@ def _text(path: Path) -> str:
         ("tables: []", "must hold 'tables:'"),
         ("- 1", "must hold 'tables:'"),
         ("tables: [1", "no YAML"),
+        ("tables: [{title: a, rows: {b: {}, b: {MGOT.CLUSTER.EPS: 0.4}}}]", "no YAML .*the key 'b' comes twice"),
+        ("tables: [{title: a, rows: {b: {MODEL.WEIGHTS: 2020-01-01}}}]", "no YAML .*if it is text, put it in quotes"),
         ("tables: [{title: a}]", "table 'a' needs 'title' and 'rows'"),
         ("tables: [{title: a, rows: {b: 3}}]", "row 'b' of 'a' must hold KEY: VALUE pairs"),
         ("tables: [{title: a, rows: {b: {MGOT.LOS.W_CCL: 1}}}]", "'a', row 'b': .*did you mean 'MGOT.LOSS.W_CCL'"),

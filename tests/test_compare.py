@@ -145,11 +145,15 @@ def test_runs_of_one_name_are_told_apart_and_odd_names_are_drawn(tmp_path: Path)
         ),
         (lambda folder: write_run(folder).joinpath("config.yaml").write_text("a: [1"), "config.yaml: not the YAML"),
         (lambda folder: write_run(folder).joinpath("config.yaml").write_text("- 1"), "config.yaml: not the YAML"),
+        (
+            lambda folder: write_run(folder).joinpath("config.yaml").write_text("a: 2020-01-01"),
+            "config.yaml: not the YAML",
+        ),
     ],
 )
 def test_mistakes_are_one_line(tool: ModuleType, tmp_path: Path, capsys: Any, make: Any, message: str) -> None:
     make(tmp_path / "run")
-    assert tool.main([str(tmp_path / "run"), "--output", str(tmp_path / "out")]) == 2
+    assert tool.main([str(tmp_path / "run"), "--json", "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()

@@ -183,6 +183,23 @@ def test_missing_and_malformed_files(tmp_path: Path) -> None:
         load_config(str(tmp_path / "typo.yml"))
 
 
+def test_a_file_goes_over_its_base_and_each_of_them_is_checked(tmp_path: Path) -> None:
+    top, base = tmp_path / "top.yml", tmp_path / "base.yml"
+    top.write_text("_BASE_: base.yml\nMGOT: {CLUSTER: {K2: 4}}\n")
+    base.write_text(f"_BASE_: {REPO}/projects/MGOT/configs/demo.yml\nMGOT: {{CLUSTER: {{K1: 12, K2: 5}}}}\n")
+    cfg = load_config(str(top))
+    assert (cfg.MGOT.CLUSTER.K1, cfg.MGOT.CLUSTER.K2, cfg.SEED) == (12, 4, 0)
+    for text, message in {
+        "MGOT: {MODE: supervised}\nMGOT: {CLUSTER: {K1: 9}}\n": r"base\.yml: .*line 2: the key 'MGOT' comes twice",
+        "_BASE_: top.yml\n": r"base\.yml: its _BASE_ leads back to it",
+        "_BASE_: 3\n": r"base\.yml: _BASE_ 3: no such file",
+        "_BASE_: ''\n": r"base\.yml: _BASE_ '': no such file",
+    }.items():
+        base.write_text(text)
+        with pytest.raises(UserError, match=message):
+            load_config(str(top))
+
+
 def test_defaults_fit_the_hosts_config() -> None:
     cfg = get_cfg()
     add_mgot_config(cfg)

@@ -23,6 +23,7 @@ from mgot.engine.resume.fittest import FittestHook
 from mgot.errors import UserError
 from mgot.evaluation import read_official_draws
 from mgot.evaluation.results import read_results
+from mgot.forms import parsed_yaml
 from mgot.modeling.weights import read_state
 from mgot.retrieval.onnx_model import OnnxEmbedder
 from tests.readers import FACTS, MAKERS, Reader, content, onnx_model, require_sound
@@ -141,6 +142,52 @@ RUNS: dict[str, tuple[str, str]] = {
     "a deep config.yaml": ("config.yaml", "[" * 900),
     "a config in a circle": ("config.yaml", "&a\nb: *a\n"),
 }
+
+
+def bomb(first: str, next_one: str) -> str:
+    """YAML of forty lines, each of which holds the one before twice."""
+    return first + "".join(f"a{n}: &a{n} {next_one.replace('@', f'*a{n - 1}')}\n" for n in range(1, 40))
+
+
+YAMLS: dict[str, tuple[str, str]] = {
+    "a key twice": ("SEED: 1\nSOLVER: {}\nSEED: 2\n", "line 3: the key 'SEED' comes twice: keep one of them"),
+    "a key twice, further down": ("SOLVER:\n  OPT: Adam\n  'OPT': SGD\n", "line 3: the key 'OPT' comes twice"),
+    "a number and the same in words": ("1: a\n0x1: b\n", "line 2: the key '1' comes twice"),
+    "a number of no digits": ("SEED: !!int ''", "a value cannot be read"),
+    "a flag that is none": ("SEED: !!bool x", "a value cannot be read"),
+    "a fraction that is none": ("SEED: !!float x", "a value cannot be read"),
+    "a number of 5000 digits": (f"SEED: {'9' * 5000}", "a value cannot be read: Exceeds the limit"),
+    "a number of 5000 digits to base 16": (f"SEED: 0x{'9' * 5000}", "a value cannot be read: Exceeds the limit"),
+    "half a sign": ('"\\ud800": 1', "a value cannot be read"),
+    "a day": ("SEED: 2020-01-01", "line 1: a value of the kind 'timestamp' is not read; if it is text, put it in"),
+    "a day that is none": ("SEED: 2001-99-99", "the kind 'timestamp' is not read"),
+    "no day at all": ("SEED: !!timestamp x", "the kind 'timestamp' is not read"),
+    "a set": ("SEED: !!set {a, b}", "the kind 'set' is not read"),
+    "a deep list": ("[" * 900, "nested too deep"),
+    "a circle": ("&a\nb: *a\n", "longer than 1000000 bytes with each alias written out"),
+    "a bomb of mappings": (bomb("a0: &a0 {}\n", "{p: @, q: @}"), "longer than 1000000 bytes with each alias"),
+    "a bomb of lists": (bomb("a0: &a0 []\n", "[@, @]"), "longer than 1000000 bytes with each alias written out"),
+    "a bomb of merges": (bomb("a0: &a0 {b: c}\n", "{<<: [@, @]}"), "longer than 1000000 bytes with each alias"),
+}
+
+
+@pytest.mark.parametrize("name", ["config", "grid", "config.yaml"])
+@pytest.mark.parametrize("what", YAMLS)
+def test_yaml(what: str, name: str, sound: Sound) -> None:
+    text, message = YAMLS[what]
+    reader, _ = sound(name)
+    reader.path.write_text(text)
+    assert not require_sound(reader)
+    with pytest.raises(UserError, match=re.escape(message)):
+        reader.read()
+    assert saved_keys({"config": text}) == {}
+
+
+def test_yaml_with_aliases_that_say_what_they_stand_for() -> None:
+    text = "a: &a {p: 1, q: [x]}\nb: {<<: *a, p: 2}\nc: [*a, *a]\n"
+    first = {"p": 1, "q": ["x"]}
+    assert parsed_yaml(text) == {"a": first, "b": {"p": 2, "q": ["x"]}, "c": [first, first]}
+    assert parsed_yaml(b"") is None
 
 
 @pytest.mark.parametrize("what", RUNS)

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import yaml
+
+from mgot.errors import reason, shortened
 
 _OPTIONAL = "?"
 _LARGEST = 2**63
+_LONGEST_YAML = 1_000_000  # in bytes, with each alias written out
+_TAG = "tag:yaml.org,2002:"
+_MERGE = f"{_TAG}merge"
+_PLAIN = {*(f"{_TAG}{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")), _MERGE}
 
 
 def fits(value: Any, form: Any) -> bool:
@@ -72,3 +81,63 @@ def parsed(content: str | bytes) -> Any:
         return json.loads(content)
     except RecursionError:
         raise ValueError("nested too deep") from None
+
+
+def parsed_yaml(content: str | bytes) -> Any:
+    """YAML as None, flags, numbers, text, lists and mappings.
+
+    Raises:
+        ValueError: no YAML, a key that comes twice, a value of another kind such as a date, or more than a megabyte
+            where each alias is written out. The message is one line.
+    """
+    try:
+        loader = yaml.SafeLoader(content)
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        if _length(root, loader, {}) > _LONGEST_YAML:
+            raise yaml.YAMLError(f"it is longer than {_LONGEST_YAML} bytes with each alias written out")
+        found = loader.construct_document(root)
+        repr(found)  # Python refuses to write a number of very many digits
+        return found
+    except yaml.YAMLError as error:
+        raise ValueError(shortened(" ".join(str(error).split()), 200)) from None
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    except Exception as error:  # a tag that does not fit its value raises almost anything
+        raise ValueError(f"a value cannot be read: {reason(error, 200)}") from None
+
+
+def _length(node: yaml.Node, loader: yaml.SafeLoader, known: dict[yaml.Node, float]) -> float:
+    """Bytes of a node with all below it. A node that holds itself has no end."""
+    if node in known:
+        return known[node]
+    known[node] = math.inf
+    if node.tag not in _PLAIN:
+        kind = shortened(repr(node.tag.removeprefix(_TAG)), 60)
+        raise yaml.YAMLError(f"{_line(node)}: a value of the kind {kind} is not read; if it is text, put it in quotes")
+    own, below = 1.0, []
+    if isinstance(node, yaml.MappingNode):
+        _refuse_repeats([key for key, _ in node.value], loader)
+        below = [part for pair in node.value for part in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        below = node.value
+    else:
+        own += len(node.value.encode())
+    known[node] = own + sum(_length(part, loader, known) for part in below)
+    return known[node]
+
+
+def _refuse_repeats(keys: Sequence[yaml.Node], loader: yaml.SafeLoader) -> None:
+    names = set()
+    for key in keys:
+        if key.tag not in _PLAIN - {_MERGE}:
+            continue
+        name = str(loader.construct_object(key))
+        if name in names:
+            raise yaml.YAMLError(f"{_line(key)}: the key {shortened(repr(name), 100)} comes twice: keep one of them")
+        names.add(name)
+
+
+def _line(node: yaml.Node) -> str:
+    return f"line {node.start_mark.line + 1}"

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from fastreid.config import CfgNode, get_cfg
+from fastreid.config.config import BASE_KEY
 from fastreid.engine import default_setup
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
@@ -32,7 +32,7 @@ from mgot.engine.resume.checkpoint import by_progress, load_tensors
 from mgot.engine.resume.fork import donor_path
 from mgot.engine.resume.output import claim_folder
 from mgot.errors import UserError, shortened
-from mgot.forms import count, fits
+from mgot.forms import count, fits, parsed_yaml
 
 logger = logging.getLogger("mgot")
 
@@ -103,22 +103,33 @@ def _tell_changes(cfg: CfgNode) -> None:
         logger.warning(f"--resume: the run began before these keys were there: {', '.join(unknown)}")
 
 
-def _merge_file(cfg: CfgNode, path: Path) -> None:
+def _merge_file(cfg: CfgNode, path: Path, above: Sequence[Path] = ()) -> None:
+    """Merge the file that a YAML file's _BASE_ names, then the file itself; ``above`` are those that led to it."""
     if not os.path.isfile(path):
         raise UserError(f"--config-file {path}: no such file; the project's recipes are in projects/MGOT/configs/")
     try:
-        loaded = CfgNode.load_yaml_with_base(str(path))
-        pairs = flat(loaded) if isinstance(loaded, dict) else []
+        content = parsed_yaml(path.read_bytes())
     except OSError as error:
-        raise UserError(f"{path}: _BASE_ cannot be read ({_one_line(error)})") from None
-    except RecursionError:
-        raise UserError(f"{path}: its _BASE_ leads back to it, or its lists are nested too deep") from None
-    except (yaml.YAMLError, ValueError, AttributeError, TypeError, AssertionError) as error:
-        raise UserError(f"{path}: not a safe YAML mapping ({_one_line(error)})") from None
-    if not isinstance(loaded, dict):
-        raise UserError(f"{path}: not a safe YAML mapping (it holds a {type(loaded).__name__})")
-    for key, value in pairs:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not a safe YAML mapping ({error})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not a safe YAML mapping (it holds a {type(content).__name__})")
+    if BASE_KEY in content:
+        chain = (*above, path)
+        _merge_file(cfg, _base(content.pop(BASE_KEY), chain), chain)
+    for key, value in flat(content):
         set_key(cfg, key, value, str(path))
+
+
+def _base(name: Any, chain: Sequence[Path]) -> Path:
+    """The file that the last one of a chain names as its _BASE_."""
+    path = chain[-1].parent / os.path.expanduser(name) if isinstance(name, str) else None
+    if path is None or not os.path.isfile(path):
+        raise UserError(f"{chain[-1]}: {BASE_KEY} {shortened(repr(name), 200)}: no such file")
+    if path.resolve() in [each.resolve() for each in chain]:
+        raise UserError(f"{chain[-1]}: its {BASE_KEY} leads back to it")
+    return path
 
 
 def _merge_options(cfg: CfgNode, opts: Sequence[str]) -> None:
@@ -151,7 +162,7 @@ def set_key(cfg: CfgNode, key: str, value: Any, source: str) -> None:
     if key not in known:
         near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.4)
         hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise UserError(f"{source}: unknown config key '{shortened(key, 100)}'{hint}")
+        raise UserError(f"{source}: unknown config key {shortened(repr(key), 100)}{hint}")
     kind = type(known[key])
     if kind is float and re.fullmatch(r"[+-]?\d+", str(value)):
         value = float(str(value))  # yacs takes no whole number for a fraction
@@ -172,10 +183,6 @@ def _expected(key: str, kind: type) -> str:
     if key not in RANGES:
         return _KINDS[kind]
     return f"{_KINDS[kind]}, {RANGES[key].words}" if kind in (int, float) else RANGES[key].words
-
-
-def _one_line(error: BaseException) -> str:
-    return shortened(" ".join(str(error).split()), 300) or type(error).__name__
 
 
 def _settle_device(cfg: CfgNode) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from fastreid.config import CfgNode
 
 from mgot.engine.config.builders import ground_truth_used
@@ -18,7 +17,8 @@ from mgot.engine.config.keys import flat, same_intra_stage
 from mgot.engine.resume.fork import writes_intra
 from mgot.engine.schedule.cross import cross_start_epoch
 from mgot.engine.setup import default_config, load_config
-from mgot.errors import UserError
+from mgot.errors import UserError, shortened
+from mgot.forms import parsed_yaml
 
 _SET_BY_THE_TOOL = {"SEED": "--seeds", "OUTPUT_DIR": "--output"}
 
@@ -72,13 +72,13 @@ def read_grid(path: Path) -> list[tuple[str, dict[str, dict[str, Any]]]]:
         UserError: the file is missing, no YAML, or of another form.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parsed_yaml(path.read_bytes())
     except OSError as error:
         raise UserError(
             f"--grid {path}: {error.strerror}; the project's grids are in projects/MGOT/ablations/"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"--grid {path}: no YAML ({' '.join(str(error).split())[:200]})") from None
+    except ValueError as error:
+        raise UserError(f"--grid {path}: no YAML of tables ({error})") from None
     tables = content.get("tables") if isinstance(content, dict) else None
     if not isinstance(tables, list) or not tables:
         raise UserError(f"--grid {path}: it must hold 'tables:', a list of tables with 'title' and 'rows'")
@@ -89,11 +89,19 @@ def _read_table(path: Path, table: Any) -> tuple[str, dict[str, dict[str, Any]]]
     title = table.get("title") if isinstance(table, dict) else None
     rows = table.get("rows") if isinstance(table, dict) else None
     if not title or not isinstance(rows, dict) or not rows:
-        raise UserError(f"--grid {path}: table {title!r} needs 'title' and 'rows', a mapping of names to KEY: VALUE")
+        raise UserError(
+            f"--grid {path}: table {_told(title)} needs 'title' and 'rows', a mapping of names to KEY: VALUE"
+        )
     for name, keys in rows.items():
         if not isinstance(keys, dict | None):
-            raise UserError(f"--grid {path}: row '{name}' of '{title}' must hold KEY: VALUE pairs, not {keys!r}")
+            raise UserError(
+                f"--grid {path}: row {_told(name)} of {_told(title)} must hold KEY: VALUE pairs, not {_told(keys)}"
+            )
     return str(title), {str(name): keys or {} for name, keys in rows.items()}
+
+
+def _told(value: Any) -> str:
+    return shortened(repr(value), 100)
 
 
 def plan(config_file: str, grid: Path, options: Sequence[str]) -> list[Table]:
@@ -116,7 +124,7 @@ def plan(config_file: str, grid: Path, options: Sequence[str]) -> list[Table]:
             try:
                 config = _configuration(config_file, [*options, *_pairs(keys)], base)
             except UserError as error:
-                raise UserError(f"{grid}: '{title}', row '{name}': {error}") from None
+                raise UserError(f"{grid}: {_told(title)}, row {_told(name)}: {error}") from None
             planned.append(Row(name, keys, known.setdefault(config.slug, config)))
         tables.append(Table(title, tuple(planned)))
     return tables

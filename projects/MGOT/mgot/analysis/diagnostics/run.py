@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from mgot.errors import UserError, reason, shortened
+from mgot.errors import UserError, shortened
 from mgot.evaluation.results import read_results
-from mgot.forms import count, fits, number, parsed, text, whole
+from mgot.forms import count, fits, number, parsed, parsed_yaml, text, whole
 
 FILES = ("config.yaml", "metrics.json", "results.json")
 OWN_KEYS = frozenset({"OUTPUT_DIR"})  # differ between any two runs
@@ -140,12 +138,12 @@ def _config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        found = _flat(content) if isinstance(content, dict) else {}
-    except (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}: not the YAML that a run writes ({reason(error)})") from None
+        content = parsed_yaml(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not the YAML that a run writes ({error})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: not the YAML that a run writes (it holds a {type(content).__name__})")
+    found = _flat(content)
     for key, form in _CONFIG.items():
         if not fits(found, {key: form}):
             told = shortened(repr(found[key.rstrip("?")]), 100)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import yaml
-
+from mgot.forms import parsed_yaml
 from mgot.losses import LOSSES, loss_keys
 
 # Used only by the cross-modality stage [ours], beside the keys of its losses; the end of a group's name stands for all
@@ -63,9 +62,9 @@ def flat(node: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 def saved_keys(content: Mapping[str, Any]) -> dict[str, Any]:
     """Key -> value of the config in a checkpoint's content; {} where it holds none that can be read."""
     try:
-        found = yaml.safe_load(content.get("config", ""))
+        found = parsed_yaml(content.get("config", ""))
         return dict(flat(found)) if isinstance(found, dict) else {}
-    except (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError):
+    except (ValueError, AttributeError):
         return {}
 
 
