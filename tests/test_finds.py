@@ -138,6 +138,10 @@ RUNS: dict[str, tuple[str, str]] = {
     "a deep results.json": ("results.json", DEEP),
     "no steps in an epoch": ("config.yaml", "MGOT: {ITERS_PER_EPOCH: 0}"),
     "words for steps": ("config.yaml", "MGOT: {ITERS_PER_EPOCH: ten}"),
+    **{
+        f"a cross stage from {start}": ("config.yaml", f"MGOT: {{CROSS_START_EPOCH: {start}}}")
+        for start in ("ten", "null", ".nan", ".inf", "[1]", "-1")
+    },
     "a day that is none": ("config.yaml", "SEED: 2001-99-99"),
     "a deep config.yaml": ("config.yaml", "[" * 900),
     "a config in a circle": ("config.yaml", "&a\nb: *a\n"),

@@ -17,6 +17,7 @@ FILES = ("config.yaml", "metrics.json", "results.json")
 OWN_KEYS = frozenset({"OUTPUT_DIR"})  # differ between any two runs
 _LINE = {"iteration": count, ...: number}
 _CONFIG = {  # of the keys that a report computes with
+    "MGOT.CROSS_START_EPOCH?": count,
     "MGOT.ITERS_PER_EPOCH?": lambda steps: count(steps) and steps > 0,
     "SOLVER.MAX_EPOCH?": count,
     "SEED?": whole,
