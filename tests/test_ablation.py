@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import runpy
 import signal
@@ -124,6 +125,17 @@ def test_some_rows_are_trained_first_and_the_others_by_a_later_call(
     assert {name: row["done"] for name, row in rows_of(tmp_path).items()} == {"Low, plain": 1, "high": 0, "full": 1}
     make(tables, seeds=(0,)).run(jobs=1)
     assert starts(tmp_path) == 3 and all(row["done"] == 1 for row in rows_of(tmp_path).values())
+
+
+def test_figures_of_no_use_are_left_out_of_the_means(make: Callable[..., Ablation], tmp_path: Path) -> None:
+    tables = {"t": {"full": {}}}
+    make(tables).run(jobs=1)
+    for number, path in enumerate(tmp_path.glob("out/*/*/metrics.json")):
+        line = {"iteration": 500, "truth/matching_accuracy": math.inf, "seconds/train": (1e308, math.nan)[number]}
+        path.write_text(f"{path.read_text()}\n{json.dumps(line)}")
+    make(tables).run(jobs=1)
+    full = rows_of(tmp_path)["full"]
+    assert full["matching_accuracy"] == {"mean": 0.5, "deviation": 0.0} and full["seconds"]["mean"] == 6.0
 
 
 def test_a_failure_is_shown_and_the_others_go_on(make: Callable[..., Ablation], tmp_path: Path) -> None:

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from mgot.analysis.comparison.curves import draw_curves as draw_comparison
 from mgot.analysis.diagnostics.images import add_rankings
 from mgot.analysis.diagnostics.record import recorded_epochs, require_images
 from mgot.analysis.diagnostics.run import read_metrics, read_run
+from mgot.analysis.pictures.curves import draw_curves
+from mgot.analysis.report.diagnosis import diagnose
 from mgot.data.sets.llcm import UNKNOWN_CAMERA, _camera
 from mgot.data.sets.sysu import read_sysu
 from mgot.engine.config.keys import saved_keys
@@ -135,6 +138,14 @@ RUNS: dict[str, tuple[str, str]] = {
     "rows of text": ("results.json", '{"rows": ["final"], "seconds": {}}'),
     "a figure in a list": ("results.json", '{"rows": [{"stage": "final", "protocol": "a", "rank1": [1]}]}'),
     "seconds in a list": ("results.json", '{"rows": [], "seconds": [1]}'),
+    **{
+        f"a figure of {value}": (
+            "results.json",
+            f'{{"rows": [{{"stage": "final", "protocol": "a", "rank1": {value}, "mAP": 1.0}}]}}',
+        )
+        for value in ("Infinity", "-Infinity", "NaN", "1e308", "-1e308")
+    },
+    "endless seconds": ("results.json", '{"rows": [], "seconds": {"final": Infinity}}'),
     "a deep results.json": ("results.json", DEEP),
     "no steps in an epoch": ("config.yaml", "MGOT: {ITERS_PER_EPOCH: 0}"),
     "words for steps": ("config.yaml", "MGOT: {ITERS_PER_EPOCH: ten}"),
@@ -216,6 +227,17 @@ def test_lines_of_metrics_that_are_no_numbers_are_passed_over(tmp_path: Path) ->
     )
     path.write_text("\n".join([good, *bad, DEEP, "[]", '{"lr": 1}']))
     assert [line["lr"] for line in read_metrics(path)] == [0.5]
+
+
+def test_figures_that_no_picture_holds_are_left_out(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", epochs=2)
+    lines = [{"iteration": n, "total_loss": loss, "lr": n} for n, loss in enumerate((1e308, -1e308, 1e30, 2.0))]
+    (run / "metrics.json").write_text("\n".join(map(json.dumps, lines)))
+    found = read_run(run, "run")
+    assert found.curve("total_loss") == ([0.3, 0.4], [1e30, 2.0]) and found.last("lr") == 3
+    for figure in (draw_curves(found), draw_comparison([found])):
+        figure.savefig(tmp_path / "curves.png")
+    assert diagnose(found)
 
 
 @pytest.mark.parametrize(

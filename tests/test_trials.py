@@ -51,6 +51,16 @@ def test_finished_trials_are_not_run_again_and_a_failure_is_named(training: list
         train_trials(training, out, [1, 2, 3])
 
 
+@pytest.mark.parametrize("value", ["Infinity", "NaN", "1e308"])
+def test_a_trial_of_endless_figures_is_refused(value: str, training: list[str], tmp_path: Path) -> None:
+    train_trials(training, tmp_path / "out", [1, 2])
+    for trial in (1, 2):
+        path = tmp_path / f"out/trial_{trial}/results.json"
+        path.write_text(path.read_text().replace(f'"rank1": {trial}.0', f'"rank1": {value}'))
+    with pytest.raises(UserError, match=r"trial_1/results\.json is damaged: remove it"):
+        train_trials(training, tmp_path / "out", [1, 2])
+
+
 def test_a_trial_without_rows_is_refused() -> None:
     with pytest.raises(UserError, match="no final rows"):
         mean_rows([[]])

@@ -13,6 +13,7 @@ from mgot.errors import reason, shortened
 
 _OPTIONAL = "?"
 _LARGEST = 2**63
+_LARGEST_FIGURE = 1e30
 _LONGEST_YAML = 1_000_000  # in bytes, with each alias written out
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
@@ -64,6 +65,11 @@ def count(value: Any) -> bool:
 def number(value: Any) -> bool:
     """A number, be it infinite or NaN."""
     return isinstance(value, float) or whole(value)
+
+
+def figure(value: Any) -> bool:
+    """A number that is finite, and small enough for a mean or a picture of several."""
+    return number(value) and abs(value) <= _LARGEST_FIGURE
 
 
 def share(value: Any) -> bool:

@@ -13,7 +13,7 @@ from tabulate import tabulate
 from mgot.errors import UserError
 from mgot.evaluation.roc import ROC_FIGURES
 from mgot.files import write_atomically
-from mgot.forms import fits, number, parsed, text, whole
+from mgot.forms import figure, fits, parsed, text, whole
 
 logger = logging.getLogger("mgot")
 
@@ -25,11 +25,11 @@ _FIGURES = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP", *ROC_FIGURES)
 _ROW = {
     "stage": text,
     "protocol": text,
-    "rank1": number,
-    "mAP": number,
-    **{f"{name}{more}?": number for name in _FIGURES for more in ("", "_std")},
+    "rank1": figure,
+    "mAP": figure,
+    **{f"{name}{more}?": figure for name in _FIGURES for more in ("", "_std")},
 }
-_FORM = {"rows": [_ROW], "seconds?": {...: number}, "trials?": [whole], "ground_truth?": text, "intra_from?": text}
+_FORM = {"rows": [_ROW], "seconds?": {...: figure}, "trials?": [whole], "ground_truth?": text, "intra_from?": text}
 # What every table says of a training that used more than the images.
 GROUND_TRUTH_MARK = "ground truth, diagnosis only"
 

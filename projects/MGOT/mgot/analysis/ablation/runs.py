@@ -9,6 +9,7 @@ from pathlib import Path
 from mgot.analysis.ablation.grid import Configuration, Table
 from mgot.analysis.diagnostics.run import read_metrics
 from mgot.evaluation.results import read_results
+from mgot.forms import figure
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,16 @@ def read_outcome(run: Run) -> Outcome:
 
 def _figures(lines: Sequence[Mapping[str, float]], cross_start: int | None) -> dict[str, float]:
     name, found = "truth/matching_accuracy", {}
-    starts = [line for line in lines if name in line]
+    starts = [line for line in lines if figure(line.get(name))]
     if starts:
         found["matching_accuracy"] = starts[-1][name]
     cross = [line for line in starts if cross_start is not None and line["iteration"] >= cross_start]
     if cross:
         found["matching_at_start"] = cross[0][name]
-    seconds = {(line["iteration"], key): line[key] for line in lines for key in line if key.startswith("seconds/")}
+    seconds = {
+        (line["iteration"], key): value
+        for line in lines
+        for key, value in line.items()
+        if key.startswith("seconds/") and figure(value)
+    }
     return {**found, "seconds": sum(seconds.values())} if seconds else found

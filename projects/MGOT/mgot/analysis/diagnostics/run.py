@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 
 from mgot.errors import UserError, shortened
 from mgot.evaluation.results import read_results
-from mgot.forms import count, fits, number, parsed, parsed_yaml, text, whole
+from mgot.forms import count, figure, fits, number, parsed, parsed_yaml, text, whole
 
 FILES = ("config.yaml", "metrics.json", "results.json")
 OWN_KEYS = frozenset({"OUTPUT_DIR"})  # differ between any two runs
@@ -80,25 +79,25 @@ class Run:
         return "no results"
 
     def last(self, name: str) -> float | None:
-        """The newest finite value of a measure; None if there is none."""
+        """The newest value of a measure's :meth:`curve`; None if there is none."""
         values = self.curve(name)[1]
         return values[-1] if values else None
 
     def curve(self, name: str) -> tuple[list[float], list[float]]:
         """Number of finished epochs and the measure's value there; for a repeated epoch, its last value.
 
-        Labels and matches are measured at an epoch's start, losses over it and scores at its end. Values that are not
-        finite are left out.
+        Labels and matches are measured at an epoch's start, losses over it and scores at its end. Values that are no
+        :func:`mgot.forms.figure` are left out.
         """
         done = 0 if name.startswith(_AT_START) else 1
         points = {}
         for line in self.metrics:
-            if name in line and math.isfinite(line[name]):
+            if figure(line.get(name)):
                 points[(line["iteration"] + done) / self.steps_per_epoch] = float(line[name])
         for row in self.results.get("rows", []):
-            protocol, _, figure = name.rpartition("/")
-            if row.get("stage") == "initial" and row["protocol"] == protocol and figure in row:
-                points[0.0] = float(row[figure])
+            protocol, _, own = name.rpartition("/")
+            if row.get("stage") == "initial" and row["protocol"] == protocol and own in row:
+                points[0.0] = float(row[own])
         epochs = sorted(points)
         return epochs, [points[epoch] for epoch in epochs]
 

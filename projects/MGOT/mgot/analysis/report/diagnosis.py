@@ -5,11 +5,11 @@ An *epoch* here is one mapping of measures to values, by the names of metrics.js
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mgot.analysis.diagnostics.run import Run
+from mgot.forms import figure
 
 Epochs = Mapping[int, Mapping[str, float]]
 Config = Mapping[str, Any]
@@ -59,7 +59,7 @@ def by_epoch(run: Run) -> dict[int, dict[str, float]]:
     epochs: dict[int, dict[str, float]] = {}
     for line in run.metrics:
         own = epochs.setdefault(int(line["iteration"]) // run.steps_per_epoch, {})
-        own.update({name: value for name, value in line.items() if math.isfinite(value)})
+        own.update({name: value for name, value in line.items() if figure(value)})
     return dict(sorted(epochs.items()))
 
 
