@@ -267,6 +267,22 @@ def test_the_commands_mistakes_are_one_line(tmp_path: Path, capsys: pytest.Captu
     assert errors.startswith("ablate.py: --grid") and len(errors.splitlines()) == 1
 
 
+@pytest.mark.parametrize("seeds", ["9" * 5000, "2147483648", "x"])
+def test_seeds_that_are_none(seeds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        ablate("--grid", str(GRID), "--seeds", seeds)
+    assert capsys.readouterr().err.endswith("error: --seeds takes numbers, 0 to 2147483647\n")
+
+
+@pytest.mark.parametrize("content", ["[" * 20_000, "[]", "{", '{"seeds": 3}'])
+@pytest.mark.usefixtures("own_signals")
+def test_a_damaged_table(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "table.json").write_text(content)
+    assert ablate("--grid", str(GRID), "--output", str(tmp_path), "--list") == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path}/table.json is damaged: remove it" in error and error.count("\n") == 1
+
+
 @pytest.mark.parametrize("grid", sorted((REPO / "projects/MGOT/ablations").glob("*.yml")), ids=lambda path: path.stem)
 def test_every_grid_of_the_project_is_planned_and_its_oracle_is_believed_in_full(grid: Path) -> None:
     for table in plan(CONFIG, grid, []):

@@ -40,11 +40,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides for every run")
     args = parser.parse_args(argv)
     numbers = next((n for n, word in enumerate(args.seeds) if not word.isdecimal()), len(args.seeds))
-    seeds, args.opts = [int(word) for word in args.seeds[:numbers]], args.seeds[numbers:] + args.opts
+    try:
+        seeds = [whole(0)(word) for word in args.seeds[:numbers]]
+    except argparse.ArgumentTypeError:
+        seeds = []
+    if not seeds:
+        parser.error(f"--seeds takes numbers, 0 to {LARGEST}")
+    args.opts = args.seeds[numbers:] + args.opts
     roots, further = args.roots[: len(seeds)], args.roots[len(seeds) :]
     args.seeds, args.opts = sorted(set(seeds)), further + args.opts
-    if not args.seeds or args.seeds[-1] > LARGEST:
-        parser.error(f"--seeds takes numbers, 0 to {LARGEST}")
     if roots and (not len(roots) == len(seeds) == len(set(seeds)) or (further and Path(further[0]).is_dir())):
         parser.error(f"--roots takes a folder for each of the {len(seeds)} seeds, which must differ")
     args.roots = dict(zip(seeds, map(Path, roots), strict=False))

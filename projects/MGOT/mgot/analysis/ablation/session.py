@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from mgot.analysis.ablation.runner import Runner
 from mgot.analysis.ablation.runs import Outcome, Run, read_outcome, runs_of
 from mgot.analysis.ablation.tables import describe, write_tables
 from mgot.errors import UserError
+from mgot.forms import parsed
 
 
 class Ablation:
@@ -98,7 +98,7 @@ def _wanted(tables: Sequence[Table], beginnings: Sequence[str]) -> set[Configura
 def _refuse_other_data(output: Path, roots: Mapping[int, str]) -> None:
     path = output / "table.json"
     try:
-        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"seeds": []}
+        before = parsed(path.read_bytes()) if path.is_file() else {"seeds": []}
         known = {seed: before.get("roots", {}).get(str(seed), "") for seed in set(before["seeds"]) & set(roots)}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path} is damaged: remove it; it is written again from the runs beside it") from None
