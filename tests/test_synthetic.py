@@ -167,6 +167,28 @@ def test_foreign_data_is_never_replaced(tmp_path: Path) -> None:
     assert real.read_bytes() == b"real"
 
 
+@pytest.mark.parametrize(
+    "stamp", ["{}", '{"a": 1}', "[" * 20_000, "[]", '{"nuisance": {}}', json.dumps({**TINY.stamp(), "nuisance": {}})]
+)
+def test_a_stamp_that_is_not_ours_is_foreign_data(stamp: str, tmp_path: Path) -> None:
+    path = tmp_path / "SYSU-MM01" / STAMP
+    path.parent.mkdir()
+    path.write_text(stamp)
+    for settings in (TINY, Settings()):
+        with pytest.raises(UserError, match=r"was not generated \(demo\.json missing or damaged\); choose another"):
+            write_sysu(tmp_path, settings, processes=1)
+    assert path.read_text() == stamp and len(list(tmp_path.rglob("*"))) == 2
+
+
+def test_a_stamp_of_the_first_version_has_the_defaults_of_later_fields(tmp_path: Path) -> None:
+    path = tmp_path / "SYSU-MM01" / STAMP
+    path.parent.mkdir()
+    later = ("validation_identities", "style", "law", "camera_contrast")
+    path.write_text(json.dumps({key: value for key, value in Settings().stamp().items() if key not in later}))
+    write_sysu(tmp_path, Settings(), processes=1)
+    assert [each.name for each in path.parent.iterdir()] == [STAMP]
+
+
 def test_nothing_half_written_stays_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise KeyboardInterrupt

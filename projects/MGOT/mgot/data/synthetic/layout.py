@@ -21,9 +21,10 @@ from PIL import Image
 from scipy.io import savemat
 
 from mgot.data.synthetic.camera import CAMERAS
-from mgot.data.synthetic.settings import Settings
+from mgot.data.synthetic.settings import STAMP_FORM, Settings
 from mgot.data.synthetic.studio import picture
 from mgot.errors import UserError
+from mgot.forms import fits, parsed
 from mgot.progress import progress
 
 STAMP = "demo.json"
@@ -89,11 +90,12 @@ def _holds(target: Path, settings: Settings) -> bool:
     if not target.exists():
         return False
     try:
-        return settings.made(json.loads((target / STAMP).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(
-            f"{target} exists and was not generated ({STAMP} missing or unreadable); choose another --root"
-        ) from error
+        stamp = parsed((target / STAMP).read_bytes())
+    except (OSError, ValueError):
+        stamp = None
+    if not fits(stamp, STAMP_FORM):
+        raise UserError(f"{target} exists and was not generated ({STAMP} missing or damaged); choose another --root")
+    return settings.made(stamp)
 
 
 def _take_all(scratch: Path, settings: Settings, shots: list[Shot], processes: int) -> None:

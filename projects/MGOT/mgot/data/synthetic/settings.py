@@ -11,6 +11,7 @@ from mgot.data.synthetic.camera import Nuisance
 from mgot.data.synthetic.materials import LAWS
 from mgot.data.synthetic.styles import STYLES
 from mgot.errors import UserError
+from mgot.forms import count, number
 
 # Raise it whenever the same settings render other pixels: trees made before are then made again.
 RENDERER_VERSION = 1
@@ -19,6 +20,12 @@ VALIDATION_SHARE = 0.1
 LARGEST_SHOTS = 255  # of an identity and camera: rand_perm_cam.mat numbers its images in a byte
 # Training and validation list of SYSU-MM01 name an identity each; below 16 pixels a person cannot be drawn.
 LEAST = {"train_identities": 2, "test_identities": 1, "visible_per_camera": 1, "infrared_per_camera": 1, "width": 16}
+# What every stamp has, also one of the first version.
+STAMP_FORM = {
+    **dict.fromkeys(("renderer", "seed", *LEAST), count),
+    **dict.fromkeys(("residue", "luminance_share"), number),
+    "nuisance": dict.fromkeys((each.name for each in dataclasses.fields(Nuisance)), number),
+}
 
 
 @dataclass(frozen=True)
