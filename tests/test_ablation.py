@@ -218,6 +218,20 @@ def test_mistakes_are_met_before_the_first_training(text: str, message: str, tmp
         plan(CONFIG, tmp_path / "none.yml", [])
 
 
+def test_keys_of_the_tool_are_refused_behind_a_file_too(tmp_path: Path) -> None:
+    (tmp_path / "more.yml").write_text("MGOT: {MATCHER: {LAMBDA: 30}}")
+    (tmp_path / "grid.yml").write_text("tables: [{title: a, rows: {b: {MGOT.CLUSTER.EPS: 0.4}}}]")
+    files = [str(tmp_path / "more.yml")]
+    (table,) = plan(CONFIG, tmp_path / "grid.yml", files)
+    assert table.rows[0].config.options == (*files, "MGOT.CLUSTER.EPS", "0.4")
+    for key, value, flag in (("SEED", "5", "--seeds"), ("OUTPUT_DIR", "out", "--output")):
+        with pytest.raises(UserError, match=f"{key} is set by {flag}: leave it out"):
+            plan(CONFIG, tmp_path / "grid.yml", [*files, key, value])
+        (tmp_path / "row.yml").write_text(f"tables: [{{title: a, rows: {{b: {{{key}: {value}}}}}}}]")
+        with pytest.raises(UserError, match=f"row 'b': {key} is set by {flag}: leave it out"):
+            plan(CONFIG, tmp_path / "row.yml", files)
+
+
 def test_the_projects_grid_holds_the_five_tables() -> None:
     tables = plan(CONFIG, GRID, [])
     assert len(tables) == 5

@@ -132,13 +132,19 @@ def _base(name: Any, chain: Sequence[Path]) -> Path:
     return path
 
 
+def files_and_pairs(opts: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """The YAML files that overrides begin with, such as a backbone's, and the KEY, VALUE, ... after them."""
+    first = next((n for n, word in enumerate(opts) if not word.endswith((".yml", ".yaml"))), len(opts))
+    return opts[:first], opts[first:]
+
+
 def _merge_options(cfg: CfgNode, opts: Sequence[str]) -> None:
-    while opts and opts[0].endswith((".yml", ".yaml")):  # files that say only what differs, such as a backbone's
-        _merge_file(cfg, Path(opts[0]))
-        opts = opts[1:]
-    if len(opts) % 2:
-        raise UserError(f"overrides come as KEY VALUE pairs: '{opts[-1]}' has no value")
-    for key, value in zip(opts[::2], opts[1::2], strict=True):
+    files, pairs = files_and_pairs(opts)
+    for name in files:
+        _merge_file(cfg, Path(name))
+    if len(pairs) % 2:
+        raise UserError(f"overrides come as KEY VALUE pairs: '{pairs[-1]}' has no value")
+    for key, value in zip(pairs[::2], pairs[1::2], strict=True):
         set_key(cfg, key, value, "command line")
 
 

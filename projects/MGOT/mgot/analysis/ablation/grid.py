@@ -16,7 +16,7 @@ from mgot.engine.config.builders import ground_truth_used
 from mgot.engine.config.keys import flat, same_intra_stage
 from mgot.engine.resume.fork import writes_intra
 from mgot.engine.schedule.cross import cross_start_epoch
-from mgot.engine.setup import default_config, load_config
+from mgot.engine.setup import default_config, files_and_pairs, load_config
 from mgot.errors import UserError, shortened
 from mgot.forms import parsed_yaml
 
@@ -110,7 +110,7 @@ def plan(config_file: str, grid: Path, options: Sequence[str]) -> list[Table]:
     Args:
         config_file: the recipe.
         grid: the grid file.
-        options: KEY VALUE pairs for every row.
+        options: YAML files, then KEY VALUE pairs, for every row.
 
     Raises:
         UserError: a mistake in the grid or in a row's keys, with the row's name; a row that sets SEED or OUTPUT_DIR.
@@ -135,7 +135,7 @@ def _pairs(keys: dict[str, Any]) -> list[str]:
 
 
 def _configuration(config_file: str, options: list[str], base: dict[str, Any]) -> Configuration:
-    for key in options[::2]:
+    for key in files_and_pairs(options)[1][::2]:
         if key in _SET_BY_THE_TOOL:
             raise UserError(f"{key} is set by {_SET_BY_THE_TOOL[key]}: leave it out")
     cfg = load_config(config_file, options)
