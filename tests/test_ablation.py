@@ -128,7 +128,7 @@ def test_some_rows_are_trained_first_and_the_others_by_a_later_call(
 
 
 def test_figures_of_no_use_are_left_out_of_the_means(make: Callable[..., Ablation], tmp_path: Path) -> None:
-    tables = {"t": {"full": {}}}
+    tables: dict[str, object] = {"t": {"full": {}}}
     make(tables).run(jobs=1)
     for number, path in enumerate(tmp_path.glob("out/*/*/metrics.json")):
         line = {"iteration": 500, "truth/matching_accuracy": math.inf, "seconds/train": (1e308, math.nan)[number]}

@@ -236,6 +236,7 @@ def test_figures_that_no_picture_holds_are_left_out(tmp_path: Path) -> None:
     found = read_run(run, "run")
     assert found.curve("total_loss") == ([0.3, 0.4], [1e30, 2.0]) and found.last("lr") == 3
     for figure in (draw_curves(found), draw_comparison([found])):
+        assert figure is not None
         figure.savefig(tmp_path / "curves.png")
     assert diagnose(found)
 
