@@ -161,6 +161,52 @@ def test_an_exchange_moves_first_the_prototypes_of_one_modalitys_matches(
             torch.testing.assert_close(memory.prototypes, update_loop(phi, f, y, 0.2), atol=1e-5, rtol=1e-5)
 
 
+def second_loop(phi: Tensor, hard: Tensor, f: Tensor, y: Tensor, momentum: float) -> Tensor:
+    """RPNR's second memory: the image that is least similar to the first one's prototype, before anything moved."""
+    moved = hard.clone()
+    for k in range(len(phi)):
+        own = [i for i in range(len(y)) if int(y[i]) == k]
+        if own:
+            least = min(own, key=lambda i: float(f[i] @ phi[k]))
+            moved[k] = F.normalize(momentum * hard[k] + (1 - momentum) * f[least], dim=0)
+    return moved
+
+
+def test_a_second_memory_follows_the_images_that_are_least_similar_to_the_first_ones_prototypes() -> None:
+    state = labelled(0, [0, 0, 1, 1], None)
+    state.phi_v, state.phi_r = rows(2, 4, 0), rows(2, 4, 1)
+    bank = build_bank(state, momentum=0.3, cross_weight=None, device=torch.device("cpu"), by="mean", hard=True)
+    phis, hards = [state.phi_v, state.phi_r], [state.phi_v, state.phi_r]
+    for step in range(3):
+        f_v, f_r, y_v, y_r = (
+            rows(6, 4, 3 + step),
+            rows(4, 4, 9 + step),
+            torch.tensor([0, 1, 1, -1, 0, 1]),
+            torch.arange(4) % 2,
+        )
+        for i, (f, y) in enumerate(((f_v, y_v), (f_r, y_r))):
+            hards[i], phis[i] = second_loop(phis[i], hards[i], f, y, 0.3), mean_loop(phis[i], f, y, 0.3)
+        bank.update(f_v, y_v, f_r, y_r)
+        packed = pack_bank(bank)
+        assert packed is not None
+        bank = unpack_bank(packed, torch.device("cpu"))
+    assert bank.hard_visible is not None and bank.hard_infrared is not None
+    for memory, expected in zip(
+        (bank.visible, bank.infrared, bank.hard_visible, bank.hard_infrared), phis + hards, strict=True
+    ):
+        torch.testing.assert_close(memory.prototypes, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_an_exchange_moves_the_second_memory_too() -> None:
+    phi_v, phi_r, f, y = rows(2, 4, 0), rows(2, 4, 1), rows(4, 4, 2), torch.tensor([0, 1, 1, 0])
+    memories = [PrototypeMemory(phi, 0.2) for phi in (phi_v, phi_r, phi_v, phi_r)]
+    bank = MemoryBank(memories[0], memories[1], exchange=True, hard_visible=memories[2], hard_infrared=memories[3])
+    bank.v2r, bank.r2v = torch.tensor([1, -1]), torch.tensor([0, 0])
+    bank.update(f, y, f[:0], y[:0])
+    matched = torch.tensor([1, -1, -1, 1])
+    torch.testing.assert_close(memories[3].prototypes, second_loop(phi_r, phi_r, f, matched, 0.2), atol=1e-5, rtol=1e-5)
+
+
 def test_the_matcher_sees_the_means_of_the_view_without_colour() -> None:
     state = labelled(0, [0, 1, 1, 0], None)
     state.spectral_v = rows(4, 4, 3)

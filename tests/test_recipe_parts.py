@@ -18,11 +18,13 @@ from mgot.errors import UserError
 from mgot.losses import (
     CrossBatch,
     Distil,
+    Dual,
     Joint,
     Marginal,
     Neighbour,
     accl,
     distilled,
+    dual_cross_entropy,
     hybrid,
     hybrid_prototypes,
     joint_contrastive,
@@ -56,7 +58,7 @@ def a_batch(*, epoch: int = 0, b_v: int = 6, b_r: int = 4, k_v: int = 3, k_r: in
     rows = [unit_rows(n, 5, seed).float() for seed, n in enumerate((b_v, b_r, k_v, k_r, k_r))]
     f_v, f_r, phi_v, phi_r, phi_c = rows
     labels = v2r[y_v], r2v[y_r], v2r[y_v], y_r
-    return CrossBatch(f_v, f_r, y_v, y_r, phi_v, phi_r, TAU, phi_c, *labels, None, None, 1.0, v2r, r2v, epoch)
+    return CrossBatch(f_v, f_r, y_v, y_r, *2 * (phi_v, phi_r), TAU, phi_c, *labels, None, None, 1.0, v2r, r2v, epoch)
 
 
 def doubted(batch: CrossBatch) -> CrossBatch:
@@ -100,6 +102,26 @@ def test_an_infrared_cluster_without_a_match_is_its_own_hybrid() -> None:
     torch.testing.assert_close(mixed[0], phi_r[0])
     torch.testing.assert_close(mixed[1], (phi_r[1] + phi_v[2]) / (phi_r[1] + phi_v[2]).norm())
     torch.testing.assert_close(hybrid_prototypes(phi_v[:0], phi_r, torch.tensor([-1, -1])), phi_r)
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.2, 1e3])
+def test_dual_is_half_of_each_memory_and_the_first_counts_above_a_floor(floor: float) -> None:
+    batch, hard_v, hard_r = a_batch(), unit_rows(3, 5, 8).float(), unit_rows(2, 5, 9).float()
+    batch = replace(batch, hard_v=hard_v, hard_r=hard_r, y_v=torch.tensor([0, 1, 2, -1, 1, 0]))
+    expected = 0.0
+    for f, phi, hard, y in (
+        (batch.f_v, batch.phi_v, hard_v, batch.y_v),
+        (batch.f_r, batch.phi_r, hard_r, batch.y_r),
+    ):
+        expected += 0.5 * ce_loop(f, hard, y) + 0.5 * max(ce_loop(f, phi, y) - floor, 0.0)
+    assert float(Dual(floor)(batch)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_dual_of_nothing_is_zero_and_has_a_gradient() -> None:
+    f, phi = unit_rows(3, 5, 0).float().requires_grad_(), unit_rows(2, 5, 1).float()
+    loss = dual_cross_entropy(f, phi, phi, torch.full((3,), -1), TAU)
+    loss.backward()
+    assert loss.item() == 0.0 and f.grad is not None and not f.grad.any()
 
 
 def relations_loop(f: Tensor, sigma: float, delta: float) -> float:

@@ -189,7 +189,8 @@ key("MGOT.LOSS.W_CPAL", 1.0, at_least(0))
 # Terms of other recipes. ACCL: cross contrast, the direction alternates by epoch [PGM, RPNR: 0.25]. HYBRID: contrast
 # with means of matched prototypes; NEIGHBOUR: relations of neighbours [RPNR: 0.5, 10]. MARGINAL: contrast with a sum
 # over both memories, and the visible share of it [DMDL: 0.5]. JOINT: one softmax over both memories, with matches as
-# positives [BMIL: 0.5]. DISTIL: soft targets [ours].
+# positives [BMIL: 0.5]. DISTIL: soft targets [ours]. DUAL: contrast with a second memory of the hardest images too, in
+# place of VCL and ICL, and the loss up to which the first memory does not count [RPNR, BMIL: 1, 0.2].
 key("MGOT.LOSS.W_ACCL", 0.0, at_least(0))
 key("MGOT.LOSS.W_HYBRID", 0.0, at_least(0))
 key("MGOT.LOSS.W_NEIGHBOUR", 0.0, at_least(0))
@@ -201,6 +202,8 @@ key("MGOT.LOSS.W_JOINT", 0.0, at_least(0))
 key("MGOT.LOSS.JOINT_MATCHES", True)
 key("MGOT.LOSS.W_DISTIL", 0.0, at_least(0))
 key("MGOT.LOSS.DISTIL_SHARPEN", 0.5, above(0, 1))
+key("MGOT.LOSS.W_DUAL", 0.0, at_least(0))
+key("MGOT.LOSS.DUAL_FLOOR", 0.2, at_least(0))
 # w_adv, weight of the modality discriminator's loss L_D [OTLA]. 0 builds no discriminator, as in MGOT's own configs
 # [ours].
 key("MGOT.LOSS.W_ADV", 1.0, at_least(0))

@@ -88,8 +88,7 @@ class PrototypeMemory:
             y: (B,) int64 in [0, K), or -1 for samples to skip. On the CPU it needs no wait for the device.
         """
         if self.by != "each":
-            towards = self._mean if self.by == "mean" else self._least_similar
-            self.move(*towards(f.detach().float(), y.to(f.device, non_blocking=True)))
+            self.move(*(self._mean if self.by == "mean" else self.least_similar)(f, y))
             return
         y = y.cpu()
         kept = torch.nonzero(y >= 0).flatten()
@@ -106,17 +105,19 @@ class PrototypeMemory:
             self.prototypes[now] = F.normalize(moved, dim=1)
             start += count
 
+    @torch.no_grad()
     def _mean(self, f: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """(K, D) mean feature of each class, and (K,) whether it has any."""
-        k = len(self)
+        k, f, y = len(self), f.detach().float(), y.to(f.device, non_blocking=True)
         rows = torch.where(y >= 0, y, k)  # a row of its own for outliers, as below
         sums = f.new_zeros(k + 1, f.shape[1]).index_add_(0, rows, f)[:k]
         counts = f.new_zeros(k + 1).index_add_(0, rows, f.new_ones(len(f)))[:k]
         return sums / counts.clamp(min=1)[:, None], counts > 0
 
-    def _least_similar(self, f: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    @torch.no_grad()
+    def least_similar(self, f: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """(K, D) each class's feature of the smallest cosine, the first of equals, and (K,) whether it has one."""
-        k, end = len(self), len(f)
+        k, end, f, y = len(self), len(f), f.detach().float(), y.to(f.device, non_blocking=True)
         rows = torch.where(y >= 0, y, k)  # a row of its own for outliers: picking by value would wait for a GPU
         cosine = (f * torch.cat([self.prototypes, f.new_zeros(1, f.shape[1])])[rows]).sum(dim=1)
         least = cosine.new_full((k + 1,), torch.inf).scatter_reduce(0, rows, cosine, "amin")
@@ -150,6 +151,7 @@ class MemoryBank:
         cross_weight: the factor of all cross-modality terms in this epoch.
         cross_epoch: number of this epoch, counted from the cross stage's start.
         exchange: whether images move the prototypes of their matches in the other modality too.
+        hard_visible, hard_infrared: second memories of the same clusters, for the loss `dual`; None without it.
 
     The tables are on the CPU, as labels are.
     """
@@ -168,6 +170,8 @@ class MemoryBank:
     cross_weight: float = 1.0
     cross_epoch: int = 0
     exchange: bool = False
+    hard_visible: PrototypeMemory | None = None
+    hard_infrared: PrototypeMemory | None = None
 
     def update(self, f_v: Tensor, y_v: Tensor, f_r: Tensor, y_r: Tensor) -> None:
         """Move the memories of both modalities by :meth:`PrototypeMemory.update`, then Phi_c once per label.
@@ -181,22 +185,30 @@ class MemoryBank:
         With :attr:`exchange` one modality's images first move the prototypes of their matches: Phi_r by visible ones in
         epochs of even number, Phi_v by infrared ones in the others. Images without a match move none.
 
-        Source: docs/method.md section 4; Phi_v, Phi_r [field], Phi_c [ours], exchange [PGM], [RPNR], [DMDL]. Shapes:
-        (B, D) features, (B,) labels.
+        A second memory moves with the first, towards the image that is least similar to the first one's prototype.
+
+        Source: docs/method.md section 4; Phi_v, Phi_r [field], Phi_c [ours], exchange [PGM], [RPNR], [DMDL], second
+        memories [RPNR], [BMIL]. Shapes: (B, D) features, (B,) labels.
         """
         if self.exchange and self.v2r is not None and self.r2v is not None:
             if to_infrared(self.cross_epoch):
-                self.infrared.update(f_v, _matches(self.v2r, y_v))
+                _move(self.infrared, self.hard_infrared, f_v, _matches(self.v2r, y_v))
             else:
-                self.visible.update(f_r, _matches(self.r2v, y_r))
-        self.visible.update(f_v, y_v)
-        self.infrared.update(f_r, y_r)
+                _move(self.visible, self.hard_visible, f_r, _matches(self.r2v, y_r))
+        _move(self.visible, self.hard_visible, f_v, y_v)
+        _move(self.infrared, self.hard_infrared, f_r, y_r)
         if self.cross is None or self.members_v is None or self.members_r is None:
             return
         k_c = len(self.cross)
         mean_v, met_v = _label_means(f_v, y_v, self.visible.prototypes, self.members_v, k_c)
         mean_r, met_r = _label_means(f_r, y_r, self.infrared.prototypes, self.members_r, k_c)
         self.cross.move(F.normalize(mean_v + mean_r, dim=1), met_v | met_r)
+
+
+def _move(memory: PrototypeMemory, hard: PrototypeMemory | None, f: Tensor, y: Tensor) -> None:
+    if hard is not None:
+        hard.move(*memory.least_similar(f, y))
+    memory.update(f, y)
 
 
 def _matches(table: Tensor, y: Tensor) -> Tensor:

@@ -240,6 +240,7 @@ def build_bank(
     by: str = "each",
     cross_by: str = "",
     exchange: bool = False,
+    hard: bool = False,
 ) -> MemoryBank:
     """The memories of the state's labels and matches.
 
@@ -247,7 +248,7 @@ def build_bank(
     cross memory. ``cross_start`` is the first epoch of the cross stage. In that stage a visible prototype takes over
     the share ``aggregation`` of its infrared match. ``by`` and, in the cross stage, ``cross_by`` if it is not empty are
     what moves a prototype, as in :class:`mgot.memory.PrototypeMemory`; ``exchange`` is of
-    :class:`mgot.memory.MemoryBank`.
+    :class:`mgot.memory.MemoryBank`. With ``hard`` there are second memories.
     """
     if cross_weight is not None and cross_by:
         by = cross_by
@@ -256,6 +257,8 @@ def build_bank(
         return PrototypeMemory(prototypes.to(device), momentum, by=by)
 
     bank = MemoryBank(memory(state.phi_v), memory(state.phi_r))
+    if hard:
+        bank.hard_visible, bank.hard_infrared = memory(state.phi_v), memory(state.phi_r)
     if cross_weight is not None:
         assert state.matching is not None and state.belief is not None
         bank.cross_weight, bank.cross_epoch = cross_weight, state.epoch - cross_start

@@ -131,6 +131,7 @@ class MatchingHook(HookBase):
         by: what moves a prototype, MGOT.LOSS.UPDATE.
         cross_by: the same in that stage; empty: as before it.
         exchange: MGOT.CROSS_STAGE.EXCHANGE.
+        hard: whether there are second memories, for the loss `dual`.
     """
 
     in_checkpoint = True
@@ -149,11 +150,12 @@ class MatchingHook(HookBase):
         by: str = "each",
         cross_by: str = "",
         exchange: bool = False,
+        hard: bool = False,
     ) -> None:
         self._matcher, self._believer, self._weigh, self._view = matcher, believer, weigh, view
         self._momentum, self._temperature = momentum, temperature
         self._cross_start, self._aggregation = cross_start, aggregation
-        self._by, self._cross_by, self._exchange = by, cross_by, exchange
+        self._by, self._cross_by, self._exchange, self._hard = by, cross_by, exchange, hard
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> MatchingHook:
@@ -178,6 +180,7 @@ class MatchingHook(HookBase):
             by=loss.UPDATE,
             cross_by=stage.UPDATE,
             exchange=stage.EXCHANGE,
+            hard=loss.W_DUAL > 0,
         )
 
     def match(self, state: EpochState) -> Matching:
@@ -203,6 +206,7 @@ class MatchingHook(HookBase):
             by=self._by,
             cross_by=self._cross_by,
             exchange=self._exchange,
+            hard=self._hard,
         )
         trainer.start_batches()
         truth, n_visible = identities(trainer.data_loader.dataset.items), trainer.data_loader.n_visible

@@ -19,6 +19,7 @@ from mgot.losses.hybrid_memory import hybrid, hybrid_prototypes
 from mgot.losses.neighbour import Neighbour, neighbour_relations
 from mgot.losses.marginal import Marginal, marginal_cross_entropy
 from mgot.losses.joint import Distil, Joint, distilled, joint_contrastive
+from mgot.losses.dual import Dual, dual_cross_entropy
 from mgot.losses.objective import Objective, Term, add_loss_keys, loss_keys, terms_of, view, weight_key
 # isort: on
 
@@ -28,6 +29,7 @@ __all__ = [
     "Batch",
     "CrossBatch",
     "Distil",
+    "Dual",
     "Joint",
     "Loss",
     "Marginal",
@@ -40,6 +42,7 @@ __all__ = [
     "cross_contrastive",
     "cross_prediction_alignment",
     "distilled",
+    "dual_cross_entropy",
     "hybrid",
     "hybrid_prototypes",
     "infrared_contrastive",

@@ -28,6 +28,7 @@ class Batch:
         f_v, f_r: (B_v, D), (B_r, D) L2-normalised features in float32, with gradient.
         y_v, y_r: (B_v,), (B_r,) int64 cluster of each image.
         phi_v, phi_r: (K_v, D), (K_r, D) prototypes, constants of the step.
+        hard_v, hard_r: those of the second memories, of the same shapes; where there are none, the first ones.
         temperature: tau > 0.
 
     All tensors are on the features' device.
@@ -39,6 +40,8 @@ class Batch:
     y_r: Tensor
     phi_v: Tensor
     phi_r: Tensor
+    hard_v: Tensor
+    hard_r: Tensor
     temperature: float
 
 

@@ -105,7 +105,8 @@ def view(bank: MemoryBank, f_v: Tensor, f_r: Tensor, y_v: Tensor, y_r: Tensor, t
         return labels.to(f_v.device, non_blocking=True)
 
     phi_v, phi_r = bank.visible.prototypes, bank.infrared.prototypes
-    own = (f_v, f_r, sent(y_v), sent(y_r), phi_v, phi_r, temperature)
+    hard_v, hard_r = (bank.hard_visible or bank.visible).prototypes, (bank.hard_infrared or bank.infrared).prototypes
+    own = (f_v, f_r, sent(y_v), sent(y_r), phi_v, phi_r, hard_v, hard_r, temperature)
     if bank.cross is None:
         return Batch(*own)
     assert bank.v2r is not None and bank.r2v is not None and bank.c_v is not None and bank.c_r is not None

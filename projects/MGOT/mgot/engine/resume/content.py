@@ -131,8 +131,12 @@ def _memories(packed: Any) -> bool:
     """As :func:`mgot.engine.resume.snapshot.pack_bank` gives them."""
     by = {"by?": lambda by: by in UPDATES, "exchange?": flag}
     own = {"momentum": share, **by, "cross_weight?": number, "cross_epoch?": whole}
-    if packed is None or not fits(packed, {**own, "visible": _rows, "infrared": _rows, "cross?": _rows}):
+    rows = {"visible": _rows, "infrared": _rows, "cross?": _rows, "hard_visible?": _rows, "hard_infrared?": _rows}
+    if packed is None or not fits(packed, {**own, **rows}):
         return packed is None
+    for name in ("visible", "infrared"):
+        if f"hard_{name}" in packed and packed[f"hard_{name}"].shape != packed[name].shape:
+            return False
     k_v, k_r, k_c = (len(packed.get(name, ())) for name in ("visible", "infrared", "cross"))
     tables = {"v2r": (k_v, k_r), "r2v": (k_r, k_v), "c_v": (k_v, k_c), "c_r": (k_r, k_c)}
     form = {

@@ -27,7 +27,7 @@ from mgot.memory import MemoryBank, PrototypeMemory
 logger = logging.getLogger("mgot")
 
 _TABLES = ("v2r", "r2v", "c_v", "c_r", "members_v", "members_r", "belief_v", "belief_r")
-_MEMORIES = ("visible", "infrared", "cross")
+_MEMORIES = ("visible", "infrared", "cross", "hard_visible", "hard_infrared")
 
 
 def pack_run(state: RunState, storage: EventStorage, since: int) -> dict[str, Any]:
@@ -151,21 +151,26 @@ def pack_bank(bank: MemoryBank | None) -> dict[str, Any] | None:
 def unpack_bank(packed: dict[str, Any], device: torch.device) -> MemoryBank:
     """The inverse of :func:`pack_bank`, on a device; rows come back bit for bit."""
 
-    def memory(name: str) -> PrototypeMemory:
+    def memory(name: str) -> PrototypeMemory | None:
+        if name not in packed:
+            return None
         made = PrototypeMemory(packed[name], packed["momentum"], by=packed.get("by", "each"))
         made.prototypes = packed[name].to(device)  # the constructor's normalisation would round a second time
         return made
 
     tables: dict[str, Tensor] = {name: packed[name] for name in _TABLES if name in packed}
-    cross = memory("cross") if "cross" in packed else None
+    visible, infrared = memory("visible"), memory("infrared")
+    assert visible is not None and infrared is not None
     return MemoryBank(
-        memory("visible"),
-        memory("infrared"),
-        cross,
+        visible,
+        infrared,
+        memory("cross"),
         **tables,
         cross_weight=packed.get("cross_weight", 1.0),
         cross_epoch=packed.get("cross_epoch", 0),
         exchange=packed.get("exchange", False),
+        hard_visible=memory("hard_visible"),
+        hard_infrared=memory("hard_infrared"),
     )
 
 
