@@ -153,7 +153,7 @@ def moment(generator: random.Random, output: Path, seconds: float) -> tuple[str,
     seen: set[str] = set()
 
     def during_a_save() -> bool:
-        seen.update(path.name for path in output.glob("model_*.pth.tmp"))
+        seen.update(path.name for path in output.glob("model_*.pth.*.tmp"))
         return len(seen) > save
 
     return f"during save {save}", during_a_save
@@ -179,7 +179,7 @@ def torment(root: Path, kills: int, seed: int, deadline: float = float("inf")) -
         job.end(stop)
         if not job.status:
             job.kill(rank)
-            saving = any(output.glob("*.pth.tmp"))
+            saving = any(output.glob("*.pth.*.tmp"))
             wait = job.end()
             counts["kills"] += 1
             counts["kills_of_rank_0"] += rank == 0

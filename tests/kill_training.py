@@ -122,7 +122,7 @@ def stopper(generator: random.Random, output: Path, seconds: float) -> Callable[
     seen: list[tuple[str, float]] = []
 
     def during_a_save() -> bool:
-        names = {path.name for path in output.glob("model_*.pth.tmp")}
+        names = {path.name for path in output.glob("model_*.pth.*.tmp")}
         seen.extend((name, time.perf_counter()) for name in names if name not in dict(seen))
         return len(seen) > save and time.perf_counter() > seen[-1][1] + delay
 
@@ -153,7 +153,7 @@ def torment(root: Path, kills: int, seed: int) -> dict[str, float]:
             run, before = run + 1, (0, 0)
             continue
         counts["kills"] += 1
-        counts["kills_during_a_save"] += any(output.glob("*.pth.tmp"))
+        counts["kills_during_a_save"] += any(output.glob("*.pth.*.tmp"))
         now = progress_in(output)
         assert now >= before, f"progress fell from {before} to {now}"
         before = now

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from mgot.engine.resume.fittest import FITTEST, FittestHook
+from mgot.engine.resume.checkpoint import FITTEST
+from mgot.engine.resume.fittest import FittestHook
 from mgot.engine.run import evaluate, train
 from mgot.engine.setup import load_config
 from mgot.engine.watch.evaluator import Scores

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import fcntl
 import logging
+import multiprocessing
+import os
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +19,7 @@ from mgot.engine.resume.output import claim_folder, unless_refused
 from mgot.engine.run import evaluate, train
 from mgot.engine.setup import setup
 from mgot.errors import UserError
+from mgot.files import hold_folder, release_folder
 
 DEMO = str(Path(__file__).resolve().parent.parent / "projects/MGOT/configs/demo.yml")
 Options = Callable[..., list[str]]
@@ -90,3 +97,61 @@ def test_whatever_else_ends_it_leaves_it_for_a_look(tmp_path: Path) -> None:
         (folder / "log.txt").write_text("begun\n")
         raise RuntimeError
     assert below(tmp_path) == ["run", "run/log.txt"]
+
+
+@contextmanager
+def held_by_another(folder: Path) -> Iterator[None]:
+    """As by another process; BlockingIOError if this one holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_two_trainings_do_not_share_a_folder(resume: bool, tiny_options: Options, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with held_by_another(folder):
+        with pytest.raises(UserError, match=r"OUTPUT_DIR .*run: another process is at work there"):
+            begin(tiny_options("MGOT.OVERWRITE", True), resume=resume)
+        assert below(folder) == []
+        with pytest.raises(UserError, match=r"--eval-only needs a checkpoint"):
+            begin(tiny_options(), eval_only=True)
+    with pytest.raises(UserError, match=r"FEAT_DIM is 99"):
+        begin(tiny_options(*WRONG))
+    with held_by_another(folder):
+        assert below(folder) == []
+
+
+def test_a_training_holds_its_folder_and_its_loaders_processes_do_not(tmp_path: Path) -> None:
+    for _ in range(2):
+        claim_folder(tmp_path, resume=True, overwrite=False)
+    with pytest.raises(BlockingIOError), held_by_another(tmp_path):
+        pass
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    release_folder(tmp_path)
+    release_folder(tmp_path)
+    deadline = time.monotonic() + 20
+    try:
+        while True:
+            try:
+                with held_by_another(tmp_path):
+                    break
+            except BlockingIOError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+    finally:
+        child.kill()
+        child.join()
+
+
+def test_a_file_system_without_locks_is_used_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise OSError(errno.ENOTSUP, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    hold_folder(tmp_path, "OUTPUT_DIR")

@@ -15,7 +15,7 @@ import torch
 
 from mgot.engine.resume import checkpoint
 from mgot.engine.resume.checkpoint import by_progress, checkpoint_files, layer_differences, load_tensors
-from mgot.engine.resume.output import claim_folder
+from mgot.engine.resume.output import claim_folder, clear_folder
 from mgot.engine.run import evaluate, train, weights_follow
 from mgot.engine.setup import load_config
 from mgot.engine.trainer import MGOTTrainer
@@ -264,11 +264,28 @@ def test_a_run_whose_last_checkpoints_are_lost_ends_the_same(copy: Path, finishe
     (copy / "model_final.pth").write_bytes(b"")
     (copy / "model_0002.pth").unlink()
     (copy / "last_checkpoint").write_text("nowhere.pth")
-    (copy / "model_0003.pth.tmp").write_bytes(b"half")
+    (copy / "model_0003.pth.tmp").write_bytes(b"half")  # as an earlier version named it
+    for name in ("model_0003.pth", "fittest.pth", "results.json", "diagnostics/epoch_003.npz"):
+        (copy / f"{name}.0123456789ab.tmp").write_bytes(b"half")
     with (copy / "metrics.json").open("a") as stream:
         stream.write('{"iteration": 3, "to')
     assert figures(go_on(copy, "SOLVER.MAX_EPOCH", 4)) == figures(finished)
-    assert not list(copy.glob("*.tmp"))
+    assert not list(copy.rglob("*.tmp"))
+
+
+def test_a_finished_run_whose_results_are_lost_is_scored_by_its_last_checkpoint(copy: Path) -> None:
+    (copy / "results.json").unlink()
+    with pytest.raises(UserError, match=r"results\.json is missing .* --eval-only MODEL\.WEIGHTS .*/model_final\.pth"):
+        go_on(copy, "SOLVER.MAX_EPOCH", 4)
+    evaluate(load_config(DEMO, [*tiny_keys(copy), "MODEL.WEIGHTS", str(copy / "model_final.pth")]))
+    assert [row["stage"] for row in json.loads((copy / "results.json").read_text())["rows"]] == ["final"]
+
+
+def test_nothing_of_a_run_outlives_the_next_one(copy: Path) -> None:
+    (copy / "notes.txt").write_text("mine")
+    clear_folder(copy)
+    left = {"config.yaml", "log.txt", "notes.txt", "diagnostics/images.json"}
+    assert {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()} <= left
 
 
 def test_no_usable_checkpoint_is_an_error_and_no_checkpoint_a_beginning(copy: Path, finished: Path) -> None:

@@ -16,6 +16,7 @@ from mgot.engine.resume.checkpoint import AtomicCheckpointer
 from mgot.engine.resume.output import trim_metrics
 from mgot.engine.resume.saving import CheckpointHook
 from mgot.engine.resume.snapshot import random_states, restore_random_states
+from mgot.files import replacing, write_atomically
 
 
 def full_disk(*args: object, **kwargs: object) -> None:
@@ -59,6 +60,25 @@ def test_a_disk_that_fills_up_during_a_save_leaves_the_earlier_checkpoint(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last_checkpoint", "model_0000.pth"]
     assert (tmp_path / "model_0000.pth").read_bytes() == before
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000.pth"
+
+
+def test_two_that_write_one_file_do_not_mix(tmp_path: Path) -> None:
+    path, plain = tmp_path / "model.pth", tmp_path / "plain"
+    with replacing(path) as one:
+        one.write(b"11")
+        with replacing(path) as other:
+            other.write(b"2")
+        assert path.read_bytes() == b"2"
+        one.write(b"11")
+    plain.touch()
+    assert path.read_bytes() == b"1111" and path.stat().st_mode == plain.stat().st_mode
+    assert sorted(tmp_path.iterdir()) == [path, plain]
+
+
+def test_names_of_any_length_and_names_that_are_no_text_are_written(tmp_path: Path) -> None:
+    path = tmp_path / ("é" * 127)
+    write_atomically(path, "bad \udcff.png é")
+    assert path.read_bytes() == b"bad \\udcff.png " + "é".encode()
 
 
 def test_metrics_are_cut_where_the_run_goes_on(tmp_path: Path) -> None:

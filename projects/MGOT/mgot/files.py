@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import lzma
 import os
+import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -11,19 +14,30 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from mgot.errors import UserError
+
 # What zipfile raises where a zip is damaged; a RuntimeError speaks of encryption or of a newer kind of zip.
 DAMAGED_ZIP = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+
+
+_KEPT = 50  # characters of a file's name; with the rest they are less than the 255 bytes that a name may have
+
+
+def beside(path: Path) -> Path:
+    """A name of its own for what will replace a file: two processes that write the same file do not mix."""
+    return path.with_name(f"{path.name[:_KEPT]}.{uuid.uuid4().hex[:12]}.tmp")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A stream that replaces a file when the block ends. If the block raises, the old file stays.
 
-    After a kill, and for a reader, there is the old content or the new, never a part.
+    After a kill, and for a reader, there is the old content or the new, never a part. Of two writers, the last one to
+    end has written the file.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = beside(path)
     try:
-        with temporary.open("wb") as stream:
+        with temporary.open("xb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -34,6 +48,53 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file (text as UTF-8) as :func:`replacing` does."""
+    """Write a file (text as UTF-8) as :func:`replacing` does. A lone surrogate of a file's name is written escaped."""
     with replacing(path) as stream:
-        stream.write(content.encode("utf-8") if isinstance(content, str) else content)
+        stream.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
+
+
+_HELD: dict[str, int] = {}  # folder that this process holds to the descriptor that does it
+
+
+def _release_all() -> None:
+    while _HELD:
+        os.close(_HELD.popitem()[1])
+
+
+os.register_at_fork(after_in_child=_release_all)  # a loader's process that outlives a killed run must hold nothing
+
+
+def hold_folder(folder: Path, option: str) -> None:
+    """Keep other processes from the same folder until :func:`release_folder`, or until this process ends.
+
+    Nothing is written. On a file system without locks, nothing is held.
+
+    Args:
+        folder: it is there.
+        option: that names it, for the message.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    place = os.path.realpath(folder)
+    if place in _HELD:
+        return
+    descriptor = None
+    try:
+        descriptor = os.open(place, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _HELD[place] = descriptor
+    except OSError as error:
+        if descriptor is not None:
+            os.close(descriptor)
+        if error.errno == errno.EWOULDBLOCK:
+            raise UserError(
+                f"{option} {folder}: another process is at work there: wait for its end, or choose another"
+            ) from None
+
+
+def release_folder(folder: Path) -> None:
+    """Let others have what :func:`hold_folder` holds; nothing where it holds nothing."""
+    descriptor = _HELD.pop(os.path.realpath(folder), None)
+    if descriptor is not None:
+        os.close(descriptor)

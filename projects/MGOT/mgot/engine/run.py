@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,15 @@ from fastreid.utils import comm
 
 from mgot.data.loaders import build_dataset
 from mgot.data.registered import configured
-from mgot.engine.resume.checkpoint import AtomicCheckpointer, checkpoint_files
+from mgot.engine.resume.checkpoint import FINAL, AtomicCheckpointer, checkpoint_files
 from mgot.engine.resume.fork import writes_intra
 from mgot.engine.resume.output import check_space, claim_folder, clear_folder, remove_temporaries, unless_refused
 from mgot.engine.trainer import MGOTTrainer, without_pretraining
 from mgot.engine.watch.about import describe_run
 from mgot.engine.watch.evaluator import score_model
 from mgot.errors import UserError
-from mgot.evaluation.results import ResultsFile, format_rows
+from mgot.evaluation.results import ResultsFile, format_rows, read_results
+from mgot.files import release_folder
 
 logger = logging.getLogger("mgot")
 
@@ -33,13 +34,25 @@ def train(cfg: CfgNode, *, resume: bool) -> None:
             way that the user can fix.
         Interrupted: a signal ended the training.
     """
-    start = time.perf_counter()
     folder = Path(cfg.OUTPUT_DIR)
     claim_folder(folder, resume=resume, overwrite=cfg.MGOT.OVERWRITE)
+    try:
+        _train(cfg, folder, resume=resume)
+    finally:
+        release_folder(folder)
+
+
+def _train(cfg: CfgNode, folder: Path, *, resume: bool) -> None:
+    start, path = time.perf_counter(), folder / "results.json"
     with unless_refused(folder):
         trainer = MGOTTrainer(cfg, weights_follow=weights_follow(cfg, resume=resume))
         trainer.resume_or_load(resume=resume)
         _check_test_sets(cfg)
+        if trainer.start_epoch >= trainer.max_epoch and not os.path.isfile(path):
+            raise UserError(
+                f"{path} is missing and the training is finished: score it with --eval-only MODEL.WEIGHTS"
+                f" {folder}/{FINAL}.pth"
+            )
         if comm.is_main_process():
             remove_temporaries(folder)
             check_space(folder, trainer.network, cfg.MGOT.CHECKPOINT.KEEP + writes_intra(cfg))
@@ -50,8 +63,7 @@ def train(cfg: CfgNode, *, resume: bool) -> None:
     else:
         logger.info(f"{cfg.OUTPUT_DIR} holds a finished training of {trainer.start_epoch} epochs: nothing left to do")
     if comm.is_main_process():
-        path = folder / "results.json"
-        results = json.loads(path.read_text(encoding="utf-8"))
+        results = read_results(path)
         table = format_rows(results["rows"], results.get("ground_truth", ""))
         logger.info(f"\n{table}\n{time.perf_counter() - start:.0f} s; results in {path}")
 

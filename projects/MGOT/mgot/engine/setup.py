@@ -207,7 +207,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg = load_config(args.config_file, args.opts, resume=resume)
     wait_at_most(cfg.MGOT.TIMEOUT)
     # Before config.yaml is written: another run's stays as it was.
-    claim_folder(Path(cfg.OUTPUT_DIR), resume=resume, overwrite=cfg.MGOT.OVERWRITE or args.eval_only)
+    claim_folder(Path(cfg.OUTPUT_DIR), resume=resume, overwrite=cfg.MGOT.OVERWRITE, scoring=args.eval_only)
     setup_logging(cfg)
     if resume:
         _tell_changes(cfg)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mgot.engine.resume.checkpoint import AtomicCheckpointer
 from mgot.errors import UserError, reason
+from mgot.files import beside
 from mgot.modeling import DEN
 from mgot.modeling.extraction import embed
 from mgot.retrieval.onnx_model import EXTRA, FEATURES, IMAGES, IS_VISIBLE, METADATA_KEY, ModelFacts, OnnxEmbedder
@@ -87,7 +88,7 @@ def export_onnx(cfg: CfgNode, output: str | Path, *, opset: int = DEFAULT_OPSET)
         weights=Path(cfg.MODEL.WEIGHTS).name,
     )
     target = Path(output)
-    temporary = target.with_name(target.name + ".tmp")
+    temporary = beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_graph(model, facts, temporary)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mgot.analysis.diagnostics.record import FOLDER
+from mgot.analysis.diagnostics.record import FOLDER, RANKINGS
 from mgot.data.items import Item, cameras, identities
 from mgot.errors import UserError, reason
 from mgot.evaluation.expand import normalised
@@ -99,7 +99,7 @@ def read_rankings(run: Path) -> dict[str, list[dict[str, Any]]]:
     Raises:
         UserError: the file is not what a run writes.
     """
-    path = run / FOLDER / "rankings.json"
+    path = run / FOLDER / RANKINGS
     return _read(path, _RANKINGS) if path.is_file() else {}
 
 
@@ -115,7 +115,7 @@ def _read(path: Path, form: Any) -> Any:
 
 def add_rankings(run: Path, stage: str, rankings: Sequence[dict[str, Any]]) -> None:
     """Put the rankings of a stage beside those of others, in place of earlier ones of that stage."""
-    _write(run / FOLDER / "rankings.json", {**read_rankings(run), stage: list(rankings)})
+    _write(run / FOLDER / RANKINGS, {**read_rankings(run), stage: list(rankings)})
 
 
 def rank_some(

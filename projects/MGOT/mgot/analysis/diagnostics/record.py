@@ -21,6 +21,7 @@ from mgot.files import DAMAGED_ZIP, write_atomically
 from mgot.matching import SUPPLIES, UNMATCHED, Matching
 
 FOLDER = "diagnostics"
+RANKINGS = "rankings.json"
 MATRIX_LIMIT = 512  # prototypes a side in the kept matrices
 SAMPLE_LIMIT = 2000  # sampled images a modality
 SAMPLE_BYTES = 1 << 21  # and the most that their features may take, a modality
@@ -265,6 +266,6 @@ def recorded_epochs(run: Path) -> list[int]:
 
 
 def forget_records(run: Path) -> None:
-    """Remove the records of an earlier run in the same folder."""
-    for path in (run / FOLDER).glob("epoch_[0-9]*.npz"):
-        path.unlink()
+    """Remove the records and rankings of an earlier run in the same folder."""
+    for path in [*(run / FOLDER).glob("epoch_[0-9]*.npz"), run / FOLDER / RANKINGS]:
+        path.unlink(missing_ok=True)

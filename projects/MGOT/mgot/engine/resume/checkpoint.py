@@ -21,6 +21,7 @@ from mgot.forms import count, fits, text, whole
 
 FINAL = "model_final"
 INTRA = "model_intra"
+FITTEST = "fittest.pth"
 _NAMED_LAYERS = 3
 _ADVERSARY_KEYS = (
     ": set MGOT.DEN.SHARED_NECK and MGOT.DEN.LOGIT_NORM (False in runs that began before these keys were there),"

@@ -13,7 +13,7 @@ from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 
 from mgot.distributed import on_main
-from mgot.engine.resume.checkpoint import load_tensors
+from mgot.engine.resume.checkpoint import FITTEST, load_tensors
 from mgot.engine.resume.content import plain_tensor
 from mgot.engine.watch.evaluator import score_model
 from mgot.errors import UserError
@@ -24,8 +24,6 @@ from mgot.matching import Matching
 from mgot.principles import fitness
 
 logger = logging.getLogger("mgot")
-
-FITTEST = "fittest.pth"
 
 
 class FittestHook(HookBase):

@@ -13,9 +13,11 @@ from pathlib import Path
 from fastreid.utils import comm
 from torch import nn
 
-from mgot.engine.resume.checkpoint import checkpoint_files
+from mgot.analysis.diagnostics.record import FOLDER, forget_records
+from mgot.distributed import on_main
+from mgot.engine.resume.checkpoint import FITTEST, checkpoint_files
 from mgot.errors import UserError
-from mgot.files import write_atomically
+from mgot.files import hold_folder, write_atomically
 from mgot.forms import parsed
 
 logger = logging.getLogger("mgot")
@@ -31,18 +33,20 @@ def traces_of_a_run(folder: Path) -> list[Path]:
     return [folder / name for name in _LEFT_BY_A_RUN if (folder / name).exists()] + checkpoint_files(folder)
 
 
-def claim_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
+def claim_folder(folder: Path, *, resume: bool, overwrite: bool, scoring: bool = False) -> None:
     """Make the folder, check that it can be written, and refuse a folder that holds another run.
 
-    Its state before is remembered, for :func:`unless_refused`.
+    Its state before is remembered, for :func:`unless_refused`. A training holds the folder from now on; the caller
+    releases it with :func:`mgot.files.release_folder`.
 
     Args:
         folder: OUTPUT_DIR.
         resume: continue the run that it holds.
         overwrite: MGOT.OVERWRITE; the run's files are removed later, by :func:`clear_folder`.
+        scoring: only score weights: any run may be there, and it may go on meanwhile.
 
     Raises:
-        UserError: it cannot be made or written, or holds a run and neither option is set.
+        UserError: it cannot be made or written, holds a run and neither option is set, or another process trains there.
     """
     try:
         _FOUND.setdefault(folder, _found(folder))
@@ -51,12 +55,15 @@ def claim_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
             pass
     except OSError as error:
         raise UserError(f"OUTPUT_DIR {folder} cannot be written: {error.strerror}; choose another") from None
+    if scoring:
+        return
     traces = traces_of_a_run(folder)
     if traces and not resume and not overwrite:
         raise UserError(
             f"OUTPUT_DIR {folder} holds another run ({traces[0].name}): continue it with --resume, remove it with"
             " MGOT.OVERWRITE True, or choose another OUTPUT_DIR"
         )
+    on_main(lambda: hold_folder(folder, "OUTPUT_DIR"))
 
 
 def _found(folder: Path) -> Callable[[], None]:
@@ -96,18 +103,20 @@ def unless_refused(folder: Path) -> Iterator[None]:
 
 
 def clear_folder(folder: Path) -> None:
-    """Remove an earlier run's checkpoints, metrics, results and curves; other files stay."""
+    """Remove an earlier run's checkpoints, metrics, results, curves, records and rankings; other files stay."""
     traces = traces_of_a_run(folder)
-    for path in [*traces, *folder.glob("events.out.tfevents.*")]:
+    for path in [*traces, folder / FITTEST, *folder.glob("events.out.tfevents.*")]:
         path.unlink(missing_ok=True)
+    forget_records(folder)
     if traces:
         logger.warning(f"{folder}: its earlier run is removed (MGOT.OVERWRITE)")
 
 
 def remove_temporaries(folder: Path) -> None:
     """Remove files of a process that was killed while it was writing."""
-    for path in [*folder.glob("model_*.pth.tmp"), *(folder / f"{name}.tmp" for name in _LEFT_BY_A_RUN)]:
-        path.unlink(missing_ok=True)
+    for name in ("model_*.pth", FITTEST, *_LEFT_BY_A_RUN, f"{FOLDER}/"):
+        for path in folder.glob(f"{name}*.tmp"):
+            path.unlink(missing_ok=True)
 
 
 def trim_metrics(path: Path, start_iteration: int) -> None:
