@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
+import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import pytest
 import torch
@@ -119,6 +124,52 @@ def index_of(sound: Sound, **parts: Any) -> Reader:
 def test_an_index_of_another_form(parts: dict[str, Any], sound: Sound) -> None:
     reader = index_of(sound, **parts)
     assert require_sound(reader) is (parts == {"files": []})
+
+
+def flat(width: int, count: int, value: float) -> np.ndarray:
+    index = faiss.IndexFlatIP(width)
+    index.add(np.full((count, width), value, np.float32))
+    return faiss.serialize_index(index)
+
+
+@pytest.mark.parametrize(
+    "vectors",
+    [np.zeros(90, np.uint8), np.zeros((3, 3), np.float32), flat(8, 5, float("nan")), flat(8, 4, 0.5)],
+    ids=["of no kind", "no bytes", "not finite", "too few"],
+)
+def test_an_index_whose_digest_is_right_and_whose_features_are_not(vectors: np.ndarray, sound: Sound) -> None:
+    reader = index_of(sound, vectors=vectors, digest=hashlib.sha256(vectors.tobytes()).hexdigest())
+    with pytest.raises(UserError, match=r"index\.npz is damaged: delete it"):
+        reader.read()
+
+
+HEADERS: dict[str, str] = {
+    "a huge shape": "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000000000,)}",
+    "no end": "{'descr': '|u1', 'fortran",
+    "a kind that is none": "{'descr': ',', 'fortran_order': False, 'shape': (1,)}",
+}
+
+
+@pytest.mark.parametrize("name", ["index", "record"])
+@pytest.mark.parametrize("header", HEADERS)
+def test_arrays_whose_headers_are_damaged(name: str, header: str, sound: Sound) -> None:
+    reader, _ = sound(name)
+    head = HEADERS[header].encode()
+    with zipfile.ZipFile(reader.path) as stored:
+        first = stored.namelist()[0]
+    with zipfile.ZipFile(reader.path, "w") as made:
+        made.writestr(first, b"\x93NUMPY\1\0" + struct.pack("<H", len(head)) + head)
+    assert not require_sound(reader)
+
+
+@pytest.mark.parametrize(
+    "name", ["jpg", "identities", "list", "draws", "index", "checkpoint", "record", "onnx", "images.json"]
+)
+def test_a_named_pipe_is_not_waited_for(name: str, sound: Sound) -> None:
+    reader, _ = sound(name)
+    reader.path.unlink()
+    os.mkfifo(reader.path)
+    assert not require_sound(reader)
 
 
 @pytest.mark.parametrize(
@@ -300,6 +351,9 @@ CHECKPOINTS: dict[str, Callable[[dict[str, Any]], None]] = {
     "a model of text": spoilt("model", to="x"),
     "a layer of text": spoilt("model", "weight", to="x"),
     "a sparse layer": spoilt("model", "weight", to=torch.eye(2).to_sparse()),
+    "a layer of 4 TB in 4 bytes": spoilt("model", "weight", to=torch.zeros(1).expand(1 << 40)),
+    "labels of 8 TB in 8 bytes": spoilt("labels", "labels", "visible", to=torch.zeros(1).long().expand(1 << 40)),
+    "memories of 4 TB in 4 bytes": spoilt("memories", "visible", to=torch.zeros(1).expand(1 << 39, 2)),
     "a layer without numbers": spoilt("model", "weight", to=torch.empty(2, 2, device="meta")),
     "a config of numbers": spoilt("config", to=3),
     "an epoch in words": spoilt("epoch", to="two"),

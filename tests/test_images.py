@@ -54,6 +54,12 @@ def test_a_missing_image(tmp_path: Path) -> None:
         read_image_checked(tmp_path / "gone.jpg")
 
 
+def test_a_name_that_no_file_has(tmp_path: Path) -> None:
+    for name in ("\0.jpg", "a" * 300):
+        with pytest.raises(UserError, match="cannot be decoded"):
+            read_image_checked(tmp_path / name)
+
+
 def test_a_folder_for_an_image(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be decoded"):
         read_image_checked(tmp_path)

@@ -30,6 +30,7 @@ class MeanColour:
 
     def __init__(self, fingerprint: str = "one", *, two_stream: bool = False) -> None:
         self.size, self.fingerprint, self.two_stream = (8, 4), fingerprint, two_stream
+        self.weights = Path("colours.onnx")
         self.modalities: list[set[bool]] = []
         self.images = 0
         self.fail_after = 10**9
@@ -269,6 +270,28 @@ def test_an_index_of_another_format_is_built_anew(gallery: Path, query: Path, mo
     assert ask(gallery, query).embedded == 4
 
 
+def test_an_index_of_another_width_is_told(gallery: Path, query: Path) -> None:
+    path = ask(gallery, query).index
+    index = load_index(path)
+    assert index is not None
+    other = faiss.IndexFlatIP(5)
+    other.add(np.eye(4, 5, dtype=np.float32))
+    save_index(index._replace(vectors=other), path)
+    with pytest.raises(UserError, match=r"people\.mgot-index\.npz is damaged"):
+        ask(gallery, query)
+    assert ask(gallery, query, embedder=MeanColour("two")).embedded == 4  # whose features may have any width
+
+
+def test_features_that_are_not_finite_are_told_with_their_weights_and_none_is_kept(gallery: Path, query: Path) -> None:
+    class Black(MeanColour):
+        def embed(self, images: np.ndarray, is_visible: np.ndarray | None) -> np.ndarray:
+            return np.where(images.max() > 240, np.nan, super().embed(images, is_visible))
+
+    with pytest.raises(UserError, match=r"--weights colours\.onnx: its features hold NaN or infinity"):
+        ask(gallery, query, embedder=Black())
+    assert not default_path(gallery).exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -277,6 +300,11 @@ def test_an_index_of_another_format_is_built_anew(gallery: Path, query: Path, mo
         ({"queries": [Path("none.jpg")]}, "--query none.jpg does not exist"),
         ({"queries": [Path("/")]}, "--query / is a folder"),
         ({"gallery": Path("nowhere")}, "--gallery nowhere does not exist"),
+        ({"queries": [Path("q" * 300)]}, "--query q+ does not exist"),
+        ({"gallery": Path("g" * 300)}, "--gallery g+ does not exist"),
+        ({"index": Path("i" * 300)}, "the index i+ cannot be written"),
+        ({"index": Path("/proc/i.npz")}, "the index /proc/i.npz cannot be written"),
+        ({"index": Path("/dev/null")}, "the index /dev/null cannot be written"),
         ({"gallery": Path(__file__)}, "is a file: name the folder"),
         ({"index": Path("/")}, "the index / cannot be written"),
         ({"index": Path(__file__) / "index.npz"}, "cannot be written"),
@@ -315,11 +343,57 @@ def test_sheet_holds_every_answer(gallery: Path, query: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("sheet.docx", "is not an image format"), ("sheet", "no suffix"), ("people/a/x.png", "is in the gallery")],
+    [
+        ("sheet.docx", "is not an image format"),
+        ("sheet", "no suffix"),
+        ("people/a/x.png", "is in the gallery"),
+        ("d.jpg", "is a folder"),
+        ("query.png/deep.jpg", "is not a folder"),
+        ("/proc/x.jpg", "cannot be written"),
+        ("pipe.jpg", "is not a regular file"),
+        (f"{'s' * 300}.jpg", "File name too long"),
+        *((f"sheet.{suffix}", "is not an image format") for suffix in ("xbm", "palm", "blp", "WMF", "h5", "psd")),
+    ],
 )
-def test_sheets_that_are_refused(name: str, message: str, gallery: Path, tmp_path: Path) -> None:
+def test_sheets_that_are_refused(name: str, message: str, gallery: Path, query: Path, tmp_path: Path) -> None:
+    (tmp_path / "d.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(UserError, match=message):
-        check_sheet(tmp_path / name, gallery)
+        check_sheet(tmp_path / name, Request(gallery, [query]))
+
+
+def test_a_sheet_that_would_be_too_tall_is_refused_before_the_search(
+    gallery: Path, query: Path, tmp_path: Path
+) -> None:
+    def check(name: str, queries: int, top: int) -> None:
+        check_sheet(tmp_path / name, Request(gallery, [query] * queries, top=top))
+
+    check("s.jpg", 100, 10**6)  # the gallery has four images
+    check("s.webp", 50, 10)
+    for name, queries in (("s.jpg", 400), ("s.webp", 100)):
+        with pytest.raises(UserError, match=rf"^a sheet of {queries} lines is too tall"):
+            check(name, queries, 10)
+    with pytest.raises(UserError, match=r"^a sheet of 400 lines is too tall"):
+        write_sheet(tmp_path / "s.jpg", [Answer(query, [])] * 400)
+    assert not list(tmp_path.glob("s.*"))
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "gif", "JPG", "pdf", "png", "ppm", "tiff", "webp"])
+def test_every_format_that_passes_can_be_written(suffix: str, gallery: Path, query: Path, tmp_path: Path) -> None:
+    path = tmp_path / f"sheet.{suffix}"
+    check_sheet(path, Request(gallery, [query]))
+    write_sheet(path, [Answer(query, [Hit(gallery / "a/1.png", 0.1)])])
+    assert path.stat().st_size > 0
+
+
+def test_links_in_a_circle_are_told(gallery: Path, query: Path, tmp_path: Path) -> None:
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    with pytest.raises(UserError, match=r"circle/s\.jpg: Too many levels of symbolic links"):
+        check_sheet(circle / "s.jpg", Request(gallery, [query]))
+    for options in ({"gallery": circle}, {"queries": [circle]}, {"index": circle / "i.npz"}):
+        with pytest.raises(UserError, match="circle"):
+            Request(**{"gallery": gallery, "queries": [query], **options}).check()  # type: ignore[arg-type]
 
 
 def test_report_tells_all(gallery: Path, query: Path, tmp_path: Path) -> None:

@@ -135,6 +135,12 @@ def other_architecture(weights: Path) -> None:
     torch.save(state, weights)
 
 
+def not_finite(weights: Path) -> None:
+    state = torch.load(weights, weights_only=True)
+    state["model"]["heads.bottleneck.bias"].fill_(float("nan"))
+    torch.save(state, weights)
+
+
 @pytest.mark.parametrize(
     ("harm", "more", "message"),
     [
@@ -144,6 +150,11 @@ def other_architecture(weights: Path) -> None:
         (other_architecture, [], "1 tensors are missing (backbone.conv1.weight); 1 tensors are unknown"),
         (other_architecture, [], "1 tensors have another shape (heads.bottleneck.bias)"),
         (lambda weights: (weights.parent / "config.yaml").unlink(), [], "has no config.yaml beside it"),
+        (not_finite, [], "model_final.pth: its features hold NaN or infinity"),
+        (lambda weights: None, ["--weights", "w" * 300], "no such file: name a checkpoint"),
+        (lambda weights: None, ["--config-file", "c" * 300], "no such file"),
+        (lambda weights: None, ["--output", "sheet.xbm"], ".xbm is not an image format"),
+        (lambda weights: None, ["--output", f"{__file__}/deep.jpg"], "is not a folder"),
         (lambda weights: None, ["--config-file", "nowhere.yml"], "nowhere.yml: no such file"),
         (lambda weights: None, ["--output", "sheet.txt"], ".txt is not an image format"),
         (lambda weights: None, ["--top", "0"], "--top must be 1 or more"),

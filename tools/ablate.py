@@ -14,6 +14,7 @@ from pathlib import Path
 import mgot  # noqa: F401  restores what fast-reid needs
 from mgot.arguments import MOST_PROCESSES, require_folder, require_folder_target, whole
 from mgot.errors import UserError
+from mgot.files import hold_folder
 from mgot.ranges import LARGEST
 
 REPO = Path(__file__).resolve().parent.parent
@@ -80,6 +81,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.list:
             print(ablation.listing())
             return 0
+        args.output.mkdir(parents=True, exist_ok=True)
+        hold_folder(args.output, "--output")
         failed = ablation.run(args.jobs)
     except UserError as error:
         print(f"ablate.py: {error}", file=sys.stderr)

@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     try:
         request.check()
-        check_sheet(args.output, args.gallery)
+        check_sheet(args.output, request)
         outcome = search_folder(load_embedder(args.weights, args.config_file), request)
         write_sheet(args.output, outcome.answers)
     except UserError as error:

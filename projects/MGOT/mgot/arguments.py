@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -55,10 +56,21 @@ def require_folder(path: str | Path, option: str) -> None:
 
 
 def require_file_target(path: str | Path, option: str) -> None:
-    """Raise UserError if a file cannot be written: it is a folder, or its folder cannot be made or written."""
+    """Raise UserError if a file cannot be written: it is a folder or a device, or its folder cannot be made or written.
+
+    Nothing is created.
+    """
     path = Path(path)  # whose empty path is the working folder
     if os.path.isdir(path):
         raise UserError(f"{option} {path}: is a folder; name a file")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f"{option} {path}: is not a regular file; name another")
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise UserError(f"{option} {path}: {error.strerror}; name another file") from None
     require_folder_target(path.parent, option)
 
 
@@ -68,5 +80,8 @@ def require_folder_target(path: str | Path, option: str) -> None:
     there = next((place for place in (path, *path.parents) if os.path.lexists(place)), path)
     if not os.path.isdir(there):
         raise UserError(f"{option} {path}: {there} is not a folder; choose another")
-    if not os.access(there, os.W_OK):
-        raise UserError(f"{option} {path}: {there} cannot be written; choose another")
+    try:
+        with tempfile.TemporaryFile(dir=there):  # os.access finds /proc writable
+            pass
+    except OSError:
+        raise UserError(f"{option} {path}: {there} cannot be written; choose another") from None

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import lzma
 import os
+import stat
 import uuid
 import zipfile
 import zlib
@@ -18,6 +19,13 @@ from mgot.errors import UserError
 
 # What zipfile raises where a zip is damaged; a RuntimeError speaks of encryption or of a newer kind of zip.
 DAMAGED_ZIP = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+
+
+def require_regular(path: str | Path) -> None:
+    """Raise OSError for what is neither a file nor a folder: to open a named pipe is to wait for its writer."""
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError("not a regular file")
 
 
 _KEPT = 50  # characters of a file's name; with the rest they are less than the 255 bytes that a name may have

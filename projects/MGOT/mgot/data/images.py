@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from mgot.errors import UserError
+from mgot.files import require_regular
 
 MAX_PIXELS = 1 << 26
 
@@ -25,6 +26,7 @@ def read_image_checked(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Ima
         UserError: the file is missing, empty, truncated, no image, or too large; the message names it.
     """
     try:
+        require_regular(path)
         with Image.open(path) as image:
             if image.width * image.height > max_pixels:
                 raise UserError(f"{path} claims {image.width} x {image.height} pixels, over {max_pixels}: replace it")
@@ -49,5 +51,5 @@ def pixels(image: Image.Image, size: Sequence[int]) -> np.ndarray:
 def _is_empty(path: str | Path) -> bool:
     try:
         return Path(path).stat().st_size == 0
-    except OSError:
+    except (OSError, ValueError):
         return False

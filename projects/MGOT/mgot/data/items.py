@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mgot.errors import UserError, shortened
+from mgot.files import require_regular
 
 VISIBLE = 1
 INFRARED = 0
@@ -86,7 +87,7 @@ def dataset_folder(root: str | Path, name: str, source: str) -> Path:
         UserError: there is no such folder.
     """
     folder = Path(root) / name
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UserError(
             f"{folder} is not a folder: set FASTREID_DATASETS, or --root, to the folder that holds {name}/ ({source})"
         )
@@ -121,6 +122,7 @@ def read_text(path: Path, source: str) -> str:
         UserError: the file is missing or is not text.
     """
     try:
+        require_regular(path)
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path} is missing: {source}") from None
@@ -183,7 +185,7 @@ def items_in_camera(
     for identity in split:
         place = folder / f"cam{camera}" / f"{identity:04d}"
         images = images_in(place)
-        if not images and place.is_dir():
+        if not images and os.path.isdir(place):
             remarks.append(f"{place} holds no image")
         for image in images:
             yield Item(image, identity, camera, modality)

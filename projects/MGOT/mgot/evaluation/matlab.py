@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from mgot.files import require_regular
+
 _HEADER = 128
 _LARGEST = 1 << 28  # bytes of an unpacked variable
 _MATRIX, _COMPRESSED = 14, 15  # kinds of elements
@@ -29,6 +31,7 @@ def read_cells(path: Path, name: str) -> Any:
         OSError: the file cannot be read.
         ValueError: it is no MATLAB 5 file, is damaged, or holds no such variable of cells and numbers.
     """
+    require_regular(path)
     content = path.read_bytes()
     order = {b"IM": "<", b"MI": ">"}.get(content[_HEADER - 2 : _HEADER])
     if order is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,11 @@ class CheckpointEmbedder:
         size: (height, width).
         flip: average each feature with the mirror image's before normalising.
         fingerprint: of weights and config.
+        weights: file of the weights.
     """
 
-    def __init__(self, model: DEN, *, size: tuple[int, int], flip: bool, fingerprint: str) -> None:
-        self._model, self._flip = model.eval(), flip
+    def __init__(self, model: DEN, *, size: tuple[int, int], flip: bool, fingerprint: str, weights: Path) -> None:
+        self._model, self._flip, self.weights = model.eval(), flip, weights
         self.size, self.fingerprint = size, fingerprint
         self.two_stream = bool(model.streams)
 
@@ -74,7 +76,7 @@ def load_checkpoint(weights: Path, config_file: Path | None) -> CheckpointEmbedd
     """
     if config_file is None:
         config_file = weights.parent / "config.yaml"
-        if not config_file.is_file():
+        if not os.path.isfile(config_file):
             raise UserError(f"{weights} has no config.yaml beside it: name the config it was trained by, --config-file")
     cfg = load_config(str(config_file), [part for pair in _TRAINING_KEYS.items() for part in pair])
     content = load_tensors(weights)
@@ -85,6 +87,7 @@ def load_checkpoint(weights: Path, config_file: Path | None) -> CheckpointEmbedd
         size=(int(cfg.INPUT.SIZE_TEST[0]), int(cfg.INPUT.SIZE_TEST[1])),
         flip=bool(cfg.TEST.FLIP.ENABLED),
         fingerprint=_fingerprint(weights, cfg),
+        weights=weights,
     )
 
 

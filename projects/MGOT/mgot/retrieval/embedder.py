@@ -24,11 +24,13 @@ class Embedder(Protocol):
         size: (height, width) of its input.
         fingerprint: different if features may be different.
         two_stream: each modality has its own layers, so the modality of an image must be given.
+        weights: its file.
     """
 
     size: tuple[int, int]
     fingerprint: str
     two_stream: bool
+    weights: Path
 
     def embed(self, images: np.ndarray, is_visible: np.ndarray | None) -> np.ndarray:
         """(B, 3, H, W) uint8 images to (B, D) float32 L2-normalised features; ``is_visible`` (B,) for two streams."""
@@ -41,6 +43,9 @@ def embed_files(
 
     Files are read as in the evaluation, by threads, one batch ahead of the model. ``visible`` is their modality; None
     if the model does not need it.
+
+    Raises:
+        UserError: the model gives features that are not finite.
     """
     batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
 
@@ -57,6 +62,9 @@ def embed_files(
             ahead = pool.map(read, batches[number + 1] if number + 1 < len(batches) else [])
             images = [image for image in found if isinstance(image, np.ndarray)]
             told = None if visible is None else np.full(len(images), visible)
-            features = iter(embedder.embed(np.stack(images), told) if images else ())
+            features = embedder.embed(np.stack(images), told) if images else np.zeros((0, 0))
+            if not np.isfinite(features).all():
+                raise UserError(f"--weights {embedder.weights}: its features hold NaN or infinity: name other weights")
+            rows = iter(features)
             for image in found:
-                yield image if isinstance(image, UserError) else next(features)
+                yield image if isinstance(image, UserError) else next(rows)

@@ -29,8 +29,8 @@ class ImageFile(NamedTuple):
 
 def require_folder(folder: Path) -> None:
     """Raise UserError if a gallery is missing or is a file."""
-    if not folder.is_dir():
-        reason = "is a file" if folder.exists() else "does not exist"
+    if not os.path.isdir(folder):
+        reason = "is a file" if os.path.exists(folder) else "does not exist"
         raise UserError(f"--gallery {folder} {reason}: name the folder that holds the images to search")
 
 

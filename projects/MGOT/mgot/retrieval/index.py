@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mgot.arguments import require_file_target
 from mgot.errors import UserError, reason
-from mgot.files import DAMAGED_ZIP, replacing
+from mgot.files import replacing, require_regular
 from mgot.forms import fits, parsed, text, whole
 from mgot.neighbours import cell_index, require_faiss
 from mgot.retrieval.gallery import ImageFile
@@ -121,24 +122,36 @@ def load_index(path: Path) -> GalleryIndex | None:
         UserError: the file is damaged or something else, and is not overwritten; or faiss is not installed, which shows
             before the gallery is embedded.
     """
-    faiss = _faiss()
-    if not path.exists():
+    _faiss()
+    if not os.path.exists(path):
         return None
     try:
+        require_regular(path)
         with np.load(path, allow_pickle=False) as archive:
             about, packed = parsed(archive["about"].tobytes()), archive["vectors"]
-    except (ValueError, TypeError, KeyError, *DAMAGED_ZIP) as error:
+    except Exception as error:  # what a damaged header means raises anything, from SyntaxError to MemoryError
         told = reason(error)
         raise UserError(f"{path} is no gallery index ({told}): delete it, or name another file by --index") from None
     if fits(about, {"format": text}) and about["format"] != FORMAT:
         return None
-    sound = fits(about, _ABOUT) and about["digest"] == _digest(packed)
-    vectors = faiss.deserialize_index(packed.ravel()) if sound and about["files"] else None
-    if not sound or (vectors is not None and vectors.ntotal != len(about["files"])):
-        raise UserError(f"{path} is damaged: delete it, or name another file by --index")
+    if not fits(about, _ABOUT) or about["digest"] != _digest(packed):
+        raise damaged(path)
     files = [ImageFile(*file) for file in about["files"]]
     unreadable = {ImageFile(*file): problem for *file, problem in about["unreadable"]}
-    return GalleryIndex(about["fingerprint"], files, unreadable, vectors)
+    try:
+        vectors = _faiss().deserialize_index(packed.ravel()) if files else None
+        index = GalleryIndex(about["fingerprint"], files, unreadable, vectors)
+        sound = vectors is None or (vectors.ntotal == len(files) and np.isfinite(index.features()).all())
+    except Exception:  # faiss raises whatever its bytes mean
+        sound = False
+    if not sound:
+        raise damaged(path)
+    return index
+
+
+def damaged(path: Path) -> UserError:
+    """The error that an index does not hold what it says."""
+    return UserError(f"{path} is damaged: delete it, or name another file by --index")
 
 
 def _digest(vectors: np.ndarray) -> str:
@@ -158,14 +171,15 @@ _ABOUT = {"format": text, "fingerprint": text, "digest": text, "files": [_is_fil
 
 def require_writable(path: Path) -> None:
     """Raise UserError, before anything is computed, if an index file could not be written."""
-    folder = next((parent for parent in path.absolute().parents if parent.exists()), path)
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"the index {path} cannot be written: name a file in your own folder with --index")
+    try:
+        require_file_target(path, "--index")
+    except UserError:
+        raise UserError(f"the index {path} cannot be written: name a file in your own folder with --index") from None
 
 
 def default_path(gallery: Path) -> Path:
     """The file beside the gallery, with its name."""
-    folder = gallery.resolve()
+    folder = Path(os.path.realpath(gallery))
     return folder.parent / f"{folder.name}.mgot-index.npz"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ def load_embedder(weights: Path, config_file: Path | None = None) -> Embedder:
     Raises:
         UserError: a file is missing, damaged, or does not fit.
     """
-    if not weights.is_file():
+    if not os.path.isfile(weights):
         raise UserError(f"--weights {weights}: no such file: name a checkpoint (.pth) or an export (.onnx)")
     if weights.suffix.lower() == ".onnx":
         if config_file is not None:
@@ -41,6 +42,7 @@ class OnnxFile:
 
     def __init__(self, path: Path) -> None:
         self._model = OnnxEmbedder(path)
+        self.weights = path
         self.size = self._model.facts.input_size
         self.two_stream = self._model.facts.two_stream
         self.fingerprint = file_digest(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from mgot.retrieval.index import (
     EXACT_UP_TO,
     GalleryIndex,
     build_index,
+    damaged,
     default_path,
     kept,
     load_index,
@@ -73,8 +75,8 @@ class Request:
         if self.exact_up_to < 0:
             raise UserError(f"--exact-up-to must be 0 or more, not {self.exact_up_to}")
         for query in self.queries:
-            if not query.is_file():
-                reason = "is a folder" if query.is_dir() else "does not exist"
+            if not os.path.isfile(query):
+                reason = "is a folder" if os.path.isdir(query) else "does not exist"
                 raise UserError(f"--query {query} {reason}: name an image file")
         require_folder(self.gallery)
         require_writable(self.index_path)
@@ -120,7 +122,7 @@ def search_folder(embedder: Embedder, request: Request) -> Outcome:
         if isinstance(feature, UserError):
             raise feature
         queries.append(feature)
-    index, embedded, removed = _refresh(embedder, request, gallery_visible)
+    index, embedded, removed = _refresh(embedder, request, gallery_visible, len(queries[0]))
     if not index.files:
         first = next(iter(index.unreadable.values()))
         raise UserError(f"--gallery {request.gallery}: none of {len(index.unreadable)} images can be read; {first}")
@@ -144,10 +146,10 @@ def _modalities(embedder: Embedder, request: Request) -> tuple[bool | None, bool
     return request.query_visible, other if request.gallery_visible is None else request.gallery_visible
 
 
-def _refresh(embedder: Embedder, request: Request, visible: bool | None) -> tuple[GalleryIndex, int, int]:
+def _refresh(embedder: Embedder, request: Request, visible: bool | None, width: int) -> tuple[GalleryIndex, int, int]:
     """The index of the present gallery, with the numbers of files that were embedded and removed.
 
-    If the embedding ends early, what was embedded until then is kept.
+    If the embedding ends early, what was embedded until then is kept. ``width`` is the features' number of values.
     """
     path = request.index_path
     fingerprint = hashlib.sha256(f"{embedder.fingerprint} {visible}".encode()).hexdigest()
@@ -155,6 +157,8 @@ def _refresh(embedder: Embedder, request: Request, visible: bool | None) -> tupl
     old = load_index(path)
     if old is not None and old.fingerprint != fingerprint:
         old = None
+    if old is not None and old.vectors is not None and old.vectors.d != width:
+        raise damaged(path)
     known = {} if old is None else kept(old, files)
     missing = [file for file in files if file not in known]
     removed = 0 if old is None else len(old.files) + len(old.unreadable) - len(known)
@@ -176,7 +180,7 @@ def _answers(index: GalleryIndex, request: Request, features: np.ndarray) -> lis
     """The nearest images of each query. One more is searched for, because a query may find itself."""
     answers = []
     for query, found in zip(request.queries, index.search(features, request.top + 1), strict=True):
-        itself = query.resolve()
+        itself = os.path.realpath(query)
         hits = [Hit(request.gallery / index.files[row].path, distance) for row, distance in found]
-        answers.append(Answer(query, [hit for hit in hits if hit.path.resolve() != itself][: request.top]))
+        answers.append(Answer(query, [hit for hit in hits if os.path.realpath(hit.path) != itself][: request.top]))
     return answers

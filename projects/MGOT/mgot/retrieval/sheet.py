@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from mgot.arguments import require_file_target
 from mgot.data.images import read_image_checked
-from mgot.errors import UserError
-from mgot.retrieval.search import Answer
+from mgot.errors import UserError, reason
+from mgot.files import replacing
+from mgot.retrieval.gallery import list_gallery
+from mgot.retrieval.search import Answer, Request
 
 TILE = (112, 224)  # width and height of a picture
 GAP = 8
 CAPTION = 34  # height of two lines of text below a picture
 PER_LINE = 10
 LARGEST = 65_000  # pixels of a side: no JPEG is larger than 65,535
+_SMALLER = {"WEBP": 16_383}  # formats that take less
 QUALITY = 88
 INK, FAINT, PAPER, EMPTY, MARK = "#000000", "#555555", "#ffffff", "#eeeeee", "#0072B2"
 HEADING = "nearest images: rank, cosine distance"
@@ -32,21 +38,57 @@ def write_sheet(path: Path, answers: Sequence[Answer]) -> None:
     Raises:
         UserError: the file cannot be written, its suffix is not an image format, or the sheet would be too large.
     """
+    sheet = draw_sheet(answers)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draw_sheet(answers).save(path, quality=QUALITY)
+        with replacing(path) as stream:
+            sheet.save(stream, format=_format(path), quality=QUALITY)
     except (OSError, ValueError) as error:
-        raise UserError(f"--output {path}: cannot be written ({error}): name a file such as search.jpg") from None
-
-
-def check_sheet(path: Path, gallery: Path) -> None:
-    """Raise UserError if a suffix is not a format, or if the sheet would be in the gallery, which is searched."""
-    if gallery.resolve() in path.resolve().parents:
-        raise UserError(f"--output {path} is in the gallery, and the next search would find it: name a file elsewhere")
-    suffix = path.suffix.lower()
-    if Image.registered_extensions().get(suffix) not in Image.SAVE:
         raise UserError(
-            f"--output {path}: {suffix or 'no suffix'} is not an image format: name a file such as search.jpg"
+            f"--output {path}: cannot be written ({reason(error)}): name a file such as search.jpg"
+        ) from None
+
+
+def check_sheet(path: Path, request: Request) -> None:
+    """Raise UserError, before anything is computed, if the sheet of a request could not be written.
+
+    Its suffix is not a format, it would be in the gallery, which is searched, or it would be too tall.
+    """
+    if Path(os.path.realpath(request.gallery)) in Path(os.path.realpath(path)).parents:
+        raise UserError(f"--output {path} is in the gallery, and the next search would find it: name a file elsewhere")
+    require_file_target(path, "--output")
+    kind = _format(path)
+    try:
+        Image.new("RGB", (GAP, GAP)).save(io.BytesIO(), format=kind, quality=QUALITY)
+    except Exception:  # some of Pillow's formats can only be read, or take no colours
+        raise UserError(
+            f"--output {path}: {path.suffix or 'no suffix'} is not an image format for a sheet: name a file such as"
+            " search.jpg"
+        ) from None
+    hits, limit = request.top, _SMALLER.get(kind, LARGEST)
+    if _height([hits] * len(request.queries)) > limit:  # unless the gallery is smaller than the answer
+        hits = min(hits, len(list_gallery(request.gallery)))
+        _require_height([hits] * len(request.queries), limit)
+
+
+def _format(path: Path) -> str:
+    """Pillow's name of a suffix's format; empty if there is none."""
+    return Image.registered_extensions().get(path.suffix.lower(), "")
+
+
+def _lines(hits: int) -> int:
+    return max(1, math.ceil(hits / PER_LINE))
+
+
+def _height(hits: Sequence[int]) -> int:
+    """Of the sheet of answers with these numbers of hits."""
+    return _FIRST_LINE_AT + sum(map(_lines, hits)) * _LINE_HEIGHT + len(hits) * _BETWEEN
+
+
+def _require_height(hits: Sequence[int], limit: int) -> None:
+    if _height(hits) > limit:
+        raise UserError(
+            f"a sheet of {sum(map(_lines, hits))} lines is too tall: give fewer queries, or a smaller --top"
         )
 
 
@@ -57,15 +99,14 @@ def draw_sheet(answers: Sequence[Answer]) -> Image.Image:
         UserError: a side would be longer than LARGEST.
     """
     columns = min(PER_LINE, max((len(answer.hits) for answer in answers), default=1))
-    lines = [max(1, math.ceil(len(answer.hits) / PER_LINE)) for answer in answers]
-    height = _FIRST_LINE_AT + sum(lines) * _LINE_HEIGHT + len(answers) * _BETWEEN
-    size = (_ANSWERS_AT + columns * (TILE[0] + GAP) + GAP, height)
-    if size[1] > LARGEST:
-        raise UserError(f"a sheet of {sum(lines)} lines is too tall: give fewer queries, or a smaller --top")
+    hits = [len(answer.hits) for answer in answers]
+    _require_height(hits, LARGEST)
+    size = (_ANSWERS_AT + columns * (TILE[0] + GAP) + GAP, _height(hits))
     sheet = Image.new("RGB", size, PAPER)
     ImageDraw.Draw(sheet).text((_ANSWERS_AT, GAP), HEADING, fill=INK, font=_font(13))
     top = _FIRST_LINE_AT
-    for answer, n_lines in zip(answers, lines, strict=True):
+    for answer in answers:
+        n_lines = _lines(len(answer.hits))
         _tile(sheet, (GAP, top), answer.query, "query", mark=True)
         x = _ANSWERS_AT - GAP
         ImageDraw.Draw(sheet).line((x, top, x, top + n_lines * _LINE_HEIGHT - GAP), fill=FAINT)

@@ -20,7 +20,7 @@ from mgot.evaluation.expand import normalised
 from mgot.evaluation.one_search import score_queries
 from mgot.evaluation.protocols import DROP_RULES, Protocol
 from mgot.evaluation.roc import roc_curve, thinned
-from mgot.files import write_atomically
+from mgot.files import require_regular, write_atomically
 from mgot.forms import fits, flag, number, parsed, share, text, whole
 
 LIBRARIES = (
@@ -105,6 +105,7 @@ def read_rankings(run: Path) -> dict[str, list[dict[str, Any]]]:
 
 def _read(path: Path, form: Any) -> Any:
     try:
+        require_regular(path)
         content = parsed(path.read_bytes())
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({reason(error)}): it comes with the records of a run") from None

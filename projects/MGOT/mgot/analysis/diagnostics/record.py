@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mgot.errors import UserError, reason
-from mgot.files import DAMAGED_ZIP, write_atomically
+from mgot.files import require_regular, write_atomically
 from mgot.matching import SUPPLIES, UNMATCHED, Matching
 
 FOLDER = "diagnostics"
@@ -191,13 +191,14 @@ def read_record(path: Path) -> EpochRecord:
         UserError: the file is missing, damaged, or no record.
     """
     try:
+        require_regular(path)
         with np.load(path, allow_pickle=False) as stored:
             record = EpochRecord(**{name: stored[name] for name in EpochRecord._fields})
     except FileNotFoundError:
         raise UserError(
             f"{path}: no such record: the run did not reach that epoch, or MGOT.DIAGNOSTICS was off"
         ) from None
-    except (ValueError, KeyError, TypeError, *DAMAGED_ZIP) as error:
+    except Exception as error:  # what a damaged header means raises anything, from SyntaxError to MemoryError
         raise UserError(f"{path}: not a readable record ({reason(error)}): delete it, the others will do") from None
     broken = [name for name, (kinds, n_axes) in _FIELDS.items() if not _is_of(getattr(record, name), kinds, n_axes)]
     if broken or not _consistent(record):

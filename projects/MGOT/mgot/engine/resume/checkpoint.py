@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mgot.engine.resume.content import FACTS, foreign, plain_tensor, put_state, require_content
 from mgot.errors import UserError, reason
-from mgot.files import DAMAGED_ZIP, replacing, write_atomically
+from mgot.files import DAMAGED_ZIP, replacing, require_regular, write_atomically
 from mgot.forms import count, fits, text, whole
 
 FINAL = "model_final"
@@ -42,6 +42,7 @@ def load_tensors(path: str | Path, *, mmap: bool = False) -> Any:
         UserError: the file is missing, is not a checkpoint, is incomplete, or holds more than tensors and plain values.
     """
     try:
+        require_regular(path)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap or None)
     except FileNotFoundError:
         raise UserError(f"{path}: no such weights file: check MODEL.WEIGHTS") from None
@@ -245,7 +246,8 @@ def _of_adversary(line: str) -> bool:
 def checkpoint_files(folder: Path) -> list[Path]:
     """Training checkpoints in a folder, by name."""
     names = re.compile(r"model_(final|intra|\d+(_\d+)?)")
-    return sorted(path for path in folder.glob("model_*.pth") if names.fullmatch(path.stem))
+    found = folder.glob("model_*.pth") if os.path.isdir(folder) else ()  # which glob asks so that it may raise
+    return sorted(path for path in found if names.fullmatch(path.stem))
 
 
 def by_progress(folder: Path) -> tuple[list[tuple[tuple[int, int], Path]], list[str]]:
