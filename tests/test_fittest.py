@@ -145,8 +145,22 @@ def test_a_run_that_begins_from_another_forgets_an_earlier_file(tmp_path: Path) 
     assert not (tmp_path / FITTEST).exists()
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    torch.save({"model": {}}, tmp_path / FITTEST)
+LAYERS = torch.nn.Linear(1, 1).state_dict()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"model": {}},
+        {"model": torch.nn.Linear(2, 1).state_dict(), "epoch": 2, "fitness": 0.5},
+        {"model": {**LAYERS, "more": torch.zeros(1)}, "epoch": 2, "fitness": 0.5},
+        {"model": {**LAYERS, "bias": torch.zeros(1).expand(1 << 40)}, "epoch": 2, "fitness": 0.5},
+        {"model": LAYERS, "epoch": 2, "fitness": float("inf")},
+        {"model": LAYERS, "epoch": 2, "fitness": float("nan")},
+    ],
+)
+def test_a_damaged_file_is_named(content: dict[str, Any], tmp_path: Path) -> None:
+    torch.save(content, tmp_path / FITTEST)
     hook = fittest_hook(tmp_path)
     hook.trainer = trainer_at(3, 0.5, torch.nn.Linear(1, 1))
     hook.trainer.start_iter = 30

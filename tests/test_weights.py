@@ -212,6 +212,35 @@ def test_positions_of_a_vision_transformer_are_resized() -> None:
     assert fit.tensors["pos_embed"].shape == small.pos_embed.shape and not fit.reshaped
 
 
+@pytest.mark.parametrize(
+    "shape", [(1, 130, 384), (1, 212, 384), (65,), (65, 384), (1, 1, 384), (2, 65, 384), (1, 65, 8)]
+)
+def test_positions_of_no_square_grid_are_told(shape: tuple[int, ...], tmp_path: Path) -> None:
+    small = bare("vit", "small")
+    torch.save({**small.state_dict(), "pos_embed": torch.zeros(shape)}, tmp_path / "vit.pth")
+    with pytest.raises(UserError, match=rf"does not fit this backbone.*pos_embed {re.escape(str(shape))}, not"):
+        load_backbone_weights(small, str(tmp_path / "vit.pth"))
+
+
+ODD: dict[str, torch.Tensor] = {
+    "sparse": torch.eye(2).to_sparse(),
+    "meta": torch.empty(2, device="meta"),
+    "quantised": torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
+    "complex": torch.zeros(2, dtype=torch.complex64),
+    "one number for many": torch.zeros(1).expand(1 << 40),
+    "not finite": torch.tensor([1.0, float("inf")]),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_layers_that_are_no_plain_numbers_are_named(kind: str, tmp_path: Path) -> None:
+    torch.save({**bare().state_dict(), "conv1.weight": ODD[kind]}, tmp_path / "odd.pth")
+    with pytest.raises(UserError) as told:
+        load_backbone_weights(bare(), str(tmp_path / "odd.pth"))
+    assert "odd.pth holds layers that are not plain finite numbers: conv1.weight" in str(told.value)
+    assert "\n" not in str(told.value)
+
+
 def test_files_that_hold_no_tensors(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "empty.pth")
     torch.save(torch.nn.Linear(2, 2), tmp_path / "object.pth")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import pickle
 import re
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torchvision
@@ -51,11 +52,25 @@ class Fit(NamedTuple):
     unused: list[str]
 
 
+def plain_tensor(value: Any) -> bool:
+    """A tensor with each of its numbers in memory, and not one number that stands for many."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_nested:
+        return False
+    if value.is_meta or value.is_quantized:
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
+def _finite(value: Tensor) -> bool:
+    return plain_tensor(value) and not value.is_complex() and bool(torch.isfinite(value.float()).all())
+
+
 def read_state(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a weights file by name, without the containers that training codes put around them.
 
     Raises:
-        UserError: the file is missing, holds more than tensors and plain values, or no tensor at all.
+        UserError: the file is missing, holds more than tensors and plain values, no tensor at all, or tensors that are
+            not of finite real numbers.
     """
     if not os.path.isfile(path):  # False too for what can be no path
         raise UserError(f"{KEY}: no file {path}; for the demo's, tools/pretrain_demo.py makes it")
@@ -70,6 +85,9 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     state = {str(name): value for name, value in tensors if isinstance(value, Tensor)}
     if not state:
         raise UserError(f"{KEY}: {path} holds no tensors by name")
+    broken = [name for name, value in state.items() if not _finite(value)]
+    if broken:
+        raise UserError(f"{KEY}: {path} holds layers that are not plain finite numbers: {_some(broken)}; name another")
     return state
 
 
@@ -84,7 +102,7 @@ def fit_state(model: nn.Module, state: Mapping[str, Tensor]) -> Fit:
     named = max(readings, key=lambda reading: len(reading.keys() & wanted.keys()))
     if isinstance(model, VisionTransformer) and "pos_embed" in named:
         grid = model.patch_embed.num_y, model.patch_embed.num_x
-        if named["pos_embed"].shape != model.pos_embed.shape:
+        if named["pos_embed"].shape != model.pos_embed.shape and _square(named["pos_embed"], model.embed_dim):
             named["pos_embed"] = resize_pos_embed(named["pos_embed"], model.pos_embed.data, *grid)
     common = [name for name in wanted if name in named]
     fits = {name: named[name] for name in common if named[name].shape == wanted[name].shape}
@@ -95,6 +113,12 @@ def fit_state(model: nn.Module, state: Mapping[str, Tensor]) -> Fit:
         if name not in wanted and not name.endswith("num_batches_tracked") and not _CLASSIFIERS.match(name)
     ]
     return Fit(fits, [name for name in wanted if name not in named], reshaped, unused)
+
+
+def _square(positions: Tensor, dimension: int) -> bool:
+    """Whether these are positions of one token and a square grid, which is what fast-reid resizes."""
+    n = positions.shape[1] - 1 if positions.ndim == 3 else 0
+    return n > 0 and positions.shape == (1, n + 1, dimension) and math.isqrt(n) ** 2 == n
 
 
 def _without_parts(state: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:

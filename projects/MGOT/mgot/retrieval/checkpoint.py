@@ -16,12 +16,12 @@ from fastreid.modeling.meta_arch import build_model
 from torch import nn
 
 from mgot.engine.resume.checkpoint import load_tensors
-from mgot.engine.resume.content import plain_tensor
 from mgot.engine.setup import load_config
 from mgot.errors import UserError
 from mgot.forms import fits
 from mgot.modeling import DEN
 from mgot.modeling.extraction import embed
+from mgot.modeling.weights import plain_tensor
 from mgot.retrieval.fingerprint import file_digest
 
 _NAMED = 3  # tensors that an error names

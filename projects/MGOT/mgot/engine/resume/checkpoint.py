@@ -14,10 +14,11 @@ import torch
 from fastreid.utils.checkpoint import Checkpointer
 from torch import Tensor, nn
 
-from mgot.engine.resume.content import FACTS, foreign, plain_tensor, put_state, require_content
+from mgot.engine.resume.content import FACTS, foreign, put_state, require_content
 from mgot.errors import UserError, reason
 from mgot.files import DAMAGED_ZIP, replacing, require_regular, write_atomically
 from mgot.forms import count, fits, text, whole
+from mgot.modeling.weights import plain_tensor
 
 FINAL = "model_final"
 INTRA = "model_intra"

@@ -15,6 +15,7 @@ from mgot.errors import UserError, reason
 from mgot.forms import count, fits, flag, number, share, text, whole
 from mgot.matching import SUPPLIES
 from mgot.memory import UPDATES
+from mgot.modeling.weights import plain_tensor
 
 
 def _fact(value: Any) -> bool:
@@ -43,11 +44,6 @@ def require_content(content: Mapping[str, Any]) -> None:
             raise foreign(f"its part {part.rstrip('?')} is not what a training writes")
     if content["step"] and any(content.get(part) is None for part in ("labels", *within)):
         raise foreign(f"within an epoch it must have labels, {', '.join(within)}")
-
-
-def plain_tensor(value: Any) -> bool:
-    """A tensor with all its numbers in memory."""
-    return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_meta or value.is_quantized)
 
 
 def put_state(part: str, owner: Any, state: Any) -> None:

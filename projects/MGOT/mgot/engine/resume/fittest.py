@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +14,14 @@ from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 
 from mgot.distributed import on_main
-from mgot.engine.resume.checkpoint import FITTEST, load_tensors
-from mgot.engine.resume.content import plain_tensor
+from mgot.engine.resume.checkpoint import FITTEST, layer_differences, load_tensors
 from mgot.engine.watch.evaluator import score_model
 from mgot.errors import UserError
 from mgot.evaluation.results import ResultsFile, format_rows
 from mgot.files import replacing
 from mgot.forms import fits, number, whole
 from mgot.matching import Matching
+from mgot.modeling.weights import plain_tensor
 from mgot.principles import fitness
 
 logger = logging.getLogger("mgot")
@@ -55,7 +56,10 @@ class FittestHook(HookBase):
             if comm.is_main_process():
                 self._path.unlink(missing_ok=True)
         elif self._path.is_file():
-            self._best = self._kept(self._path)["fitness"]
+            kept = self._kept(self._path)
+            if layer_differences(kept["model"], self.trainer.network.state_dict()):
+                raise _no_fittest_epoch(self._path)
+            self._best = kept["fitness"]
 
     def before_epoch(self) -> None:
         trainer = self.trainer
@@ -113,6 +117,14 @@ class FittestHook(HookBase):
     @staticmethod
     def _kept(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = load_tensors(path)
-        if not fits(content, {"model": {...: plain_tensor}, "epoch": whole, "fitness": number}):
-            raise UserError(f"{path}: holds no fittest epoch: remove the file and go on with --resume")
+        if not fits(content, {"model": {...: plain_tensor}, "epoch": whole, "fitness": _finite}):
+            raise _no_fittest_epoch(path)
         return content
+
+
+def _finite(value: Any) -> bool:
+    return number(value) and math.isfinite(value)
+
+
+def _no_fittest_epoch(path: Path) -> UserError:
+    return UserError(f"{path}: holds no fittest epoch of this run: remove the file and go on with --resume")
