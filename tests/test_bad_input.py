@@ -158,6 +158,11 @@ def spoil_output_run(folder: Path) -> list[str]:
     return ["OUTPUT_DIR", str(folder / "old")]
 
 
+def circle(folder: Path) -> Path:
+    (folder / "circle").symlink_to(folder / "circle")
+    return folder / "circle"
+
+
 def spoil_results(folder: Path) -> list[str]:
     (folder / "damaged").mkdir()
     (folder / "damaged" / "results.json").write_text("{")
@@ -181,6 +186,14 @@ SURROUNDINGS: dict[str, tuple[Callable[[Path], list[str]], str]] = {
         spoil_output_run,
         "holds another run (metrics.json): continue it with",
     ),
+    "an output folder of no possible name": (
+        lambda folder: ["OUTPUT_DIR", str(folder / ("o" * 300))],
+        "cannot be written: File name too long",
+    ),
+    "a donor and an output folder of no possible name": (
+        lambda folder: ["MGOT.CROSS_STAGE.FROM", __file__, "OUTPUT_DIR", str(circle(folder))],
+        "OUTPUT_DIR",
+    ),
     "an unknown data set": (lambda folder: ["DATASETS.NAMES", "('SYSU',)"], "no data set named 'SYSU' is registered"),
     "a batch that does not divide": (lambda folder: ["SOLVER.IMS_PER_BATCH", "30"], "must be a multiple of 2 x"),
     "channels that are not so": (lambda folder: ["MODEL.BACKBONE.FEAT_DIM", "99"], "this backbone gives 256 channels"),
@@ -201,6 +214,20 @@ def test_surroundings(
 def test_a_damaged_results_file(refused: Any, tiny_options: Options, tmp_path: Path) -> None:
     argv = ["--config-file", DEMO, "--resume", *tiny_options(*spoil_results(tmp_path))]
     refused(argv, "results.json is damaged: remove it")
+
+
+def test_a_run_to_go_on_with_whose_folder_has_no_possible_name(refused: Any, tiny_options: Options) -> None:
+    argv = ["--config-file", DEMO, "--resume", *tiny_options("OUTPUT_DIR", "o" * 300)]
+    refused(argv, "cannot be written: File name too long")
+
+
+def test_a_root_of_no_possible_name(
+    refused: Any, tiny_options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = ["--config-file", DEMO, *tiny_options()]
+    monkeypatch.setenv("FASTREID_DATASETS", "d" * 300)
+    refused(argv, "is not a folder: set FASTREID_DATASETS")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_disk_without_room(refused: Any, tiny_options: Options, monkeypatch: pytest.MonkeyPatch) -> None:

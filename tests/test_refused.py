@@ -8,12 +8,14 @@ import fcntl
 import logging
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tools.ablate import main as ablate
 
 from mgot.engine.resume.output import claim_folder, unless_refused
 from mgot.engine.run import evaluate, train
@@ -124,6 +126,20 @@ def test_two_trainings_do_not_share_a_folder(resume: bool, tiny_options: Options
         begin(tiny_options(*WRONG))
     with held_by_another(folder):
         assert below(folder) == []
+
+
+def test_two_grids_do_not_share_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "grid.yml").write_text("tables:\n- title: a\n  rows:\n    full: {}\n")
+    (tmp_path / "runs").mkdir()
+    argv = ["--config-file", DEMO, "--grid", str(tmp_path / "grid.yml"), "--output", str(tmp_path / "runs")]
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with held_by_another(tmp_path / "runs"):
+            assert ablate(argv) == 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "--output" in (told := capsys.readouterr().err) and "another process is at work there" in told
+    assert below(tmp_path / "runs") == []
 
 
 def test_a_training_holds_its_folder_and_its_loaders_processes_do_not(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def donor_path(cfg: CfgNode) -> Path:
         raise UserError(
             f"{_KEY} {path}: no such file: name the model_intra.pth that another run left in its OUTPUT_DIR"
         )
-    if path.resolve().parent == Path(cfg.OUTPUT_DIR).resolve():
+    if os.path.dirname(os.path.realpath(path)) == os.path.realpath(cfg.OUTPUT_DIR):
         raise UserError(
             f"{_KEY} {path} is in OUTPUT_DIR: choose another OUTPUT_DIR, or continue that run with --resume"
         )
