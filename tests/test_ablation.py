@@ -216,6 +216,9 @@ def test_mistakes_are_met_before_the_first_training(text: str, message: str, tmp
         plan(CONFIG, tmp_path / "grid.yml", [])
     with pytest.raises(UserError, match=r"No such file"):
         plan(CONFIG, tmp_path / "none.yml", [])
+    os.mkfifo(tmp_path / "pipe.yml")
+    with pytest.raises(UserError, match=r"pipe\.yml: not a regular file"):
+        plan(CONFIG, tmp_path / "pipe.yml", [])
 
 
 def test_keys_of_the_tool_are_refused_behind_a_file_too(tmp_path: Path) -> None:

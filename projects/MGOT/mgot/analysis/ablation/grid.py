@@ -17,7 +17,8 @@ from mgot.engine.config.keys import flat, same_intra_stage
 from mgot.engine.resume.fork import writes_intra
 from mgot.engine.schedule.cross import cross_start_epoch
 from mgot.engine.setup import default_config, files_and_pairs, load_config
-from mgot.errors import UserError, shortened
+from mgot.errors import UserError, reason, shortened
+from mgot.files import require_regular
 from mgot.forms import parsed_yaml
 
 _SET_BY_THE_TOOL = {"SEED": "--seeds", "OUTPUT_DIR": "--output"}
@@ -72,10 +73,11 @@ def read_grid(path: Path) -> list[tuple[str, dict[str, dict[str, Any]]]]:
         UserError: the file is missing, no YAML, or of another form.
     """
     try:
+        require_regular(path)
         content = parsed_yaml(path.read_bytes())
     except OSError as error:
         raise UserError(
-            f"--grid {path}: {error.strerror}; the project's grids are in projects/MGOT/ablations/"
+            f"--grid {path}: {error.strerror or reason(error)}; the project's grids are in projects/MGOT/ablations/"
         ) from None
     except ValueError as error:
         raise UserError(f"--grid {path}: no YAML of tables ({error})") from None
