@@ -144,6 +144,25 @@ def test_the_bound_on_iterations_reaches_both_solvers(monkeypatch: pytest.Monkey
     assert bounds == [1, 1] and (plan.solver, plan.iterations) == ("stabilised solver", 1)
 
 
+def test_lambda_and_the_cost_reach_each_solver(monkeypatch: pytest.MonkeyPatch) -> None:
+    s = similarity(5, 4, 4)
+    exact = exact_transport(s, exponential_cost).plan
+    assert not np.array_equal(exact, exact_transport(s).plan)
+    assert np.array_equal(settled_transport(s, 5.0).plan, uniform_transport(s, 5.0).plan)
+    unsettled = uniform_transport(s)._replace(converged=False)
+    monkeypatch.setattr(transport, "_stabilised_transport", lambda *_: unsettled)
+    last = settled_transport(s, max_iterations=1, cost_of=exponential_cost)
+    assert np.array_equal(last.plan, exact) and (last.converged, last.iterations) == (True, 0)
+    monkeypatch.setattr("ot.emd", lambda a, b, _: 1.0001 * np.outer(a, b))
+    assert not exact_transport(s).converged
+
+
+def test_the_exponential_cost_falls_with_the_cosine() -> None:
+    s = similarity(4, 3)
+    np.testing.assert_allclose(exponential_cost(s), np.exp(-s))
+    np.testing.assert_allclose(exponential_cost(np.array([[1.0000001, -1.0000001]])), [[1 / np.e, np.e]])
+
+
 def test_opposite_prototypes_stay_finite() -> None:
     assert np.isfinite(uniform_transport(np.full((3, 3), -1.0)).plan).all()
     np.testing.assert_array_equal(probability(np.array([[1.0000001, -1.0000001]])), [[1.0, 0.0]])
@@ -158,7 +177,7 @@ def test_unusable_similarities_are_refused(bad: np.ndarray) -> None:
 @pytest.mark.parametrize("solve", [uniform_transport, relaxed_transport])
 @pytest.mark.parametrize("sharpness", [0.0, -1.0, float("nan")])
 def test_lambda_must_be_positive(solve: Solver, sharpness: float) -> None:
-    with pytest.raises(UserError, match="lambda"):
+    with pytest.raises(UserError, match="the transport's lambda must be positive"):
         solve(similarity(2, 2), sharpness)
 
 
@@ -205,5 +224,5 @@ def test_relaxed_plan_of_a_stranger_is_finite_and_light() -> None:
 def test_relaxed_transport_admits_and_refuses() -> None:
     assert not relaxed_transport(similarity(9, 9), 25.0, 1e6, max_iterations=2).converged
     assert relaxed_transport(np.zeros((0, 2))).plan.shape == (0, 2)
-    with pytest.raises(UserError, match="relaxation"):
+    with pytest.raises(UserError, match="the transport's relaxation must be positive"):
         relaxed_transport(similarity(2, 2), 25.0, 0.0)
