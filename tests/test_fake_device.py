@@ -29,8 +29,9 @@ from mgot.engine.trainer import MGOTTrainer
 from mgot.errors import Interrupted
 from mgot.evaluation.protocols import Protocol, Trial
 from mgot.evaluation.scoring import score_protocol
+from mgot.losses import Dual, view
 from mgot.matching import Matching, cross_prototypes
-from mgot.memory import PrototypeMemory
+from mgot.memory import MemoryBank, PrototypeMemory
 from mgot.modeling import DEN, gather, heads
 from mgot.modeling.extraction import extract
 from mgot.neighbours.external import on_device
@@ -258,6 +259,21 @@ def test_several_processes_put_their_rows_in_order_on_the_gpu(
 def everybody_has_the_same(parts: list[Tensor], mine: Tensor) -> None:
     for part in parts:
         part.copy_(mine)
+
+
+def test_second_memories_and_an_exchange_need_no_wait_for_the_gpu(gpu: FakeCuda) -> None:
+    def memory(by: str = "mean") -> PrototypeMemory:
+        return PrototypeMemory(torch.eye(2, 4, device="cuda"), by=by)
+
+    match, none = torch.tensor([1, -1]), torch.tensor([0, 1, -1])
+    for epoch in (0, 1):
+        bank = MemoryBank(memory(), memory(), cross_epoch=epoch, exchange=True)
+        bank.hard_visible, bank.hard_infrared, bank.v2r, bank.r2v = memory(), memory(), match, match
+        f = torch.rand(3, 4, device="cuda")
+        gpu.waits.clear()
+        bank.update(f, none, f, none)
+        loss = Dual()(view(bank, f, f, none, none, 0.05))
+        assert gpu.waits == [] and loss.device.type == bank.hard_visible.prototypes.device.type == "cuda"
 
 
 def test_labels_given_on_the_gpu_are_read_off_it_once(gpu: FakeCuda) -> None:

@@ -173,9 +173,18 @@ def test_other_keys_of_the_intra_stage_are_told(
 
 
 def test_which_keys_leave_the_intra_stage_as_it_is() -> None:
-    for key in ("MGOT.MATCHER.NAME", "MGOT.BELIEF.ANY", "MGOT.LOSS.W_CPAL", "MGOT.LOSS.CPAL_VISIBLE", "OUTPUT_DIR"):
+    moves = ("MGOT.CROSS_STAGE.UPDATE", "MGOT.CROSS_STAGE.EXCHANGE")
+    for key in (
+        "MGOT.MATCHER.NAME",
+        "MGOT.BELIEF.ANY",
+        "MGOT.LOSS.W_CPAL",
+        "MGOT.LOSS.CPAL_VISIBLE",
+        "OUTPUT_DIR",
+        *moves,
+    ):
         assert same_intra_stage(key) and not told_of_a_donor(key)
     for key in ("MODEL.WEIGHTS", "SOLVER.MAX_EPOCH", "TEST.IMS_PER_BATCH", "MGOT.TEST.REGDB_TRIAL"):
         assert not same_intra_stage(key) and not told_of_a_donor(key)
-    for key in ("MGOT.LOSS.W_ADV", "MGOT.CLUSTER.EPS", "MGOT.CROSS_STAGE.OWN_OPTIMIZER", "MGOT.LOSS.TEMPERATURE"):
+    memories = ("MGOT.LOSS.TEMPERATURE", "MGOT.LOSS.UPDATE", "MGOT.LOSS.W_DUAL", "MGOT.LOSS.DUAL_FLOOR")
+    for key in ("MGOT.LOSS.W_ADV", "MGOT.CLUSTER.EPS", "MGOT.CROSS_STAGE.OWN_OPTIMIZER", *memories):
         assert not same_intra_stage(key) and told_of_a_donor(key)

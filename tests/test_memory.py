@@ -118,6 +118,7 @@ def test_a_bank_moves_after_its_checkpoint_as_it_would_have_moved(by: str) -> No
     assert torch.equal(bank.infrared.prototypes, again.infrared.prototypes)
     del packed["by"]  # as in a checkpoint of an earlier version
     assert unpack_bank(packed, torch.device("cpu")).visible.by == "each"
+    assert unpack_bank({**packed, "hardest": True}, torch.device("cpu")).visible.by == "hardest"
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 from tools.ablate import main as ablate
 
+from mgot import files
 from mgot.engine.resume.output import claim_folder, unless_refused
 from mgot.engine.run import evaluate, train
 from mgot.engine.setup import setup
 from mgot.errors import UserError
-from mgot.files import hold_folder, release_folder
+from mgot.files import hold_folder, release_folder, write_atomically
 
 DEMO = str(Path(__file__).resolve().parent.parent / "projects/MGOT/configs/demo.yml")
 Options = Callable[..., list[str]]
@@ -36,6 +37,11 @@ def fixture_logging() -> Iterator[None]:
     for each, propagate, level, handlers in before:
         each.propagate, each.handlers = propagate, handlers
         each.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def fixture_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "PATIENCE", 0.0)
 
 
 def begin(options: list[str], *, resume: bool = False, eval_only: bool = False) -> None:
@@ -120,8 +126,11 @@ def test_two_trainings_do_not_share_a_folder(resume: bool, tiny_options: Options
         with pytest.raises(UserError, match=r"OUTPUT_DIR .*run: another process is at work there"):
             begin(tiny_options("MGOT.OVERWRITE", True), resume=resume)
         assert below(folder) == []
-        with pytest.raises(UserError, match=r"--eval-only needs a checkpoint"):
+        with pytest.raises(UserError, match=r"OUTPUT_DIR .*run: another process is at work there"):
             begin(tiny_options(), eval_only=True)
+        assert below(folder) == []
+    with pytest.raises(UserError, match=r"--eval-only needs a checkpoint"):
+        begin(tiny_options(), eval_only=True)
     with pytest.raises(UserError, match=r"FEAT_DIM is 99"):
         begin(tiny_options(*WRONG))
     with held_by_another(folder):
@@ -165,9 +174,38 @@ def test_a_training_holds_its_folder_and_its_loaders_processes_do_not(tmp_path: 
         child.join()
 
 
-def test_a_file_system_without_locks_is_used_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_is_used_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def refuse(*args: object) -> None:
         raise OSError(errno.ENOTSUP, "no locks here")
 
-    monkeypatch.setattr(fcntl, "flock", refuse)
+    logging.getLogger("mgot").propagate = True
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", refuse)
+        hold_folder(tmp_path, "OUTPUT_DIR")
+    assert "nothing keeps other processes from this folder (no locks here)" in caplog.text
+    with held_by_another(tmp_path):
+        pass
+
+
+def test_a_killed_process_has_some_seconds_to_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "PATIENCE", 60.0)
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    monkeypatch.setattr(files.time, "sleep", lambda _: os.close(descriptor))
     hold_folder(tmp_path, "OUTPUT_DIR")
+    with pytest.raises(BlockingIOError), held_by_another(tmp_path):
+        pass
+    release_folder(tmp_path)
+
+
+def test_what_a_killed_process_left_is_swept_a_day_later(tmp_path: Path) -> None:
+    path = tmp_path / "people.mgot-index.npz"
+    old, new, mine = (path.with_name(f"{path.name}.{part}.tmp") for part in (12 * "a", 12 * "b", "my"))
+    for left in (old, new, mine):
+        left.touch()
+    for left in (old, mine):
+        os.utime(left, (0, 0))
+    write_atomically(path, "rows")
+    assert {each.name for each in tmp_path.iterdir()} == {path.name, new.name, mine.name}

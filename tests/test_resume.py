@@ -286,6 +286,7 @@ def test_nothing_of_a_run_outlives_the_next_one(copy: Path) -> None:
     clear_folder(copy)
     left = {"config.yaml", "log.txt", "notes.txt", "diagnostics/images.json"}
     assert {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()} <= left
+    assert (copy / "notes.txt").read_text() == "mine"
 
 
 def test_no_usable_checkpoint_is_an_error_and_no_checkpoint_a_beginning(copy: Path, finished: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 import logging
+import math
 import re
 import sys
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -222,22 +224,26 @@ def test_positions_of_no_square_grid_are_told(shape: tuple[int, ...], tmp_path: 
         load_backbone_weights(small, str(tmp_path / "vit.pth"))
 
 
-ODD: dict[str, torch.Tensor] = {
-    "sparse": torch.eye(2).to_sparse(),
-    "meta": torch.empty(2, device="meta"),
-    "quantised": torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
-    "complex": torch.zeros(2, dtype=torch.complex64),
-    "one number for many": torch.zeros(1).expand(1 << 40),
-    "not finite": torch.tensor([1.0, float("inf")]),
+ODD: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "sparse": lambda layer: layer.to_sparse(),
+    "meta": lambda layer: layer.to("meta"),
+    "quantised": lambda layer: torch.quantize_per_tensor(layer, 0.1, 0, torch.qint8),
+    "complex": lambda layer: layer.to(torch.complex64),
+    "one number for many": lambda layer: torch.zeros(1).expand(layer.shape),
+    "not finite": lambda layer: torch.full_like(layer, math.inf),
 }
 
 
 @pytest.mark.parametrize("kind", ODD)
 def test_layers_that_are_no_plain_numbers_are_named(kind: str, tmp_path: Path) -> None:
-    torch.save({**bare().state_dict(), "conv1.weight": ODD[kind]}, tmp_path / "odd.pth")
+    state = bare().state_dict()
+    odd = ODD[kind](state["bn1.weight"])
+    torch.save({**state, "bn1.weight": odd}, tmp_path / "odd.pth")
     with pytest.raises(UserError) as told:
         load_backbone_weights(bare(), str(tmp_path / "odd.pth"))
-    assert "odd.pth holds layers that are not plain finite numbers: conv1.weight" in str(told.value)
+    assert "odd.pth holds layers that are not plain finite numbers: bn1.weight" in str(told.value)
+    torch.save({**state, "mask": odd}, tmp_path / "unused.pth")
+    load_backbone_weights(bare(), str(tmp_path / "unused.pth"))
     assert "\n" not in str(told.value)
 
 

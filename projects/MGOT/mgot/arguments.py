@@ -65,18 +65,23 @@ def require_file_target(path: str | Path, option: str) -> None:
         raise UserError(f"{option} {path}: is a folder; name a file")
     if os.path.exists(path) and not os.path.isfile(path):
         raise UserError(f"{option} {path}: is not a regular file; name another")
+    _require_possible(path, option)
+    require_folder_target(path.parent, option)
+
+
+def _require_possible(path: Path, option: str) -> None:
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
-        raise UserError(f"{option} {path}: {error.strerror}; name another file") from None
-    require_folder_target(path.parent, option)
+        raise UserError(f"{option} {path}: {error.strerror}; choose another") from None
 
 
 def require_folder_target(path: str | Path, option: str) -> None:
     """Raise UserError if a folder cannot be made or written."""
     path = Path(path).absolute()
+    _require_possible(path, option)
     there = next((place for place in (path, *path.parents) if os.path.lexists(place)), path)
     if not os.path.isdir(there):
         raise UserError(f"{option} {path}: {there} is not a folder; choose another")

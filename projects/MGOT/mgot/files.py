@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import errno
-import fcntl
+import glob
+import logging
 import lzma
 import os
+import re
 import stat
+import time
 import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from mgot.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # not a Unix system: no folder is held
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger("mgot")
 
 # What zipfile raises where a zip is damaged; a RuntimeError speaks of encryption or of a newer kind of zip.
 DAMAGED_ZIP = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
@@ -28,6 +38,8 @@ def require_regular(path: str | Path) -> None:
         raise OSError("not a regular file")
 
 
+_A_DAY = 24 * 3600.0
+_TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.tmp")
 _KEPT = 50  # characters of a file's name; with the rest they are less than the 255 bytes that a name may have
 
 
@@ -43,6 +55,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     After a kill, and for a reader, there is the old content or the new, never a part. Of two writers, the last one to
     end has written the file.
     """
+    _sweep(path)
     temporary = beside(path)
     try:
         with temporary.open("xb") as stream:
@@ -55,12 +68,25 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def _sweep(path: Path) -> None:
+    """Remove what a process that was killed a day ago or earlier left beside a file."""
+    for left in path.parent.glob(f"{glob.escape(path.name[:_KEPT])}.*.tmp"):
+        with suppress(OSError):
+            if _TEMPORARY.fullmatch(left.name.removeprefix(path.name[:_KEPT])) and _age(left) > _A_DAY:
+                left.unlink()
+
+
+def _age(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file (text as UTF-8) as :func:`replacing` does. A lone surrogate of a file's name is written escaped."""
     with replacing(path) as stream:
         stream.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
 
 
+PATIENCE = 10.0  # seconds in which a process that was killed lets go of its folder
 _HELD: dict[str, int] = {}  # folder that this process holds to the descriptor that does it
 
 
@@ -69,7 +95,8 @@ def _release_all() -> None:
         os.close(_HELD.popitem()[1])
 
 
-os.register_at_fork(after_in_child=_release_all)  # a loader's process that outlives a killed run must hold nothing
+if fcntl is not None:  # a loader's process that outlives a killed run must hold nothing
+    os.register_at_fork(after_in_child=_release_all)
 
 
 def hold_folder(folder: Path, option: str) -> None:
@@ -82,11 +109,20 @@ def hold_folder(folder: Path, option: str) -> None:
         option: that names it, for the message.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds it, and goes on to for :data:`PATIENCE` seconds.
     """
     place = os.path.realpath(folder)
-    if place in _HELD:
+    if place in _HELD or fcntl is None:
         return
+    end = time.monotonic() + PATIENCE
+    while not _hold(place):
+        if time.monotonic() > end:
+            raise UserError(f"{option} {folder}: another process is at work there: wait for its end, or choose another")
+        time.sleep(0.1)
+
+
+def _hold(place: str) -> bool:
+    """False if another process holds the folder."""
     descriptor = None
     try:
         descriptor = os.open(place, os.O_RDONLY)
@@ -96,9 +132,9 @@ def hold_folder(folder: Path, option: str) -> None:
         if descriptor is not None:
             os.close(descriptor)
         if error.errno == errno.EWOULDBLOCK:
-            raise UserError(
-                f"{option} {folder}: another process is at work there: wait for its end, or choose another"
-            ) from None
+            return False
+        logger.warning(f"{place}: nothing keeps other processes from this folder ({error.strerror})")
+    return True
 
 
 def release_folder(folder: Path) -> None:

@@ -14,7 +14,7 @@ from mgot.errors import reason, shortened
 _OPTIONAL = "?"
 _LARGEST = 2**63
 _LARGEST_FIGURE = 1e30
-_LONGEST_YAML = 1_000_000  # in bytes, with each alias written out
+_LONGEST_YAML = 1_000_000  # in characters, with each alias written out
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
 _PLAIN = {*(f"{_TAG}{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")), _MERGE}
@@ -93,8 +93,8 @@ def parsed_yaml(content: str | bytes) -> Any:
     """YAML as None, flags, numbers, text, lists and mappings.
 
     Raises:
-        ValueError: no YAML, a key that comes twice, a value of another kind such as a date, or more than a megabyte
-            where each alias is written out. The message is one line.
+        ValueError: no YAML, a key that comes twice, a value of another kind such as a date, or more than a million
+            characters where each alias is written out. The message is one line.
     """
     try:
         loader = yaml.SafeLoader(content)
@@ -102,7 +102,7 @@ def parsed_yaml(content: str | bytes) -> Any:
         if root is None:
             return None
         if _length(root, loader, {}) > _LONGEST_YAML:
-            raise yaml.YAMLError(f"it is longer than {_LONGEST_YAML} bytes with each alias written out")
+            raise yaml.YAMLError(f"it is longer than {_LONGEST_YAML} characters with each alias written out")
         found = loader.construct_document(root)
         repr(found)  # Python refuses to write a number of very many digits
         return found
@@ -115,7 +115,7 @@ def parsed_yaml(content: str | bytes) -> Any:
 
 
 def _length(node: yaml.Node, loader: yaml.SafeLoader, known: dict[yaml.Node, float]) -> float:
-    """Bytes of a node with all below it. A node that holds itself has no end."""
+    """Characters of a node with all below it. A node that holds itself has no end."""
     if node in known:
         return known[node]
     known[node] = math.inf
@@ -129,7 +129,7 @@ def _length(node: yaml.Node, loader: yaml.SafeLoader, known: dict[yaml.Node, flo
     elif isinstance(node, yaml.SequenceNode):
         below = node.value
     else:
-        own += len(node.value.encode())
+        own += len(node.value)
     known[node] = own + sum(_length(part, loader, known) for part in below)
     return known[node]
 

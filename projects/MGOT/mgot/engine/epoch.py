@@ -257,8 +257,6 @@ def build_bank(
         return PrototypeMemory(prototypes.to(device), momentum, by=by)
 
     bank = MemoryBank(memory(state.phi_v), memory(state.phi_r))
-    if hard:
-        bank.hard_visible, bank.hard_infrared = memory(state.phi_v), memory(state.phi_r)
     if cross_weight is not None:
         assert state.matching is not None and state.belief is not None
         bank.cross_weight, bank.cross_epoch = cross_weight, state.epoch - cross_start
@@ -269,6 +267,8 @@ def build_bank(
         bank.cross = memory(cross_prototypes(state.phi_v, state.phi_r, state.matching))
         tables = (state.matching.v2r, state.matching.r2v, c_v, c_r, *members_of_labels(state.matching))
         bank.v2r, bank.r2v, bank.c_v, bank.c_r, bank.members_v, bank.members_r = map(torch.as_tensor, tables)
+    if hard:
+        bank.hard_visible, bank.hard_infrared = memory(bank.visible.prototypes), memory(bank.infrared.prototypes)
     return bank
 
 

@@ -89,8 +89,12 @@ def evaluate(cfg: CfgNode) -> None:
     Raises:
         UserError: no weights are named, or they were trained on another split or on the validation people.
     """
-    with unless_refused(Path(cfg.OUTPUT_DIR)):
-        _evaluate(cfg)
+    folder = Path(cfg.OUTPUT_DIR)
+    try:
+        with unless_refused(folder):
+            _evaluate(cfg)
+    finally:
+        release_folder(folder)
 
 
 def _evaluate(cfg: CfgNode) -> None:

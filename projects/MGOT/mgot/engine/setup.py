@@ -32,6 +32,7 @@ from mgot.engine.resume.checkpoint import by_progress, load_tensors
 from mgot.engine.resume.fork import donor_path
 from mgot.engine.resume.output import claim_folder
 from mgot.errors import UserError, shortened
+from mgot.files import release_folder
 from mgot.forms import count, fits, parsed_yaml
 
 logger = logging.getLogger("mgot")
@@ -94,7 +95,7 @@ def _config_of_the_run(folder: Path) -> dict[str, Any]:
 def _tell_changes(cfg: CfgNode) -> None:
     before = _config_of_the_run(Path(cfg.OUTPUT_DIR))
     now = saved_keys({"config": cfg.dump()})
-    now.pop("MGOT.CROSS_STAGE.FROM")  # read only when a run starts
+    now.pop("MGOT.CROSS_STAGE.FROM", None)  # read only when a run starts
     changed = changes(before, now)
     if changed:
         logger.warning(f"--resume: the run began with other keys: {', '.join(changed)}")
@@ -208,10 +209,14 @@ def setup(args: argparse.Namespace) -> CfgNode:
     wait_at_most(cfg.MGOT.TIMEOUT)
     # Before config.yaml is written: another run's stays as it was.
     claim_folder(Path(cfg.OUTPUT_DIR), resume=resume, overwrite=cfg.MGOT.OVERWRITE, scoring=args.eval_only)
-    setup_logging(cfg)
-    if resume:
-        _tell_changes(cfg)
-    default_setup(cfg, args)
+    try:
+        setup_logging(cfg)
+        if resume:
+            _tell_changes(cfg)
+        default_setup(cfg, args)
+    except BaseException:
+        release_folder(Path(cfg.OUTPUT_DIR))
+        raise
     seed_all_rng(cfg.SEED + comm.get_rank())
     logger.info(f"{cfg.MODEL.DEVICE}, seed {cfg.SEED}, output in {cfg.OUTPUT_DIR}")
     return cfg

@@ -105,7 +105,8 @@ def view(bank: MemoryBank, f_v: Tensor, f_r: Tensor, y_v: Tensor, y_r: Tensor, t
         return labels.to(f_v.device, non_blocking=True)
 
     phi_v, phi_r = bank.visible.prototypes, bank.infrared.prototypes
-    hard_v, hard_r = (bank.hard_visible or bank.visible).prototypes, (bank.hard_infrared or bank.infrared).prototypes
+    hard_v = phi_v if bank.hard_visible is None else bank.hard_visible.prototypes
+    hard_r = phi_r if bank.hard_infrared is None else bank.hard_infrared.prototypes
     own = (f_v, f_r, sent(y_v), sent(y_r), phi_v, phi_r, hard_v, hard_r, temperature)
     if bank.cross is None:
         return Batch(*own)

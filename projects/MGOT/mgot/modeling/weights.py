@@ -44,12 +44,14 @@ class Fit(NamedTuple):
         missing: tensors of the model that the file does not have; they keep their random start.
         reshaped: ``name (file's shape, model's shape)``.
         unused: the file's tensors that the model does not have, without a classifier's.
+        broken: names of tensors that are not plain finite real numbers.
     """
 
     tensors: dict[str, Tensor]
     missing: list[str]
     reshaped: list[str]
     unused: list[str]
+    broken: list[str]
 
 
 def plain_tensor(value: Any) -> bool:
@@ -62,15 +64,14 @@ def plain_tensor(value: Any) -> bool:
 
 
 def _finite(value: Tensor) -> bool:
-    return plain_tensor(value) and not value.is_complex() and bool(torch.isfinite(value.float()).all())
+    return plain_tensor(value) and not value.is_complex() and bool(torch.isfinite(value).all())
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a weights file by name, without the containers that training codes put around them.
 
     Raises:
-        UserError: the file is missing, holds more than tensors and plain values, no tensor at all, or tensors that are
-            not of finite real numbers.
+        UserError: the file is missing, holds more than tensors and plain values, or no tensor at all.
     """
     if not os.path.isfile(path):  # False too for what can be no path
         raise UserError(f"{KEY}: no file {path}; for the demo's, tools/pretrain_demo.py makes it")
@@ -85,9 +86,6 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     state = {str(name): value for name, value in tensors if isinstance(value, Tensor)}
     if not state:
         raise UserError(f"{KEY}: {path} holds no tensors by name")
-    broken = [name for name, value in state.items() if not _finite(value)]
-    if broken:
-        raise UserError(f"{KEY}: {path} holds layers that are not plain finite numbers: {_some(broken)}; name another")
     return state
 
 
@@ -102,8 +100,9 @@ def fit_state(model: nn.Module, state: Mapping[str, Tensor]) -> Fit:
     named = max(readings, key=lambda reading: len(reading.keys() & wanted.keys()))
     if isinstance(model, VisionTransformer) and "pos_embed" in named:
         grid = model.patch_embed.num_y, model.patch_embed.num_x
-        if named["pos_embed"].shape != model.pos_embed.shape and _square(named["pos_embed"], model.embed_dim):
-            named["pos_embed"] = resize_pos_embed(named["pos_embed"], model.pos_embed.data, *grid)
+        positions = named["pos_embed"]
+        if _finite(positions) and positions.shape != model.pos_embed.shape and _square(positions, model.embed_dim):
+            named["pos_embed"] = resize_pos_embed(positions, model.pos_embed.data, *grid)
     common = [name for name in wanted if name in named]
     fits = {name: named[name] for name in common if named[name].shape == wanted[name].shape}
     reshaped = [f"{n} {tuple(named[n].shape)}, not {tuple(wanted[n].shape)}" for n in common if n not in fits]
@@ -112,7 +111,8 @@ def fit_state(model: nn.Module, state: Mapping[str, Tensor]) -> Fit:
         for name in named
         if name not in wanted and not name.endswith("num_batches_tracked") and not _CLASSIFIERS.match(name)
     ]
-    return Fit(fits, [name for name in wanted if name not in named], reshaped, unused)
+    broken = [name for name, value in fits.items() if not _finite(value)]
+    return Fit(fits, [name for name in wanted if name not in named], reshaped, unused, broken)
 
 
 def _square(positions: Tensor, dimension: int) -> bool:
@@ -130,7 +130,7 @@ def put_state(model: nn.Module, state: Mapping[str, Tensor], source: str, key: s
     """Load what fits into ``model``, with half precision converted, and warn of what stays random or unused.
 
     Raises:
-        UserError: layers have other shapes, or the file has less than half of the model's: another architecture.
+        UserError: layers have other shapes, are not of finite real numbers, or are less than half of the model's.
     """
     fit = fit_state(model, state)
     if fit.reshaped or 2 * len(fit.tensors) < len(fit.tensors) + len(fit.missing):
@@ -139,6 +139,8 @@ def put_state(model: nn.Module, state: Mapping[str, Tensor], source: str, key: s
             f"{key}: {source} does not fit this backbone, a {type(model).__name__}: {_some(differ)};"
             " check MODEL.BACKBONE.NAME, DEPTH and WITH_IBN"
         )
+    if fit.broken:
+        raise UserError(f"{key}: {source} holds layers that are not plain finite numbers: {_some(fit.broken)}")
     model.load_state_dict(fit.tensors, strict=False)
     for names, fate in ((fit.missing, "not in the file, left random"), (fit.unused, "in the file, not used")):
         if names:

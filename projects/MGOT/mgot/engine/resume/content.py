@@ -125,7 +125,7 @@ def _rows(value: Any) -> bool:
 
 def _memories(packed: Any) -> bool:
     """As :func:`mgot.engine.resume.snapshot.pack_bank` gives them."""
-    by = {"by?": lambda by: by in UPDATES, "exchange?": flag}
+    by = {"by?": lambda by: by in UPDATES, "hardest?": flag, "exchange?": flag}
     own = {"momentum": share, **by, "cross_weight?": number, "cross_epoch?": whole}
     rows = {"visible": _rows, "infrared": _rows, "cross?": _rows, "hard_visible?": _rows, "hard_infrared?": _rows}
     if packed is None or not fits(packed, {**own, **rows}):

@@ -36,17 +36,18 @@ def traces_of_a_run(folder: Path) -> list[Path]:
 def claim_folder(folder: Path, *, resume: bool, overwrite: bool, scoring: bool = False) -> None:
     """Make the folder, check that it can be written, and refuse a folder that holds another run.
 
-    Its state before is remembered, for :func:`unless_refused`. A training holds the folder from now on; the caller
+    Its state before is remembered, for :func:`unless_refused`. The process holds the folder from now on; the caller
     releases it with :func:`mgot.files.release_folder`.
 
     Args:
         folder: OUTPUT_DIR.
         resume: continue the run that it holds.
         overwrite: MGOT.OVERWRITE; the run's files are removed later, by :func:`clear_folder`.
-        scoring: only score weights: any run may be there, and it may go on meanwhile.
+        scoring: only score weights: any run may be there.
 
     Raises:
-        UserError: it cannot be made or written, holds a run and neither option is set, or another process trains there.
+        UserError: it cannot be made or written, holds a run and no option allows that, or another process is at work
+            there.
     """
     try:
         _FOUND.setdefault(folder, _found(folder))
@@ -55,10 +56,8 @@ def claim_folder(folder: Path, *, resume: bool, overwrite: bool, scoring: bool =
             pass
     except OSError as error:
         raise UserError(f"OUTPUT_DIR {folder} cannot be written: {error.strerror}; choose another") from None
-    if scoring:
-        return
     traces = traces_of_a_run(folder)
-    if traces and not resume and not overwrite:
+    if traces and not (resume or overwrite or scoring):
         raise UserError(
             f"OUTPUT_DIR {folder} holds another run ({traces[0].name}): continue it with --resume, remove it with"
             " MGOT.OVERWRITE True, or choose another OUTPUT_DIR"

@@ -151,10 +151,12 @@ def pack_bank(bank: MemoryBank | None) -> dict[str, Any] | None:
 def unpack_bank(packed: dict[str, Any], device: torch.device) -> MemoryBank:
     """The inverse of :func:`pack_bank`, on a device; rows come back bit for bit."""
 
+    by = packed.get("by", "hardest" if packed.get("hardest") else "each")  # "hardest" in checkpoints of before
+
     def memory(name: str) -> PrototypeMemory | None:
         if name not in packed:
             return None
-        made = PrototypeMemory(packed[name], packed["momentum"], by=packed.get("by", "each"))
+        made = PrototypeMemory(packed[name], packed["momentum"], by=by)
         made.prototypes = packed[name].to(device)  # the constructor's normalisation would round a second time
         return made
 
