@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from fastreid.config import get_cfg
 from fastreid.modeling.meta_arch import build_model
 
@@ -160,6 +161,15 @@ def test_a_config_of_its_own_shares_no_list_with_another() -> None:
 def test_mistakes_are_named(options: list[str], message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
         load_config(str(REPO / "projects/MGOT/configs/demo.yml"), options)
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    demo = str(REPO / "projects/MGOT/configs/demo.yml")
+    assert load_config(demo, ["MODEL.DEVICE", "cuda:1"]).MODEL.DEVICE == "cuda:1"
+    with pytest.raises(UserError, match=r"MODEL.DEVICE cuda:2: this machine has 2 GPUs, counted from cuda:0"):
+        load_config(demo, ["MODEL.DEVICE", "cuda:2"])
 
 
 def test_missing_and_malformed_files(tmp_path: Path) -> None:

@@ -20,8 +20,10 @@ from mgot.clustering import Clustering, cluster
 from mgot.engine.epoch import EpochState, label_epoch, match_epoch
 from mgot.engine.watch.guards import EpochGuardHook, StepGuard, epoch_warnings, feature_spread
 from mgot.errors import UserError
+from mgot.losses import Objective
 from mgot.matching import OTPA, Prototypes, believe, cross_labels, cross_prototypes
 from mgot.memory import PrototypeMemory, cluster_means
+from mgot.modeling.heads import MGOTHead, StepFeatures
 from mgot.transport import exact_transport, settled_transport, uniform_transport
 
 NAN = float("nan")
@@ -42,6 +44,17 @@ def test_a_step_without_a_finite_loss_leaves_no_trace() -> None:
     with pytest.raises(UserError, match=r"iteration 9: loss_mcl is infinite or NaN.*MGOT\.GUARD\.MAX_SKIPPED_STEPS"):
         guard.admits(9, {"loss_mcl": torch.tensor(float("inf")), "loss_icl": torch.tensor(1.0)})
     assert guard.new_epoch() == 2 and guard.skipped == 0
+
+
+def test_a_head_forgets_the_features_of_a_step_without_a_finite_loss() -> None:
+    head = MGOTHead(
+        feat_dim=2, pool_type="GlobalAvgPool", norm_type="BN", with_bnneck=True, objective=Objective([], 0.05)
+    )
+    guard, features = StepGuard(nn.Sequential(head), limit=1), StepFeatures(*(torch.zeros(1) for _ in range(4)))
+    head.step = features
+    guard.remember()
+    assert guard.admits(0, {"loss_vcl": torch.tensor(1.0)}) and head.step is features
+    assert not guard.admits(1, {"loss_vcl": torch.tensor(NAN)}) and head.step is None
 
 
 def test_spread_is_the_total_variance() -> None:

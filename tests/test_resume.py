@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -12,7 +13,9 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
+from mgot.engine import setup
 from mgot.engine.resume import checkpoint
 from mgot.engine.resume.checkpoint import by_progress, checkpoint_files, layer_differences, load_tensors
 from mgot.engine.resume.output import claim_folder, clear_folder
@@ -287,6 +290,23 @@ def test_nothing_of_a_run_outlives_the_next_one(copy: Path) -> None:
     left = {"config.yaml", "log.txt", "notes.txt", "diagnostics/images.json"}
     assert {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()} <= left
     assert (copy / "notes.txt").read_text() == "mine"
+
+
+def test_keys_that_changed_or_were_not_there_are_told_when_a_run_goes_on(
+    copy: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in checkpoint_files(copy):
+        content = load_tensors(path)
+        keys = yaml.safe_load(content["config"])
+        keys["MGOT"]["CLUSTER"]["K2"] = 5
+        del keys["MGOT"]["CLUSTER"]["EPS"]
+        torch.save({**content, "config": yaml.safe_dump(keys)}, path)
+    monkeypatch.setattr(logging.getLogger("mgot"), "propagate", True)
+    cfg = load_config(DEMO, tiny_keys(copy), resume=True)
+    setup._tell_changes(cfg)
+    before, unknown = (record.message for record in caplog.records if "--resume: the run began" in record.message)
+    assert before.startswith(f"--resume: the run began with other keys: MGOT.CLUSTER.K2 5 -> {cfg.MGOT.CLUSTER.K2}, ")
+    assert unknown == f"--resume: the run began before these keys were there: MGOT.CLUSTER.EPS {cfg.MGOT.CLUSTER.EPS}"
 
 
 def test_no_usable_checkpoint_is_an_error_and_no_checkpoint_a_beginning(copy: Path, finished: Path) -> None:

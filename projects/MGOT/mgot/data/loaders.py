@@ -215,11 +215,8 @@ def build_train_loader(cfg: CfgNode, image_set: Callable[..., ImageSet] = ImageS
     SOLVER.IMS_PER_BATCH counts the images of both modalities, one view each, over all processes.
 
     Raises:
-        UserError: more than one training set, one modality without images, test images that cannot be scored, or counts
-            that do not fit together.
+        UserError: one modality without images, test images that cannot be scored, or counts that do not fit together.
     """
-    if len(cfg.DATASETS.NAMES) != 1:
-        raise UserError(f"DATASETS.NAMES must hold one training set, not {list(cfg.DATASETS.NAMES)}")
     data = build_dataset(cfg, cfg.DATASETS.NAMES[0])
     for remark in [*data.remarks, *(data.count_warnings() if cfg.MGOT.DATA.CHECK_COUNTS else [])]:
         logger.warning(remark)
