@@ -20,7 +20,7 @@ from tools.ablate import main as ablate
 from mgot import files
 from mgot.engine.resume.output import claim_folder, unless_refused
 from mgot.engine.run import evaluate, train
-from mgot.engine.setup import setup
+from mgot.engine.setup import setup as set_up  # pytest before 8 calls a module's `setup` by itself
 from mgot.errors import UserError
 from mgot.files import hold_folder, release_folder, write_atomically
 
@@ -47,7 +47,7 @@ def fixture_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 def begin(options: list[str], *, resume: bool = False, eval_only: bool = False) -> None:
     """As tools/train_net.py does."""
     args = argparse.Namespace(config_file=DEMO, opts=options, resume=resume, eval_only=eval_only)
-    cfg = setup(args)
+    cfg = set_up(args)
     if eval_only:
         evaluate(cfg)
     else:

@@ -15,12 +15,11 @@ import pytest
 import torch
 import yaml
 
-from mgot.engine import setup
 from mgot.engine.resume import checkpoint
 from mgot.engine.resume.checkpoint import by_progress, checkpoint_files, layer_differences, load_tensors
 from mgot.engine.resume.output import claim_folder, clear_folder
 from mgot.engine.run import evaluate, train, weights_follow
-from mgot.engine.setup import load_config
+from mgot.engine.setup import _tell_changes, load_config
 from mgot.engine.trainer import MGOTTrainer
 from mgot.errors import Interrupted, UserError
 from tests.test_saving import full_disk
@@ -303,7 +302,7 @@ def test_keys_that_changed_or_were_not_there_are_told_when_a_run_goes_on(
         torch.save({**content, "config": yaml.safe_dump(keys)}, path)
     monkeypatch.setattr(logging.getLogger("mgot"), "propagate", True)
     cfg = load_config(DEMO, tiny_keys(copy), resume=True)
-    setup._tell_changes(cfg)
+    _tell_changes(cfg)
     before, unknown = (record.message for record in caplog.records if "--resume: the run began" in record.message)
     assert before.startswith(f"--resume: the run began with other keys: MGOT.CLUSTER.K2 5 -> {cfg.MGOT.CLUSTER.K2}, ")
     assert unknown == f"--resume: the run began before these keys were there: MGOT.CLUSTER.EPS {cfg.MGOT.CLUSTER.EPS}"

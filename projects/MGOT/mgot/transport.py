@@ -164,6 +164,7 @@ def relaxed_transport(
             np.minimum(cost - cost.min(), _LARGEST_EXPONENT / sharpness),
             1.0 / sharpness,
             relaxation,
+            reg_type="kl",  # POT 0.9.4's default is another
             method="sinkhorn",  # POT 0.9.7's sinkhorn_stabilized gives plans of mass 1e22 at lambda 100
             numItermax=max_iterations,
             stopThr=tolerance,

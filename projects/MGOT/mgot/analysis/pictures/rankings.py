@@ -41,7 +41,8 @@ def draw_rankings(
             axis.set_visible(True)
             _draw_image(axis, root / found["path"])
             colour = GREEN if found["right"] else WRONG
-            axis.spines[:].set(color=colour, linewidth=2.2)
+            for spine in axis.spines.values():
+                spine.set(color=colour, linewidth=2.2)
             axis.set_title(f"{'✓' if found['right'] else '✗'} {found['distance']:.2f}", color=colour, fontsize=7)
     return figure
 
