@@ -57,14 +57,14 @@ def test_update_is_the_loop_in_batch_order(labels: list[int], momentum: float, s
     torch.testing.assert_close(memory.prototypes, update_loop(phi, f, y, momentum), atol=1e-5, rtol=1e-5)
 
 
-def hardest_loop(phi: Tensor, f: Tensor, y: Tensor, momentum: float) -> Tensor:
-    """The released codes' hard memory: the least similar of a class's features, compared before anything moved."""
-    moved = phi.clone()
+def hardest_loop(phi: Tensor, hard: Tensor, f: Tensor, y: Tensor, momentum: float) -> Tensor:
+    """The released codes' hard memory: a class's feature that is least similar to ``phi``, before anything moved."""
+    moved = hard.clone()
     for k in range(len(phi)):
         own = [i for i in range(len(y)) if int(y[i]) == k]
         if own:
             least = min(own, key=lambda i: float(f[i] @ phi[k]))
-            moved[k] = F.normalize(momentum * phi[k] + (1 - momentum) * f[least], dim=0)
+            moved[k] = F.normalize(momentum * hard[k] + (1 - momentum) * f[least], dim=0)
     return moved
 
 
@@ -74,7 +74,7 @@ def test_a_hard_update_is_one_move_towards_the_least_similar(labels: list[int], 
     phi, f, y = rows(5, 4, seed), rows(len(labels), 4, seed + 1), torch.tensor(labels, dtype=torch.long)
     memory = PrototypeMemory(phi, momentum, by="hardest")
     memory.update(f, y)
-    torch.testing.assert_close(memory.prototypes, hardest_loop(phi, f, y, momentum), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(memory.prototypes, hardest_loop(phi, phi, f, y, momentum), atol=1e-5, rtol=1e-5)
 
 
 def test_of_equally_similar_features_the_first_moves_a_hard_prototype() -> None:
@@ -162,17 +162,6 @@ def test_an_exchange_moves_first_the_prototypes_of_one_modalitys_matches(
             torch.testing.assert_close(memory.prototypes, update_loop(phi, f, y, 0.2), atol=1e-5, rtol=1e-5)
 
 
-def second_loop(phi: Tensor, hard: Tensor, f: Tensor, y: Tensor, momentum: float) -> Tensor:
-    """RPNR's second memory: the image that is least similar to the first one's prototype, before anything moved."""
-    moved = hard.clone()
-    for k in range(len(phi)):
-        own = [i for i in range(len(y)) if int(y[i]) == k]
-        if own:
-            least = min(own, key=lambda i: float(f[i] @ phi[k]))
-            moved[k] = F.normalize(momentum * hard[k] + (1 - momentum) * f[least], dim=0)
-    return moved
-
-
 def test_a_second_memory_follows_the_images_that_are_least_similar_to_the_first_ones_prototypes() -> None:
     state = labelled(0, [0, 0, 1, 1], None)
     state.phi_v, state.phi_r = rows(2, 4, 0), rows(2, 4, 1)
@@ -186,7 +175,7 @@ def test_a_second_memory_follows_the_images_that_are_least_similar_to_the_first_
             torch.arange(4) % 2,
         )
         for i, (f, y) in enumerate(((f_v, y_v), (f_r, y_r))):
-            hards[i], phis[i] = second_loop(phis[i], hards[i], f, y, 0.3), mean_loop(phis[i], f, y, 0.3)
+            hards[i], phis[i] = hardest_loop(phis[i], hards[i], f, y, 0.3), mean_loop(phis[i], f, y, 0.3)
         bank.update(f_v, y_v, f_r, y_r)
         packed = pack_bank(bank)
         assert packed is not None
@@ -205,7 +194,9 @@ def test_an_exchange_moves_the_second_memory_too() -> None:
     bank.v2r, bank.r2v = torch.tensor([1, -1]), torch.tensor([0, 0])
     bank.update(f, y, f[:0], y[:0])
     matched = torch.tensor([1, -1, -1, 1])
-    torch.testing.assert_close(memories[3].prototypes, second_loop(phi_r, phi_r, f, matched, 0.2), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        memories[3].prototypes, hardest_loop(phi_r, phi_r, f, matched, 0.2), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_the_matcher_sees_the_means_of_the_view_without_colour() -> None:

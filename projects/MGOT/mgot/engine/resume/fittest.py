@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from mgot.engine.watch.evaluator import score_model
 from mgot.errors import UserError
 from mgot.evaluation.results import ResultsFile, format_rows
 from mgot.files import replacing
-from mgot.forms import fits, number, whole
+from mgot.forms import figure, fits, whole
 from mgot.matching import Matching
 from mgot.modeling.weights import plain_tensor
 from mgot.principles import fitness
@@ -117,13 +116,9 @@ class FittestHook(HookBase):
     @staticmethod
     def _kept(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = load_tensors(path)
-        if not fits(content, {"model": {...: plain_tensor}, "epoch": whole, "fitness": _finite}):
+        if not fits(content, {"model": {...: plain_tensor}, "epoch": whole, "fitness": figure}):
             raise _no_fittest_epoch(path)
         return content
-
-
-def _finite(value: Any) -> bool:
-    return number(value) and math.isfinite(value)
 
 
 def _no_fittest_epoch(path: Path) -> UserError:
