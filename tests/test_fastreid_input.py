@@ -120,3 +120,17 @@ def test_training_with_the_hosts_sampler_and_transforms_repeats_itself(
         lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
         losses.append([line["total_loss"] for line in lines if "total_loss" in line])
     assert losses[0] == losses[1] and np.isfinite(losses[0]).all() and losses[0]
+
+
+@pytest.mark.parametrize("by", ["batch", "host"])
+def test_the_keys_of_colours_and_cameras_reach_the_loader(by: str, tiny_options: Callable[..., list[str]]) -> None:
+    keys = ("MGOT.AUG.BY", by, "MGOT.AUG.COLOUR_JITTER", 0.4, "MGOT.OTHER_CAMERAS", True)
+    loader = MGOTTrainer.build_train_loader(load_config(DEMO, tiny_options(*keys)))
+    assert loader.augmentation.colour_jitter == 0.4
+    cameras = np.array([item.camera for item in loader.dataset.items])
+    assert len(set(cameras[: loader.n_visible])) > 1
+    labels = np.zeros(loader.n_visible, np.int64), np.zeros(len(cameras) - loader.n_visible, np.int64)
+    loader.sampler.set_epoch(0, *labels)
+    for visible, _ in loader.sampler:
+        first, *others = visible[: loader.sampler.n_instances]
+        assert (cameras[others] != cameras[first]).all()

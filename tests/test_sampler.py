@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -17,7 +19,7 @@ Matches = tuple[np.ndarray, ...]
 BOTH_WAYS = pytest.mark.parametrize("matches", [(), (np.array([1, 0, 1]), np.array([1, 2]))], ids=["alone", "paired"])
 
 
-def sampler(**kwargs: int) -> CrossModalitySampler:
+def sampler(**kwargs: Any) -> CrossModalitySampler:
     return CrossModalitySampler(**{"n_classes": 2, "n_instances": 3, "n_batches": 20, "seed": 5, **kwargs})
 
 
@@ -42,6 +44,30 @@ def test_large_clusters_are_drawn_without_replacement(matches: Matches) -> None:
         for images in visible.reshape(3, 3):
             if LABELS_V[images[0]] in (0, 2):
                 assert len(set(images)) == 3
+
+
+@BOTH_WAYS
+def test_the_other_images_of_a_cluster_are_from_other_cameras_if_it_has_any_there(matches: Matches) -> None:
+    cameras = np.array([1, 1, 2, 3, 3, 9, 1, 2, 2, 3, 7, 7, 8, 7, 8, 9])
+    labels = np.concatenate([LABELS_V, LABELS_R + (LABELS_R >= 0) * 10])
+    drawn = sampler(n_batches=60, cameras=cameras)
+    drawn.set_epoch(0, LABELS_V, LABELS_R, *matches)
+    firsts = set()
+    for batch in drawn:
+        for first, *others in np.concatenate(batch).reshape(-1, 3).tolist():
+            firsts.add(first)
+            members = np.flatnonzero(labels == labels[first])
+            apart = members[cameras[members] != cameras[first]]
+            allowed = apart if len(apart) else members[members != first]  # cluster 1: one camera
+            assert set(others) <= set(allowed.tolist())
+            assert len(set(others)) == min(2, len(allowed))
+    assert firsts == set(np.flatnonzero(labels >= 0).tolist())
+
+
+def test_a_cluster_of_one_image_is_that_image_again_with_cameras_too() -> None:
+    drawn = sampler(n_classes=1, n_batches=2, cameras=np.array([4, 5]))
+    drawn.set_epoch(0, np.array([0]), np.array([0]))
+    assert [(v.tolist(), r.tolist()) for v, r in drawn] == [([0, 0, 0], [1, 1, 1])] * 2
 
 
 @BOTH_WAYS

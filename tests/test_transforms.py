@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms import functional as TF
 
 from mgot.data.transforms import (
     Augmentation,
@@ -13,10 +14,12 @@ from mgot.data.transforms import (
     _crop_by_gather,
     _crop_by_slices,
     channel_view,
+    colour_jitter,
     crop_and_flip,
     draw_laws,
     erase,
     level_jitter,
+    turn_hue,
     under_laws,
     under_laws_each,
 )
@@ -128,6 +131,42 @@ def test_channel_views_under_laws_come_as_often_as_asked() -> None:
     assert torch.equal(plain, channel_view(x, 0.5, seeded(), 0.0))
     changed = (plain != some).flatten(1).any(dim=1)
     assert 90 < int(changed.sum()) < 150
+
+
+@pytest.mark.parametrize("turn", [-0.5, -0.21, 0.0, 0.34, 0.5])
+def test_a_turned_hue_is_torchvisions(turn: float) -> None:
+    x = images(3)
+    x[0], x[1, 2] = 70.0, x[1, 0]  # a grey image; one with two equal channels
+    out = turn_hue(x, torch.full((3, 1, 1, 1), turn))
+    assert torch.allclose(out, 255 * TF.adjust_hue(x / 255, turn), atol=1e-2)
+    assert torch.equal(out.amax(dim=1), x.amax(dim=1))
+
+
+def test_jitter_of_colours_is_torchvisions_with_each_images_own_numbers() -> None:
+    x = images(20)
+    out = colour_jitter(x, 0.4, seeded(3))
+    drawn = 0.4 * (2 * torch.rand(4, 20, 1, 1, 1, generator=seeded(3)) - 1)
+    for image, found, by in zip(x / 255, out / 255, drawn.flatten(1).T.tolist(), strict=True):
+        expected = TF.adjust_saturation(
+            TF.adjust_contrast(TF.adjust_brightness(image, 1 + by[0]), 1 + by[1]), 1 + by[2]
+        )
+        assert torch.allclose(found, TF.adjust_hue(expected, by[3]), atol=2e-3)
+
+
+def test_no_jitter_of_colours_changes_and_draws_nothing() -> None:
+    x, generator = images(4), seeded(3)
+    assert colour_jitter(x, 0.0, generator) is x
+    assert torch.equal(torch.rand(2, generator=generator), torch.rand(2, generator=seeded(3)))
+
+
+def test_colours_jitter_in_the_second_visible_view_only() -> None:
+    visible, infrared = images(4), images(3)
+    augment = Augmentation(padding=0, flip_prob=0, erase_prob=0, gray_prob=0, infrared_jitter=0, colour_jitter=0.5)
+    out = augment(visible, infrared, seeded())
+    assert torch.equal(out[:4], visible) and torch.equal(out[8:], infrared)
+    assert torch.equal(out[4:8, 0], out[4:8, 2])
+    from_a_channel = [any(torch.equal(out[4 + i, 0], channel) for channel in visible[i]) for i in range(4)]
+    assert not any(from_a_channel)
 
 
 def test_level_jitter_is_an_affine_map_inside_the_range() -> None:

@@ -99,6 +99,9 @@ key("MGOT.RECOMPUTE", [], NAMES)
 # From the cross stage on, draw the same cross labels for both modalities of a batch, so that CPAL sees the same people
 # on both sides [ours].
 key("MGOT.PAIRED_SAMPLING", True)
+# The images of a cluster in a batch come from other cameras than the first of them, as far as the cluster has such
+# images [field]. Camera numbers are no labels of people; an image has them from the start.
+key("MGOT.OTHER_CAMERAS", False)
 # Keep the data for pictures and reports in OUTPUT_DIR/diagnostics: matrices, matches, labels and a sample of features
 # at each epoch's start, at most about 6 MB an epoch, and some ranking lists [ours].
 key("MGOT.DIAGNOSTICS", True)
@@ -176,6 +179,9 @@ key("MGOT.CLUSTER.MIN_CLUSTER_SIZE", 8, at_least(2))
 key("MGOT.CLUSTER.REACH", 0.8, between(0, 1))
 # How neighbours are searched: "auto" or a name that mgot.clustering lists [ours].
 key("MGOT.CLUSTER.SEARCH", "auto", one_of(("auto", *SEARCHES)))
+# Any clusterer: move each image to the cluster whose densest images it is nearest to. This is the number of those
+# images; 0 leaves the clusters as they are [RPNR: 20].
+key("MGOT.CLUSTER.CORRECTION", 0, at_least(0))
 
 # tau, the temperature of every prototype cross-entropy [field].
 key("MGOT.LOSS.TEMPERATURE", 0.05, more_than(0))
@@ -279,6 +285,9 @@ key("MGOT.AUG.BY", "batch", one_of(INPUT_BY))
 key("MGOT.AUG.GRAY_PROB", 0.25, within(0, 1))
 # Chance that the second visible view is seen under a random smooth law of colour instead [ours].
 key("MGOT.AUG.SPECTRAL_PROB", 0.0, within(0, 1))
+# Jitter of the second visible view before it becomes one channel: brightness, contrast and saturation by factors of
+# 1 +- this, hue by +- this of the circle; 0 switches it off [PGM: 0.5].
+key("MGOT.AUG.COLOUR_JITTER", 0.0, within(0, 0.5))
 # Infrared grey-level jitter: gain in 1 +- this, offset in +- this of the range; 0 switches it off [field].
 key("MGOT.AUG.INFRARED_JITTER", 0.2, within(0, 1))
 

@@ -12,6 +12,7 @@ from mgot.clustering.base import (
     clusters_of,
     register_clusterer,
 )
+from mgot.clustering.correction import Corrected
 from mgot.clustering.hdbscan import HDBSCAN
 from mgot.clustering.oracle import TrueClusters
 from mgot.clustering.pseudo_labels import DBSCAN, cluster
@@ -23,6 +24,7 @@ __all__ = [
     "OUTLIER",
     "Clusterer",
     "Clustering",
+    "Corrected",
     "OracleClusterer",
     "TrueClusters",
     "cluster",

@@ -19,9 +19,9 @@ from torch import Tensor
 from torchvision import transforms as T
 from torchvision.transforms.functional import to_pil_image
 
-from mgot.data.items import Item
+from mgot.data.items import Item, cameras
 from mgot.data.sampler import CrossModalitySampler
-from mgot.data.transforms import channel_view, level_jitter
+from mgot.data.transforms import channel_view, colour_jitter, level_jitter
 from mgot.errors import UserError
 
 OURS = "CrossModalitySampler"
@@ -52,7 +52,8 @@ def seeded(seed: int) -> Iterator[None]:
 class FastreidSampler(CrossModalitySampler):
     """Draws each modality's half of a batch with a sampler of fast-reid, on the epoch's pseudo labels.
 
-    Outliers are never drawn. Cross labels are not used: MGOT.PAIRED_SAMPLING is for our own sampler.
+    Outliers are never drawn. Cross labels are not used: MGOT.PAIRED_SAMPLING and MGOT.OTHER_CAMERAS are for our own
+    sampler.
 
     Args:
         name: one of HOST_SAMPLERS. The two by identity draw K images of P clusters. The others draw P K images of any
@@ -61,10 +62,8 @@ class FastreidSampler(CrossModalitySampler):
         n_classes, n_instances, n_batches, seed: as of :class:`mgot.data.sampler.CrossModalitySampler`.
     """
 
-    def __init__(
-        self, name: str, visible: Sequence[Item], infrared: Sequence[Item], *args: int, seed: int, **kwargs: int
-    ) -> None:
-        super().__init__(*args, seed=seed, **kwargs)
+    def __init__(self, name: str, visible: Sequence[Item], infrared: Sequence[Item], *args: int, seed: int) -> None:
+        super().__init__(*args, seed=seed)
         self._name, self._items = name, (visible, infrared)
         self._labels: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -144,19 +143,22 @@ class FastreidViews:
     fast-reid's erasing comes before them here, and after them in :class:`mgot.data.transforms.Augmentation`.
 
     Attributes:
-        gray_prob, spectral_prob, infrared_jitter, visible_copies: as of :class:`mgot.data.transforms.Augmentation`.
+        gray_prob, spectral_prob, infrared_jitter, colour_jitter, visible_copies: as of
+            :class:`mgot.data.transforms.Augmentation`.
     """
 
     gray_prob: float = 0.25
     spectral_prob: float = 0.0
     infrared_jitter: float = 0.2
+    colour_jitter: float = 0.0
     visible_copies: int = 2
 
     def __call__(self, visible: Tensor, infrared: Tensor, generator: torch.Generator) -> Tensor:
         """(2 B_v + B_r, 3, H, W) from (2 B_v, 3, H, W) and (B_r, 3, H, W), all transformed by fast-reid already."""
         images = torch.cat([visible, infrared]).float()
         b = len(visible) // 2
-        images[b : 2 * b] = channel_view(images[b : 2 * b], self.gray_prob, generator, self.spectral_prob)
+        jittered = colour_jitter(images[b : 2 * b], self.colour_jitter, generator)
+        images[b : 2 * b] = channel_view(jittered, self.gray_prob, generator, self.spectral_prob)
         level_jitter(images[2 * b :], self.infrared_jitter, generator)
         return images
 
@@ -185,7 +187,8 @@ def build_sampler(
     """
     name, counts = cfg.DATALOADER.SAMPLER_TRAIN, (n_classes, cfg.DATALOADER.NUM_INSTANCE, cfg.MGOT.ITERS_PER_EPOCH)
     if name == OURS:
-        return CrossModalitySampler(*counts, seed=cfg.SEED)
+        apart = cameras([*visible, *infrared]) if cfg.MGOT.OTHER_CAMERAS else None
+        return CrossModalitySampler(*counts, seed=cfg.SEED, cameras=apart)
     if world_size > 1:
         raise UserError(f"DATALOADER.SAMPLER_TRAIN {name} is for a single process: choose {OURS} for {world_size}")
     return FastreidSampler(name, visible, infrared, *counts, seed=cfg.SEED)

@@ -265,6 +265,7 @@ def build_augmentation(cfg: CfgNode) -> Augmentation | FastreidViews:
             gray_prob=cfg.MGOT.AUG.GRAY_PROB,
             spectral_prob=cfg.MGOT.AUG.SPECTRAL_PROB,
             infrared_jitter=cfg.MGOT.AUG.INFRARED_JITTER,
+            colour_jitter=cfg.MGOT.AUG.COLOUR_JITTER,
         )
     return Augmentation(
         padding=cfg.INPUT.PADDING.SIZE if cfg.INPUT.PADDING.ENABLED else 0,
@@ -274,6 +275,7 @@ def build_augmentation(cfg: CfgNode) -> Augmentation | FastreidViews:
         gray_prob=cfg.MGOT.AUG.GRAY_PROB,
         spectral_prob=cfg.MGOT.AUG.SPECTRAL_PROB,
         infrared_jitter=cfg.MGOT.AUG.INFRARED_JITTER,
+        colour_jitter=cfg.MGOT.AUG.COLOUR_JITTER,
     )
 
 

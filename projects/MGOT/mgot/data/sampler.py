@@ -33,9 +33,12 @@ class CrossModalitySampler:
     """Indices of P clusters x K images of each modality for every step of an epoch.
 
     The clusters of a modality come in random permutations, one after the other, so all come about equally often. The
-    images of a cluster are drawn without replacement if it has K or more. With matches (cross stage, by key) the
-    visible clusters come in this order. Each brings an infrared cluster that it is matched to, if one is due ([ours],
-    docs/method.md section 5: every cluster trains; CPAL of section 7 needs both modalities).
+    images of a cluster are drawn without replacement if it has K or more. With cameras, only the first is drawn from
+    all of them, and the others come from other cameras than its own, if the cluster has images there [field].
+
+    With matches (cross stage, by key) the visible clusters come in this order. Each brings an infrared cluster that it
+    is matched to, if one is due ([ours], docs/method.md section 5: every cluster trains; CPAL of section 7 needs both
+    modalities).
 
     Args:
         n_classes: P, clusters per modality and batch over all ranks.
@@ -43,19 +46,22 @@ class CrossModalitySampler:
         n_batches: steps of an epoch.
         seed: with the epoch's number it fixes every batch. The batches of an epoch do not depend on earlier epochs.
             Several processes draw the same batches, and each takes its share.
+        cameras: (N_v + N_r,) camera of each image, infrared images after the visible ones; None does not look at them.
 
     Raises:
         UserError: a count is not positive.
     """
 
-    def __init__(self, n_classes: int, n_instances: int, n_batches: int, *, seed: int) -> None:
+    def __init__(
+        self, n_classes: int, n_instances: int, n_batches: int, *, seed: int, cameras: np.ndarray | None = None
+    ) -> None:
         if min(n_classes, n_instances, n_batches) < 1:
             raise UserError(
                 "a batch needs at least one pseudo class and one image of each modality: raise SOLVER.IMS_PER_BATCH"
                 " (both modalities together) or lower DATALOADER.NUM_INSTANCE"
             )
         self.n_classes, self.n_instances, self.n_batches = n_classes, n_instances, n_batches
-        self.seed = seed
+        self.seed, self._cameras = seed, cameras
         self._epoch = self._skip = 0
         self._members: list[list[np.ndarray]] | None = None
         self._matches: tuple[np.ndarray, np.ndarray] | None = None
@@ -139,8 +145,25 @@ class CrossModalitySampler:
         drawn = []
         for cluster in clusters:
             members = self._members[modality][cluster]
-            drawn.append(rng.choice(members, self.n_instances, replace=len(members) < self.n_instances))
+            if self._cameras is None:
+                drawn.append(_some(rng, members, self.n_instances))
+            else:
+                drawn.append(_from_other_cameras(rng, members, self._cameras[members], self.n_instances))
         return np.concatenate(drawn)
+
+
+def _some(rng: np.random.Generator, members: np.ndarray, n: int) -> np.ndarray:
+    """n members, without replacement if there are as many."""
+    return rng.choice(members, n, replace=len(members) < n)
+
+
+def _from_other_cameras(rng: np.random.Generator, members: np.ndarray, cameras: np.ndarray, n: int) -> np.ndarray:
+    """One member, and n - 1 of other cameras than its own; if there are none, other members; if there are none, it."""
+    first = rng.integers(len(members))
+    others = members[cameras != cameras[first]]
+    if len(others) == 0:
+        others = np.delete(members, first) if len(members) > 1 else members
+    return np.concatenate([members[first : first + 1], _some(rng, others, n - 1)])
 
 
 def _members(labels: np.ndarray, offset: int) -> list[np.ndarray]:

@@ -112,6 +112,45 @@ def _mixed(x: Tensor, weight: Tensor) -> Tensor:
     return sum((weight[:, k, None, None] * x[:, k] for k in range(1, 3)), weight[:, 0, None, None] * x[:, 0])
 
 
+def colour_jitter(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Brightness, contrast, saturation and hue of each image changed at random, as torchvision's ColorJitter does.
+
+    With s = ``strength`` in [0, 0.5], three factors are drawn from 1 - s .. 1 + s, and the hue turns by -s .. s of the
+    circle; s = 0 changes and draws nothing. The four come in this order. torchvision draws it, which would make the CPU
+    wait for the GPU.
+
+    Shape (B, 3, H, W) float, 0..255; the same of the result.
+    """
+    if strength == 0:
+        return x
+    by = strength * (2 * torch.rand(4, x.shape[0], 1, 1, 1, generator=generator, device=x.device, dtype=x.dtype) - 1)
+    x = (x * (1 + by[0])).clamp(0, 255)
+    x = torch.lerp(_luma(x).mean(dim=(1, 2, 3), keepdim=True), x, 1 + by[1]).clamp(0, 255)
+    x = torch.lerp(_luma(x), x, 1 + by[2]).clamp(0, 255)
+    return turn_hue(x, by[3])
+
+
+def _luma(x: Tensor) -> Tensor:
+    """(B, 1, H, W) luma of (B, 3, H, W)."""
+    return _mixed(x, _constants(_LUMA, x).expand(len(x), 3))[:, None]
+
+
+def turn_hue(x: Tensor, turn: Tensor) -> Tensor:
+    """Images with their hue turned by ``turn`` (B, 1, 1, 1), in circles. Value and saturation stay.
+
+    h = the hue in 0 .. 6, red 0, green 2, blue 4
+    k = (n + h + 6 turn) mod 6,   n = 5, 3, 1 for red, green, blue
+    channel = high - (high - low) max(0, min(k, 4 - k, 1)),   high, low = a pixel's largest and smallest channel
+    """
+    high, which = x.max(dim=1, keepdim=True)
+    spread = high - x.amin(dim=1, keepdim=True)
+    after = x.roll(-1, dims=1) - x.roll(-2, dims=1)  # G - B, B - R, R - G
+    hue = 2 * which + after.gather(1, which) / spread.clamp(min=1e-6)
+    k = (_constants((5.0, 3.0, 1.0), x).view(3, 1, 1) + (hue + 6 * turn)) / 6
+    k = 6 * (k - k.floor())
+    return high - spread * torch.minimum(k, 4 - k).clamp(0, 1)
+
+
 def channel_view(x: Tensor, gray_prob: float, generator: torch.Generator, spectral_prob: float = 0.0) -> Tensor:
     """A visible image as one channel: luma with probability ``gray_prob``, else a random one, in all three.
 
@@ -204,6 +243,7 @@ class Augmentation:
         gray_prob: chance of luma in the visible channel view.
         spectral_prob: chance of a random law of colour in its place.
         infrared_jitter: strength of the grey-level jitter.
+        colour_jitter: strength of the jitter of colours in that view, before it becomes one channel.
         visible_copies: how often each visible image is in the input.
     """
 
@@ -214,6 +254,7 @@ class Augmentation:
     gray_prob: float = 0.25
     spectral_prob: float = 0.0
     infrared_jitter: float = 0.2
+    colour_jitter: float = 0.0
     visible_copies: int = 1
 
     def __call__(self, visible: Tensor, infrared: Tensor, generator: torch.Generator) -> Tensor:
@@ -230,6 +271,7 @@ class Augmentation:
         b = visible.shape[0]
         images = torch.cat([visible, visible, infrared])
         images = crop_and_flip(images, self.padding, self.flip_prob, generator)
-        images[b : 2 * b] = channel_view(images[b : 2 * b], self.gray_prob, generator, self.spectral_prob)
+        jittered = colour_jitter(images[b : 2 * b], self.colour_jitter, generator)
+        images[b : 2 * b] = channel_view(jittered, self.gray_prob, generator, self.spectral_prob)
         level_jitter(images[2 * b :], self.infrared_jitter, generator)
         return erase(images, self.erase_prob, self.erase_value, generator)

@@ -7,7 +7,7 @@ from functools import partial
 
 from fastreid.config import CfgNode
 
-from mgot.clustering import CLUSTERERS, Clusterer, OracleClusterer
+from mgot.clustering import CLUSTERERS, Clusterer, Corrected, OracleClusterer
 from mgot.engine.schedule.cross import cross_start_epoch
 from mgot.losses import add_loss_keys
 from mgot.matching import MATCHERS, Belief, Matcher, Matching, OracleMatcher, Prototypes, believe
@@ -32,8 +32,13 @@ def add_part_keys(cfg: CfgNode) -> None:
 
 
 def build_clusterer(cfg: CfgNode) -> Clusterer | OracleClusterer:
-    """The clusterer of MGOT.CLUSTER.NAME, with the keys of its fields; the oracle if MGOT.MODE is supervised."""
-    return made(_clusterer(cfg), cfg.MGOT.CLUSTER)
+    """The clusterer of MGOT.CLUSTER.NAME, with the keys of its fields; the oracle if MGOT.MODE is supervised.
+
+    With MGOT.CLUSTER.CORRECTION its clusters are corrected, unless they are ground truth.
+    """
+    clusterer = made(_clusterer(cfg), cfg.MGOT.CLUSTER)
+    densest = cfg.MGOT.CLUSTER.CORRECTION
+    return clusterer if densest == 0 or isinstance(clusterer, OracleClusterer) else Corrected(clusterer, densest)
 
 
 def build_matcher(cfg: CfgNode) -> Matcher | OracleMatcher:
