@@ -230,15 +230,18 @@ def test_memories_are_made_by_the_keys_of_the_cross_stage(
 ) -> None:
     made: list[dict[str, Any]] = []
 
-    def noted(state: EpochState, **given: Any) -> Any:
-        made.append(given)
-        return epoch.build_bank(state, **given)
+    def noted(state: EpochState, rules: epoch.MemoryRules, **given: Any) -> Any:
+        made.append({"rules": rules, **given})
+        return epoch.build_bank(state, rules, **given)
 
     monkeypatch.setattr(hooks, "build_bank", noted)
-    keys = ("MGOT.CROSS_STAGE.AGGREGATION", 0.4, "MGOT.CROSS_STAGE.RAMP_EPOCHS", 4, "MGOT.CROSS_STAGE.RAMP_FROM", 0.2)
+    stage = {"AGGREGATION": 0.4, "RAMP_EPOCHS": 4, "RAMP_FROM": 0.2, "UPDATE": "hardest", "EXCHANGE": True}
+    keys = [part for name, value in stage.items() for part in (f"MGOT.CROSS_STAGE.{name}", value)]
+    keys += ["MGOT.LOSS.MOMENTUM", 0.3, "MGOT.LOSS.UPDATE", "mean", "MGOT.LOSS.W_DUAL", 0.1]
     run(tiny_options("SOLVER.MAX_EPOCH", 3, "MGOT.TEST.STAGES", ["final"], *keys))
     assert [each["cross_weight"] for each in made] == [None, pytest.approx(0.2), pytest.approx(0.4)]
-    assert {(each["cross_start"], each["aggregation"]) for each in made} == {(1, 0.4)}
+    rules = epoch.MemoryRules(0.3, "mean", "hardest", aggregation=0.4, exchange=True, hard=True)
+    assert {(each["cross_start"], each["rules"]) for each in made} == {(1, rules)}
 
 
 @pytest.mark.parametrize("paired", [True, False])

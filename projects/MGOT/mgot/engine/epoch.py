@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from fastreid.config import CfgNode
 from torch import Tensor
 
 from mgot.clustering import Clusterer, Clustering, OracleClusterer, clusters_of
@@ -229,45 +230,63 @@ def _seen(state: EpochState, view: str) -> tuple[Prototypes, dict[str, float]]:
     return seen(view, colour, Prototypes(psi_v.numpy(), phi_r, Members(state.spectral_v.numpy(), f_r, y_v, y_r)))
 
 
+@dataclass(frozen=True)
+class MemoryRules:
+    """How the memories of an epoch begin and what moves them.
+
+    Attributes:
+        momentum: m.
+        by: what moves a prototype, as in :class:`mgot.memory.PrototypeMemory`.
+        cross_by: the same in the cross stage; empty: as before it.
+        aggregation: share of its infrared match that a visible prototype begins with in the cross stage.
+        exchange: of :class:`mgot.memory.MemoryBank`, in the cross stage.
+        hard: whether there are second memories, for the loss `dual`.
+    """
+
+    momentum: float = 0.1
+    by: str = "each"
+    cross_by: str = ""
+    aggregation: float = 0.0
+    exchange: bool = False
+    hard: bool = False
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> MemoryRules:
+        """The rules that MGOT.LOSS and MGOT.CROSS_STAGE describe."""
+        loss, stage = cfg.MGOT.LOSS, cfg.MGOT.CROSS_STAGE
+        return cls(loss.MOMENTUM, loss.UPDATE, stage.UPDATE, stage.AGGREGATION, stage.EXCHANGE, loss.W_DUAL > 0)
+
+
 def build_bank(
     state: EpochState,
+    rules: MemoryRules,
     *,
-    momentum: float,
     cross_weight: float | None,
     device: torch.device,
     cross_start: int = 0,
-    aggregation: float = 0.0,
-    by: str = "each",
-    cross_by: str = "",
-    exchange: bool = False,
-    hard: bool = False,
 ) -> MemoryBank:
     """The memories of the state's labels and matches.
 
     ``cross_weight`` is the factor of this epoch's cross-modality terms; None in the intra-modality stage, which has no
-    cross memory. ``cross_start`` is the first epoch of the cross stage. In that stage a visible prototype takes over
-    the share ``aggregation`` of its infrared match. ``by`` and, in the cross stage, ``cross_by`` if it is not empty are
-    what moves a prototype, as in :class:`mgot.memory.PrototypeMemory`; ``exchange`` is of
-    :class:`mgot.memory.MemoryBank`. With ``hard`` there are second memories.
+    cross memory. ``cross_start`` is the first epoch of the cross stage.
     """
-    if cross_weight is not None and cross_by:
-        by = cross_by
+    by = rules.cross_by if cross_weight is not None and rules.cross_by else rules.by
 
     def memory(prototypes: Tensor) -> PrototypeMemory:
-        return PrototypeMemory(prototypes.to(device), momentum, by=by)
+        return PrototypeMemory(prototypes.to(device), rules.momentum, by=by)
 
     bank = MemoryBank(memory(state.phi_v), memory(state.phi_r))
     if cross_weight is not None:
         assert state.matching is not None and state.belief is not None
         bank.cross_weight, bank.cross_epoch = cross_weight, state.epoch - cross_start
-        bank.exchange = exchange
-        bank.visible = memory(aggregated(state.phi_v, state.phi_r, state.matching, aggregation))
+        bank.exchange = rules.exchange
+        bank.visible = memory(aggregated(state.phi_v, state.phi_r, state.matching, rules.aggregation))
         bank.belief_v, bank.belief_r = (torch.as_tensor(each, dtype=torch.float32) for each in state.belief)
         c_v, c_r = cross_labels(state.matching)
         bank.cross = memory(cross_prototypes(state.phi_v, state.phi_r, state.matching))
         tables = (state.matching.v2r, state.matching.r2v, c_v, c_r, *members_of_labels(state.matching))
         bank.v2r, bank.r2v, bank.c_v, bank.c_r, bank.members_v, bank.members_r = map(torch.as_tensor, tables)
-    if hard:
+    if rules.hard:
         bank.hard_visible, bank.hard_infrared = memory(bank.visible.prototypes), memory(bank.infrared.prototypes)
     return bank
 

@@ -28,7 +28,7 @@ from mgot.data.loaders import build_ordered_loader, my_run
 from mgot.data.transforms import draw_laws, under_laws_each
 from mgot.distributed import average_buffers, gather_rows, on_main
 from mgot.engine.config.builders import Believer, build_believer, build_clusterer, build_matcher
-from mgot.engine.epoch import EpochState, RunState, build_bank, describe_epoch, label_epoch, match_epoch
+from mgot.engine.epoch import EpochState, MemoryRules, RunState, build_bank, describe_epoch, label_epoch, match_epoch
 from mgot.engine.resume.output import trim_metrics
 from mgot.engine.schedule.cross import cross_start_epoch, cross_weight
 from mgot.matching import Matcher, Matching, OracleMatcher
@@ -123,15 +123,10 @@ class MatchingHook(HookBase):
         matcher: prototypes to matching.
         believer: prototypes and matching to the belief in each match.
         weigh: (epoch, mean belief) -> weight of the cross-modality terms, None before their stage.
-        momentum: m of the memories.
+        rules: of the memories.
         temperature: tau, for the diagnostics.
         view: what the matcher sees, MGOT.MATCHER.VIEW.
         cross_start: first epoch of the cross stage.
-        aggregation: share of its match that a visible prototype takes over in that stage.
-        by: what moves a prototype, MGOT.LOSS.UPDATE.
-        cross_by: the same in that stage; empty: as before it.
-        exchange: MGOT.CROSS_STAGE.EXCHANGE.
-        hard: whether there are second memories, for the loss `dual`.
     """
 
     in_checkpoint = True
@@ -142,45 +137,33 @@ class MatchingHook(HookBase):
         believer: Believer,
         *,
         weigh: Callable[[int, float], float | None],
-        momentum: float,
+        rules: MemoryRules,
         temperature: float,
         view: str = "colour",
         cross_start: int = 0,
-        aggregation: float = 0.0,
-        by: str = "each",
-        cross_by: str = "",
-        exchange: bool = False,
-        hard: bool = False,
     ) -> None:
         self._matcher, self._believer, self._weigh, self._view = matcher, believer, weigh, view
-        self._momentum, self._temperature = momentum, temperature
-        self._cross_start, self._aggregation = cross_start, aggregation
-        self._by, self._cross_by, self._exchange, self._hard = by, cross_by, exchange, hard
+        self._rules, self._temperature, self._cross_start = rules, temperature, cross_start
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> MatchingHook:
-        """The hook that MGOT.MATCHER, MGOT.BELIEF and MGOT.CROSS_STAGE describe."""
-        stage, loss = cfg.MGOT.CROSS_STAGE, cfg.MGOT.LOSS
+        """The hook that MGOT.MATCHER, MGOT.BELIEF, MGOT.LOSS and MGOT.CROSS_STAGE describe."""
+        stage, start = cfg.MGOT.CROSS_STAGE, cross_start_epoch(cfg)
         return cls(
             build_matcher(cfg),
             build_believer(cfg),
             weigh=partial(
                 cross_weight,
-                start=cross_start_epoch(cfg),
+                start=start,
                 growth=stage.GROWTH,
                 belief_goal=stage.BELIEF_GOAL,
                 ramp_epochs=stage.RAMP_EPOCHS,
                 ramp_from=stage.RAMP_FROM,
             ),
-            momentum=loss.MOMENTUM,
-            temperature=loss.TEMPERATURE,
+            rules=MemoryRules.from_config(cfg),
+            temperature=cfg.MGOT.LOSS.TEMPERATURE,
             view=cfg.MGOT.MATCHER.VIEW,
-            cross_start=cross_start_epoch(cfg),
-            aggregation=stage.AGGREGATION,
-            by=loss.UPDATE,
-            cross_by=stage.UPDATE,
-            exchange=stage.EXCHANGE,
-            hard=loss.W_DUAL > 0,
+            cross_start=start,
         )
 
     def match(self, state: EpochState) -> Matching:
@@ -197,16 +180,7 @@ class MatchingHook(HookBase):
         assert state.belief is not None
         weight = self._weigh(trainer.epoch, state.belief.mean())
         trainer.state.bank = build_bank(
-            state,
-            momentum=self._momentum,
-            cross_weight=weight,
-            device=trainer.device,
-            cross_start=self._cross_start,
-            aggregation=self._aggregation,
-            by=self._by,
-            cross_by=self._cross_by,
-            exchange=self._exchange,
-            hard=self._hard,
+            state, self._rules, cross_weight=weight, device=trainer.device, cross_start=self._cross_start
         )
         trainer.start_batches()
         truth, n_visible = identities(trainer.data_loader.dataset.items), trainer.data_loader.n_visible
