@@ -30,6 +30,8 @@ from mgot.losses import (
     joint_contrastive,
     marginal_cross_entropy,
     neighbour_relations,
+    view_discrepancy,
+    views,
 )
 from mgot.matching import (
     ADCA,
@@ -122,6 +124,45 @@ def test_dual_of_nothing_is_zero_and_has_a_gradient() -> None:
     loss = dual_cross_entropy(f, phi, phi, torch.full((3,), -1), TAU)
     loss.backward()
     assert loss.item() == 0.0 and f.grad is not None and not f.grad.any()
+
+
+def discrepancy_loop(x: Tensor, y: Tensor) -> float:
+    def squared(a: Tensor, b: Tensor) -> float:
+        return math.dist(a.tolist(), b.tolist()) ** 2
+
+    n, rows = len(x), [*x, *y]
+    pairs = [(i, j) for i in range(2 * n) for j in range(2 * n) if i != j]
+    s = sum(squared(rows[i], rows[j]) for i, j in pairs) / len(pairs)
+
+    def kernel(a: Tensor, b: Tensor) -> float:
+        return sum(math.exp(-squared(a, b) / (w * s)) for w in (0.25, 0.5, 1, 2, 4))
+
+    within = sum(kernel(side[i], side[j]) for side in (x, y) for i in range(n) for j in range(n) if i != j)
+    across = sum(kernel(a, b) for a in x for b in y)
+    return within / (n * (n - 1)) - 2 * across / n**2
+
+
+@given(st.integers(2, 7), st.integers(0, 9999))
+def test_views_is_the_discrepancy_of_the_two_halves(n: int, seed: int) -> None:
+    batch = replace(a_batch(), f_v=unit_rows(2 * n, 5, seed).float())
+    assert float(views(batch)) == pytest.approx(discrepancy_loop(batch.f_v[:n], batch.f_v[n:]), rel=1e-3, abs=1e-5)
+
+
+def test_the_discrepancy_grows_as_two_views_part_and_its_gradient_brings_them_together() -> None:
+    x = unit_rows(40, 5, 0).float()
+    away = [torch.nn.functional.normalize(x + shift, dim=1) for shift in (0.0, 0.5, 2.0)]
+    found = [float(view_discrepancy(x, y)) for y in away]
+    assert found[0] < 0.05 < found[1] < found[2]  # an unbiased estimate of 0 may be below it
+    y = away[1].clone().requires_grad_()
+    view_discrepancy(x, y).backward()
+    assert y.grad is not None and float(view_discrepancy(x, (y - 0.1 * y.grad / y.grad.norm()).detach())) < found[1]
+
+
+def test_views_that_are_all_the_same_have_no_nan() -> None:
+    f = unit_rows(1, 5, 0).float().repeat(4, 1).requires_grad_()
+    loss = view_discrepancy(f[:2], f[2:])
+    loss.backward()
+    assert loss.item() == 0.0 and f.grad is not None and torch.isfinite(f.grad).all()
 
 
 def relations_loop(f: Tensor, sigma: float, delta: float) -> float:
@@ -254,7 +295,9 @@ def test_a_teacher_learns_nothing() -> None:
     assert f.grad is not None and f.grad.abs().sum() > 0 and teacher.grad is None
 
 
-@pytest.mark.parametrize("loss", [accl, hybrid, Neighbour(), Marginal(), Joint(), Joint(matches=False), Distil()])
+@pytest.mark.parametrize(
+    "loss", [accl, hybrid, Neighbour(), Marginal(), Joint(), Joint(matches=False), Distil(), views]
+)
 @pytest.mark.parametrize("epoch", [0, 1])
 @pytest.mark.parametrize(
     "sizes",

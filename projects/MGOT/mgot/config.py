@@ -210,6 +210,8 @@ key("MGOT.LOSS.W_DISTIL", 0.0, at_least(0))
 key("MGOT.LOSS.DISTIL_SHARPEN", 0.5, above(0, 1))
 key("MGOT.LOSS.W_DUAL", 0.0, at_least(0))
 key("MGOT.LOSS.DUAL_FLOOR", 0.2, at_least(0))
+# views: the two views of visible images as two samples of one distribution, from the start [DMDL].
+key("MGOT.LOSS.W_VIEWS", 0.0, at_least(0))
 # w_adv, weight of the modality discriminator's loss L_D [OTLA]. 0 builds no discriminator, as in MGOT's own configs
 # [ours].
 key("MGOT.LOSS.W_ADV", 1.0, at_least(0))

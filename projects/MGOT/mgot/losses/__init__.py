@@ -20,6 +20,7 @@ from mgot.losses.neighbour import Neighbour, neighbour_relations
 from mgot.losses.marginal import Marginal, marginal_cross_entropy
 from mgot.losses.joint import Distil, Joint, distilled, joint_contrastive
 from mgot.losses.dual import Dual, dual_cross_entropy
+from mgot.losses.view_alignment import view_discrepancy, views
 from mgot.losses.objective import Objective, Term, add_loss_keys, loss_keys, terms_of, view, weight_key
 # isort: on
 
@@ -55,6 +56,8 @@ __all__ = [
     "register_loss",
     "terms_of",
     "view",
+    "view_discrepancy",
+    "views",
     "visible_contrastive",
     "weight_key",
 ]
