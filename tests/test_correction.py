@@ -16,6 +16,7 @@ from mgot.clustering import DBSCAN, Clustering, Corrected, TrueClusters, correct
 from mgot.clustering.correction import corrected
 from mgot.engine.config.builders import build_clusterer
 from mgot.engine.setup import load_config
+from mgot.errors import UserError
 
 DEMO = str(Path(__file__).resolve().parents[1] / "projects/MGOT/configs/demo.yml")
 
@@ -50,7 +51,6 @@ def test_it_is_the_plain_loop(seed: int, n: int, k: int, densest: int) -> None:
 def test_chunks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     f, labels = features(40, seed=3), torch.arange(40) % 3
     whole = corrected(f, labels, 4)
-    monkeypatch.setattr(correction, "ROWS", 7)
     monkeypatch.setattr(correction, "PAIRS", 30)
     assert corrected(f, labels, 4).tolist() == whole.tolist()
 
@@ -69,6 +69,11 @@ def test_a_cluster_that_loses_all_its_images_is_no_more() -> None:
     found = Corrected(lambda _: Clustering(labels.numpy(), 3, {"cluster": 1.0}), 5)(f)
     assert found.labels.tolist() == plain(f.numpy(), labels.numpy(), 5).tolist() == [0, 0, 0, 1, 1, 0, 1]
     assert found.n_clusters == 2 and found.seconds == {"cluster": 1.0}
+
+
+def test_a_cluster_without_images_is_named() -> None:
+    with pytest.raises(UserError, match="cluster 1 has no image"):
+        corrected(features(3, seed=0), torch.tensor([0, 2, 2]), 5)
 
 
 def test_outliers_alone_stay_so() -> None:

@@ -118,7 +118,7 @@ LONG = pytest.mark.slow
 TRAININGS = [
     pytest.param("float32", (), marks=LONG),
     pytest.param("float16", (), marks=LONG),
-    ("bfloat16", ("MGOT.AUG.SPECTRAL_PROB", 0.5)),
+    ("bfloat16", ("MGOT.AUG.SPECTRAL_PROB", 0.5, "MGOT.AUG.COLOUR_JITTER", 0.5, "MGOT.LOSS.W_VIEWS", 1.0)),
     pytest.param("auto", ("MGOT.DEN.TWO_STREAM_STEM", ["conv1", "bn1"]), marks=LONG),
     pytest.param("bfloat16", ("MGOT.AUG.BY", "host", "DATALOADER.CACHE", "off"), marks=LONG),
     pytest.param(

@@ -93,6 +93,20 @@ def test_views_after_the_hosts_transforms_are_plain_then_one_channel_then_jitter
         assert any(torch.allclose(view, channel.expand(3, 4, 2)) for channel in image)
 
 
+def test_colours_jitter_after_the_hosts_transforms_in_the_second_view_only() -> None:
+    visible, infrared = torch.rand(6, 3, 4, 2) * 255, torch.rand(2, 3, 4, 2) * 255
+    out = FastreidViews(gray_prob=0.0, infrared_jitter=0.0, colour_jitter=0.5)(visible, infrared, torch.Generator())
+    assert torch.equal(out[:3], visible[:3]) and torch.equal(out[6:], infrared)
+    for view, image in zip(out[3:6], visible[3:], strict=True):
+        assert not any(torch.allclose(view, channel.expand(3, 4, 2), atol=1.0) for channel in image)
+
+
+def test_a_sampler_of_the_hosts_does_not_look_at_cameras_and_says_so(tiny_options: Callable[..., list[str]]) -> None:
+    keys = ("DATALOADER.SAMPLER_TRAIN", "BalancedIdentitySampler", "MGOT.OTHER_CAMERAS", True)
+    with pytest.raises(UserError, match=r"MGOT\.OTHER_CAMERAS True needs DATALOADER\.SAMPLER_TRAIN CrossModality"):
+        MGOTTrainer.build_train_loader(load_config(DEMO, tiny_options(*keys)))
+
+
 def test_a_transform_of_the_hosts_alone_is_not_passed_over(tiny_options: Callable[..., list[str]]) -> None:
     with pytest.raises(UserError, match=r"INPUT.CJ.ENABLED is fast-reid's transform: add MGOT.AUG.BY host"):
         MGOTTrainer.build_train_loader(load_config(DEMO, tiny_options("INPUT.CJ.ENABLED", True)))
@@ -128,9 +142,9 @@ def test_the_keys_of_colours_and_cameras_reach_the_loader(by: str, tiny_options:
     loader = MGOTTrainer.build_train_loader(load_config(DEMO, tiny_options(*keys)))
     assert loader.augmentation.colour_jitter == 0.4
     cameras = np.array([item.camera for item in loader.dataset.items])
-    assert len(set(cameras[: loader.n_visible])) > 1
+    assert len(set(cameras[: loader.n_visible])) > 1 and len(set(cameras[loader.n_visible :])) > 1
     labels = np.zeros(loader.n_visible, np.int64), np.zeros(len(cameras) - loader.n_visible, np.int64)
     loader.sampler.set_epoch(0, *labels)
-    for visible, _ in loader.sampler:
-        first, *others = visible[: loader.sampler.n_instances]
-        assert (cameras[others] != cameras[first]).all()
+    for batch in loader.sampler:
+        for first, *others in np.concatenate(batch).reshape(-1, loader.sampler.n_instances):
+            assert (cameras[others] != cameras[first]).all()

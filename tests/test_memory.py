@@ -129,7 +129,7 @@ def test_the_cross_stages_memories_may_move_by_another_rule(weight: float | None
     matched = match_epoch(state, OTPA(), partial(believe, "full"))
     state.matching, state.belief = matched.matching, matched.belief
     cpu = torch.device("cpu")
-    bank = build_bank(state, MemoryRules(0.2, "mean", cross_by), cross_weight=weight, device=cpu)
+    bank = build_bank(state, MemoryRules(momentum=0.2, by="mean", cross_by=cross_by), cross_weight=weight, device=cpu)
     assert bank.visible.by == bank.infrared.by == expected
 
 
@@ -165,7 +165,8 @@ def test_an_exchange_moves_first_the_prototypes_of_one_modalitys_matches(
 def test_a_second_memory_follows_the_images_that_are_least_similar_to_the_first_ones_prototypes() -> None:
     state = labelled(0, [0, 0, 1, 1], None)
     state.phi_v, state.phi_r = rows(2, 4, 0), rows(2, 4, 1)
-    bank = build_bank(state, MemoryRules(0.3, "mean", hard=True), cross_weight=None, device=torch.device("cpu"))
+    rules = MemoryRules(momentum=0.3, by="mean", hard=True)
+    bank = build_bank(state, rules, cross_weight=None, device=torch.device("cpu"))
     phis, hards = [state.phi_v, state.phi_r], [state.phi_v, state.phi_r]
     for step in range(3):
         f_v, f_r, y_v, y_r = (
@@ -213,7 +214,7 @@ def test_a_cross_stages_bank_has_its_weight_its_epoch_and_its_draw_to_the_matche
     state.phi_v, state.phi_r = rows(2, 4, 0), rows(2, 4, 1)
     matched = match_epoch(state, OTPA(), partial(believe, "mutual"))
     state.matching, state.belief = matched.matching, matched.belief
-    rules = MemoryRules(0.2, exchange=True, aggregation=0.4)
+    rules = MemoryRules(momentum=0.2, exchange=True, aggregation=0.4)
     bank = build_bank(state, rules, cross_weight=0.5, device=torch.device("cpu"), cross_start=3)
     packed = pack_bank(bank)
     assert packed is not None

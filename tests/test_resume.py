@@ -60,7 +60,7 @@ def signal_at(monkeypatch: pytest.MonkeyPatch, iteration: int, number: int = sig
 def fixture_short(tiny_options: Options) -> Options:
     """Options of a training of three epochs of three steps, the last two in the cross stage, scored by one protocol.
 
-    The learning rate falls after the first epoch of each stage.
+    The learning rate falls after the first epoch of each stage. Two keys that draw more random numbers are on.
     """
 
     def options(*extra: object) -> list[str]:
@@ -77,6 +77,10 @@ def fixture_short(tiny_options: Options) -> Options:
             ["all"],
             "TEST.FLIP.ENABLED",
             False,
+            "MGOT.AUG.COLOUR_JITTER",
+            0.3,
+            "MGOT.OTHER_CAMERAS",
+            True,
         )
         return tiny_options(*base, *extra)
 

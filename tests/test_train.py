@@ -240,7 +240,7 @@ def test_memories_are_made_by_the_keys_of_the_cross_stage(
     keys += ["MGOT.LOSS.MOMENTUM", 0.3, "MGOT.LOSS.UPDATE", "mean", "MGOT.LOSS.W_DUAL", 0.1]
     run(tiny_options("SOLVER.MAX_EPOCH", 3, "MGOT.TEST.STAGES", ["final"], *keys))
     assert [each["cross_weight"] for each in made] == [None, pytest.approx(0.2), pytest.approx(0.4)]
-    rules = epoch.MemoryRules(0.3, "mean", "hardest", aggregation=0.4, exchange=True, hard=True)
+    rules = epoch.MemoryRules(momentum=0.3, by="mean", cross_by="hardest", aggregation=0.4, exchange=True, hard=True)
     assert {(each["cross_start"], each["rules"]) for each in made} == {(1, rules)}
 
 

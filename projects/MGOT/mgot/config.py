@@ -99,8 +99,8 @@ key("MGOT.RECOMPUTE", [], NAMES)
 # From the cross stage on, draw the same cross labels for both modalities of a batch, so that CPAL sees the same people
 # on both sides [ours].
 key("MGOT.PAIRED_SAMPLING", True)
-# The images of a cluster in a batch come from other cameras than the first of them, as far as the cluster has such
-# images [field]. Camera numbers are no labels of people; an image has them from the start.
+# The images of a cluster in a batch come from other cameras than the first of them, if the cluster has images there
+# [field]. Only our sampler looks at cameras. On data with one camera a modality, such as RegDB, it changes nothing.
 key("MGOT.OTHER_CAMERAS", False)
 # Keep the data for pictures and reports in OUTPUT_DIR/diagnostics: matrices, matches, labels and a sample of features
 # at each epoch's start, at most about 6 MB an epoch, and some ranking lists [ours].
@@ -179,8 +179,8 @@ key("MGOT.CLUSTER.MIN_CLUSTER_SIZE", 8, at_least(2))
 key("MGOT.CLUSTER.REACH", 0.8, between(0, 1))
 # How neighbours are searched: "auto" or a name that mgot.clustering lists [ours].
 key("MGOT.CLUSTER.SEARCH", "auto", one_of(("auto", *SEARCHES)))
-# Any clusterer: move each image to the cluster whose densest images it is nearest to. This is the number of those
-# images; 0 leaves the clusters as they are [RPNR: 20].
+# Any clusterer but the oracle: move each image to the cluster whose densest images it is nearest to, as in
+# mgot/clustering/correction.py. This is the number of those images; 0 leaves the clusters as they are [RPNR: 20].
 key("MGOT.CLUSTER.CORRECTION", 0, at_least(0))
 
 # tau, the temperature of every prototype cross-entropy [field].

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mgot.clustering.base import OUTLIER, Clusterer, Clustering
+from mgot.errors import UserError
 
-ROWS = 2**16  # features that are compared with all centres at once
-PAIRS = 2**22  # pairs of a cluster that are compared at once
+PAIRS = 2**22  # of features and centres, or of features of a cluster, that are compared at once
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,22 @@ def corrected(features: Tensor, labels: Tensor, densest: int) -> np.ndarray:
 
     Returns:
         (N,) int64 labels.
+
+    Raises:
+        UserError: a cluster has no image.
     """
     kept = torch.nonzero(labels >= 0).flatten()
     result = np.full(len(labels), OUTLIER, dtype=np.int64)
     if len(kept) == 0:
         return result
     order = kept[torch.argsort(labels[kept], stable=True)]
-    members = torch.split(order, torch.bincount(labels[kept]).tolist())
+    sizes = torch.bincount(labels[kept]).tolist()
+    if 0 in sizes:
+        raise UserError(f"cluster {sizes.index(0)} has no image: renumber the labels so that 0..{len(sizes) - 1} occur")
+    members = torch.split(order, sizes)
     centres = F.normalize(torch.stack([_centre(features[rows], densest) for rows in members]), dim=1)
-    nearest = torch.cat([(features[rows] @ centres.T).argmax(dim=1) for rows in kept.split(ROWS)])
+    runs = kept.split(max(1, PAIRS // len(sizes)))
+    nearest = torch.cat([(features[rows] @ centres.T).argmax(dim=1) for rows in runs])
     result[kept.numpy()] = np.unique(nearest.numpy(), return_inverse=True)[1]
     return result
 

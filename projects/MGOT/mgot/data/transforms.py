@@ -116,8 +116,8 @@ def colour_jitter(x: Tensor, strength: float, generator: torch.Generator) -> Ten
     """Brightness, contrast, saturation and hue of each image changed at random, as torchvision's ColorJitter does.
 
     With s = ``strength`` in [0, 0.5], three factors are drawn from 1 - s .. 1 + s, and the hue turns by -s .. s of the
-    circle; s = 0 changes and draws nothing. The four come in this order. torchvision draws it, which would make the CPU
-    wait for the GPU.
+    circle; s = 0 changes and draws nothing. The four come in this order. torchvision draws the order too, which would
+    make the CPU wait for the GPU.
 
     Shape (B, 3, H, W) float, 0..255; the same of the result.
     """

@@ -230,7 +230,7 @@ def _seen(state: EpochState, view: str) -> tuple[Prototypes, dict[str, float]]:
     return seen(view, colour, Prototypes(psi_v.numpy(), phi_r, Members(state.spectral_v.numpy(), f_r, y_v, y_r)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MemoryRules:
     """How the memories of an epoch begin and what moves them.
 
@@ -254,7 +254,14 @@ class MemoryRules:
     def from_config(cls, cfg: CfgNode) -> MemoryRules:
         """The rules that MGOT.LOSS and MGOT.CROSS_STAGE describe."""
         loss, stage = cfg.MGOT.LOSS, cfg.MGOT.CROSS_STAGE
-        return cls(loss.MOMENTUM, loss.UPDATE, stage.UPDATE, stage.AGGREGATION, stage.EXCHANGE, loss.W_DUAL > 0)
+        return cls(
+            momentum=loss.MOMENTUM,
+            by=loss.UPDATE,
+            cross_by=stage.UPDATE,
+            aggregation=stage.AGGREGATION,
+            exchange=stage.EXCHANGE,
+            hard=loss.W_DUAL > 0,
+        )
 
 
 def build_bank(
