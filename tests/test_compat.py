@@ -114,12 +114,14 @@ def test_cited_line_of_the_host(file: str, line: int, text: str) -> None:
 
 
 def test_hints_of_pytorch_are_left_out_and_nothing_else(
-    caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+    caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compat.apply()
     images = TensorDataset(torch.zeros(1))
     DataLoader(images, num_workers=4096)
     logger = logging.getLogger("torch.utils.cpp_extension")
+    monkeypatch.setattr(logger, "propagate", False)  # PyTorch 2.4 lets nothing pass on to the root
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])
     logger.warning("No CUDA runtime is found, using CUDA_HOME='%s'", "/usr/local/cuda")
     assert not list(recwarn) and not caplog.records
     DataLoader(images, num_workers=1, prefetch_factor=2)

@@ -199,7 +199,8 @@ def test_cells_keep_every_feature_and_find_near_images(tmp_path: Path) -> None:
     queries = np.stack([feature for feature in found.values() if isinstance(feature, np.ndarray)])[:200]
     exact = build_index("f", found).search(queries, 5)
     near = again.search(queries, 5)
-    assert all(a[0] == b[0] for a, b in zip(exact, near, strict=True))  # itself
+    for row, (a, b) in enumerate(zip(exact, near, strict=True)):  # each is its own nearest; faiss rounds as it searches
+        assert a[0][0] == b[0][0] == row and max(a[0][1], b[0][1]) < 1e-6
     agreed = [len({row for row, _ in a} & {row for row, _ in b}) for a, b in zip(exact, near, strict=True)]
     assert np.mean(agreed) / 5 > 0.6
 
