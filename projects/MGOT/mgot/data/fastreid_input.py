@@ -21,7 +21,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from mgot.data.items import Item, cameras
 from mgot.data.sampler import CrossModalitySampler
-from mgot.data.transforms import channel_view, colour_jitter, level_jitter
+from mgot.data.transforms import Views
 from mgot.errors import UserError
 
 OURS = "CrossModalitySampler"
@@ -136,29 +136,21 @@ class FastreidTransforms:
 
 
 @dataclass(frozen=True)
-class FastreidViews:
+class FastreidViews(Views):
     """What remains to do on a batch after fast-reid's transforms: the channel view and the infrared jitter.
 
     fast-reid's erasing comes before them here, and after them in :class:`mgot.data.transforms.Augmentation`.
 
     Attributes:
-        gray_prob, spectral_prob, infrared_jitter, colour_jitter, visible_copies: as of
-            :class:`mgot.data.transforms.Augmentation`.
+        visible_copies: as of :class:`mgot.data.transforms.Augmentation`.
     """
 
-    gray_prob: float = 0.25
-    spectral_prob: float = 0.0
-    infrared_jitter: float = 0.2
-    colour_jitter: float = 0.0
     visible_copies: int = 2
 
     def __call__(self, visible: Tensor, infrared: Tensor, generator: torch.Generator) -> Tensor:
         """(2 B_v + B_r, 3, H, W) from (2 B_v, 3, H, W) and (B_r, 3, H, W), all transformed by fast-reid already."""
         images = torch.cat([visible, infrared]).float()
-        b = len(visible) // 2
-        jittered = colour_jitter(images[b : 2 * b], self.colour_jitter, generator)
-        images[b : 2 * b] = channel_view(jittered, self.gray_prob, generator, self.spectral_prob)
-        level_jitter(images[2 * b :], self.infrared_jitter, generator)
+        self.draw_views(images, len(visible) // 2, generator)
         return images
 
 

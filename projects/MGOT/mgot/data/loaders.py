@@ -260,22 +260,21 @@ def cache_options(cfg: CfgNode) -> CacheOptions:
 
 def build_augmentation(cfg: CfgNode) -> Augmentation | FastreidViews:
     """The augmentation of fast-reid's INPUT keys and MGOT.AUG, without what fast-reid's transforms do already."""
-    if cfg.MGOT.AUG.BY == "host":
-        return FastreidViews(
-            gray_prob=cfg.MGOT.AUG.GRAY_PROB,
-            spectral_prob=cfg.MGOT.AUG.SPECTRAL_PROB,
-            infrared_jitter=cfg.MGOT.AUG.INFRARED_JITTER,
-            colour_jitter=cfg.MGOT.AUG.COLOUR_JITTER,
-        )
+    aug = cfg.MGOT.AUG
+    views: dict[str, Any] = {
+        "gray_prob": aug.GRAY_PROB,
+        "spectral_prob": aug.SPECTRAL_PROB,
+        "infrared_jitter": aug.INFRARED_JITTER,
+        "colour_jitter": aug.COLOUR_JITTER,
+    }
+    if aug.BY == "host":
+        return FastreidViews(**views)
     return Augmentation(
+        **views,
         padding=cfg.INPUT.PADDING.SIZE if cfg.INPUT.PADDING.ENABLED else 0,
         flip_prob=cfg.INPUT.FLIP.PROB if cfg.INPUT.FLIP.ENABLED else 0.0,
         erase_prob=cfg.INPUT.REA.PROB if cfg.INPUT.REA.ENABLED else 0.0,
         erase_value=tuple(cfg.INPUT.REA.VALUE),
-        gray_prob=cfg.MGOT.AUG.GRAY_PROB,
-        spectral_prob=cfg.MGOT.AUG.SPECTRAL_PROB,
-        infrared_jitter=cfg.MGOT.AUG.INFRARED_JITTER,
-        colour_jitter=cfg.MGOT.AUG.COLOUR_JITTER,
     )
 
 

@@ -136,11 +136,15 @@ def _luma(x: Tensor) -> Tensor:
 
 
 def turn_hue(x: Tensor, turn: Tensor) -> Tensor:
-    """Images with their hue turned by ``turn`` (B, 1, 1, 1), in circles. Value and saturation stay.
+    """Images with their hue turned. Value and saturation stay.
 
-    h = the hue in 0 .. 6, red 0, green 2, blue 4
-    k = (n + h + 6 turn) mod 6,   n = 5, 3, 1 for red, green, blue
-    channel = high - (high - low) max(0, min(k, 4 - k, 1)),   high, low = a pixel's largest and smallest channel
+        h = the hue in 0 .. 6, red 0, green 2, blue 4
+        k = (n + h + 6 turn) mod 6,   n = 5, 3, 1 for red, green, blue
+        channel = high - (high - low) max(0, min(k, 4 - k, 1)),   high, low = a pixel's largest and smallest channel
+
+    Args:
+        x: (B, 3, H, W) float, 0..255.
+        turn: (B, 1, 1, 1), in circles.
     """
     high, which = x.max(dim=1, keepdim=True)
     spread = high - x.amin(dim=1, keepdim=True)
@@ -204,7 +208,7 @@ def under_laws(x: Tensor, laws: Laws) -> Tensor:
     c = x / 127.5 - 1.0
     weights = [laws.linear[:, i, None, None] + _mixed(c, laws.square[:, i]) for i in range(3)]
     y = sum((weights[i] * c[:, i] for i in range(1, 3)), weights[0] * c[:, 0]).flatten(1)
-    luma = _mixed(x, _constants(_LUMA, x).expand(b, 3)).flatten(1)
+    luma = _luma(x).flatten(1)
     spread, mean = torch.std_mean(y, dim=1, keepdim=True, correction=0)
     luma_spread, luma_mean = torch.std_mean(luma, dim=1, keepdim=True, correction=0)
     y = (y - mean) * (luma_spread / (spread + 1e-6)) + luma_mean
@@ -232,7 +236,30 @@ def level_jitter(x: Tensor, strength: float, generator: torch.Generator) -> Tens
 
 
 @dataclass(frozen=True)
-class Augmentation:
+class Views:
+    """How the views of a batch differ, whoever crops, mirrors and erases.
+
+    Attributes:
+        gray_prob: chance of luma in the second visible view.
+        spectral_prob: chance of a random law of colour in its place.
+        infrared_jitter: strength of the grey-level jitter.
+        colour_jitter: strength of the jitter of colours in the second visible view, before it becomes one channel.
+    """
+
+    gray_prob: float = 0.25
+    spectral_prob: float = 0.0
+    infrared_jitter: float = 0.2
+    colour_jitter: float = 0.0
+
+    def draw_views(self, images: Tensor, b: int, generator: torch.Generator) -> None:
+        """Change (2 b + B_r, 3, H, W) float images in place: b plain ones, b second views, infrared."""
+        jittered = colour_jitter(images[b : 2 * b], self.colour_jitter, generator)
+        images[b : 2 * b] = channel_view(jittered, self.gray_prob, generator, self.spectral_prob)
+        level_jitter(images[2 * b :], self.infrared_jitter, generator)
+
+
+@dataclass(frozen=True)
+class Augmentation(Views):
     """What happens to a training batch.
 
     Attributes:
@@ -240,10 +267,6 @@ class Augmentation:
         flip_prob: chance of a mirror image.
         erase_prob: chance of random erasing.
         erase_value: what fills the rectangle, per channel in 0..255.
-        gray_prob: chance of luma in the visible channel view.
-        spectral_prob: chance of a random law of colour in its place.
-        infrared_jitter: strength of the grey-level jitter.
-        colour_jitter: strength of the jitter of colours in that view, before it becomes one channel.
         visible_copies: how often each visible image is in the input.
     """
 
@@ -251,10 +274,6 @@ class Augmentation:
     flip_prob: float = 0.5
     erase_prob: float = 0.5
     erase_value: Sequence[float] = (123.675, 116.28, 103.53)
-    gray_prob: float = 0.25
-    spectral_prob: float = 0.0
-    infrared_jitter: float = 0.2
-    colour_jitter: float = 0.0
     visible_copies: int = 1
 
     def __call__(self, visible: Tensor, infrared: Tensor, generator: torch.Generator) -> Tensor:
@@ -268,10 +287,7 @@ class Augmentation:
         Returns:
             (2 B_v + B_r, 3, H, W) float: plain views, channel views, infrared.
         """
-        b = visible.shape[0]
         images = torch.cat([visible, visible, infrared])
         images = crop_and_flip(images, self.padding, self.flip_prob, generator)
-        jittered = colour_jitter(images[b : 2 * b], self.colour_jitter, generator)
-        images[b : 2 * b] = channel_view(jittered, self.gray_prob, generator, self.spectral_prob)
-        level_jitter(images[2 * b :], self.infrared_jitter, generator)
+        self.draw_views(images, len(visible), generator)
         return erase(images, self.erase_prob, self.erase_value, generator)

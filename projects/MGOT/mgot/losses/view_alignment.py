@@ -44,5 +44,4 @@ def view_discrepancy(x: Tensor, y: Tensor) -> Tensor:
 @register_loss("views", weight=0.0)
 def views(batch: Batch) -> Tensor:
     """:func:`view_discrepancy` of the plain visible images and their second views."""
-    half = len(batch.f_v) // 2
-    return view_discrepancy(batch.f_v[:half], batch.f_v[half:])
+    return view_discrepancy(*batch.f_v.tensor_split(2))
