@@ -139,6 +139,12 @@ def test_a_config_of_its_own_shares_no_list_with_another() -> None:
             ["MGOT.LOSS.W_VCL", "0", "MGOT.LOSS.W_ICL", "0"],
             "MGOT.LOSS.W_VCL must be more than 0",
         ),
+        (["MGOT.LOSS.ACCL_DUAL", "True"], "MGOT.LOSS.ACCL_DUAL must be False if there is no second memory"),
+        (["MGOT.LOSS.HYBRID_DUAL", "True"], "MGOT.LOSS.HYBRID_DUAL must be False if there is no second memory"),
+        (
+            ["MGOT.OTHER_CAMERAS", "True", "DATALOADER.SAMPLER_TRAIN", "BalancedIdentitySampler"],
+            "MGOT.OTHER_CAMERAS must be False if DATALOADER.SAMPLER_TRAIN is BalancedIdentitySampler",
+        ),
         (["MGOT.MATCHER.NAME", "otp"], "MGOT.MATCHER.NAME must be one of"),
         (["MGOT.MATCHER.SUPPLY", "thermal"], "MGOT.MATCHER.SUPPLY"),
         (["MGOT.MATCHER.LAMBDA", "-1.0"], "MGOT.MATCHER.LAMBDA must be more than 0"),

@@ -101,12 +101,6 @@ def test_colours_jitter_after_the_hosts_transforms_in_the_second_view_only() -> 
         assert not any(torch.allclose(view, channel.expand(3, 4, 2), atol=1.0) for channel in image)
 
 
-def test_a_sampler_of_the_hosts_does_not_look_at_cameras_and_says_so(tiny_options: Callable[..., list[str]]) -> None:
-    keys = ("DATALOADER.SAMPLER_TRAIN", "BalancedIdentitySampler", "MGOT.OTHER_CAMERAS", True)
-    with pytest.raises(UserError, match=r"MGOT\.OTHER_CAMERAS True needs DATALOADER\.SAMPLER_TRAIN CrossModality"):
-        MGOTTrainer.build_train_loader(load_config(DEMO, tiny_options(*keys)))
-
-
 def test_a_transform_of_the_hosts_alone_is_not_passed_over(tiny_options: Callable[..., list[str]]) -> None:
     with pytest.raises(UserError, match=r"INPUT.CJ.ENABLED is fast-reid's transform: add MGOT.AUG.BY host"):
         MGOTTrainer.build_train_loader(load_config(DEMO, tiny_options("INPUT.CJ.ENABLED", True)))

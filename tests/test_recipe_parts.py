@@ -16,16 +16,16 @@ from torch import Tensor
 from mgot.engine.config.rules import RANGES
 from mgot.errors import UserError
 from mgot.losses import (
+    ACCL,
     CrossBatch,
     Distil,
     Dual,
+    Hybrid,
     Joint,
     Marginal,
     Neighbour,
-    accl,
     distilled,
     dual_cross_entropy,
-    hybrid,
     hybrid_prototypes,
     joint_contrastive,
     marginal_cross_entropy,
@@ -80,7 +80,7 @@ def test_accl_is_one_direction_of_ccl_by_the_parity_of_the_epoch(epoch: int, bel
         expected = ce_loop(batch.f_v, batch.phi_r, batch.y_v2r, batch.belief_v)
     else:
         expected = ce_loop(batch.f_r, batch.phi_v, batch.y_r2v, batch.belief_r)
-    assert float(accl(batch)) == pytest.approx(expected, rel=1e-4)
+    assert float(ACCL()(batch)) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("believed", [False, True])
@@ -95,7 +95,19 @@ def test_hybrid_contrasts_with_the_means_of_pairs(epoch: int, believed: bool) ->
         f, y, belief = batch.f_v, batch.y_v2r, batch.belief_v
     else:
         f, y, belief = batch.f_r, batch.y_r, None  # own labels, which need no belief
-    assert float(hybrid(batch)) == pytest.approx(ce_loop(f, torch.stack(means), y, belief), rel=1e-4)
+    assert float(Hybrid()(batch)) == pytest.approx(ce_loop(f, torch.stack(means), y, belief), rel=1e-4)
+
+
+@pytest.mark.parametrize("believed", [False, True])
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_terms_across_the_modalities_meet_both_memories(epoch: int, believed: bool) -> None:
+    batch = doubted(a_batch(epoch=epoch)) if believed else a_batch(epoch=epoch)
+    batch = replace(batch, hard_v=unit_rows(3, 5, 8).float(), hard_r=unit_rows(2, 5, 9).float())
+    plain = replace(batch, phi_v=batch.hard_v, phi_r=batch.hard_r)
+    for loss in (ACCL, Hybrid):
+        mean, hard = float(loss()(batch)), float(loss()(plain))
+        assert mean > 0.2 and hard != pytest.approx(mean, rel=1e-3)
+        assert float(loss(dual=True)(batch)) == pytest.approx(0.5 * hard + 0.5 * (mean - 0.2), rel=1e-4)
 
 
 def test_an_infrared_cluster_without_a_match_is_its_own_hybrid() -> None:
@@ -305,7 +317,19 @@ def test_a_teacher_learns_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "loss", [accl, hybrid, Neighbour(), Marginal(), Joint(), Joint(matches=False), Distil(), views]
+    "loss",
+    [
+        ACCL(),
+        ACCL(dual=True),
+        Hybrid(),
+        Hybrid(dual=True),
+        Neighbour(),
+        Marginal(),
+        Joint(),
+        Joint(matches=False),
+        Distil(),
+        views,
+    ],
 )
 @pytest.mark.parametrize("epoch", [0, 1])
 @pytest.mark.parametrize(

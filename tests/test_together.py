@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mgot.clustering import Clustering, cluster
 from mgot.errors import UserError
 from mgot.matching import UNMATCHED, Members, Prototypes, Together
+from mgot.matching.together import drawn as drawn_rows
 from tests.test_matchers import HUB, drawn
 
 
@@ -33,7 +34,7 @@ def crowds(n_v: int, n_r: int, seed: int, images: int = 8) -> Prototypes:
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
 def test_together_matches_clusters_whose_images_meet(share: float) -> None:
-    matching = Together(joint_k1=16, visible_share=share)(crowds(6, 4, 0))
+    matching = Together(joint_k1=16, visible_share=share)(crowds(6, 4, 0, images=20))
     assert matching.v2r.tolist() == [0, 1, 2, 3, UNMATCHED, UNMATCHED]
     assert matching.r2v.tolist() == [0, 1, 2, 3] and matching.unassigned.tolist() == []
 
@@ -64,9 +65,8 @@ def test_together_is_the_plain_count_of_pairs(k_v: int, k_r: int, seed: int, eps
     p = drawn(k_v, k_r, seed)
     assert p.members is not None
     f_v, f_r, y_v, y_r = p.members
-    n = max(1, round(share * len(f_v)))
-    taken = [int(k * (len(f_v) - 1) / (n - 1)) if n > 1 else 0 for k in range(n)]
-    assume(n > 1 and len(f_r) > 1)
+    taken = drawn_rows(len(f_v), share, p.epoch)
+    assume(len(taken) > 1 and len(f_r) > 1)
     f_v, y_v = f_v[taken], y_v[taken]
     centred = []
     for f in (f_v, f_r):
@@ -85,6 +85,22 @@ def test_together_is_the_plain_count_of_pairs(k_v: int, k_r: int, seed: int, eps
         for match, row, similar in zip(table, rows, near, strict=True):
             best = [k for k in range(len(row)) if row[k] > max(row) - 1e-12]
             assert match == (max(best, key=lambda k: similar[k]) if max(row) > 0 else UNMATCHED)
+
+
+@given(n=st.integers(1, 50), share=st.floats(0.01, 1.0), epoch=st.integers(0, 99))
+def test_a_share_of_the_rows_is_drawn_once_each(n: int, share: float, epoch: int) -> None:
+    rows = drawn_rows(n, share, epoch).tolist()
+    assert rows == sorted(set(rows)) and set(rows) <= set(range(n))
+    assert len(rows) == max(1, round(share * n))
+
+
+def test_each_epoch_draws_anew_and_a_resumed_one_draws_the_same() -> None:
+    half = [tuple(drawn_rows(40, 0.5, epoch)) for epoch in (0, 1, 2, 0)]
+    assert len(set(half)) == 3 and half[0] == half[3]
+    p = crowds(6, 4, 0)
+    matcher = Together(joint_k1=16, visible_share=0.5)
+    first, again, later = (matcher(p._replace(epoch=epoch)).scores for epoch in (0, 0, 1))
+    assert (first == again).all() and (first != later).any()
 
 
 def test_together_meets_images_in_its_example() -> None:

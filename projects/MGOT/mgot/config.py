@@ -196,9 +196,12 @@ key("MGOT.LOSS.W_CPAL", 1.0, at_least(0))
 # with means of matched prototypes; NEIGHBOUR: relations of neighbours [RPNR: 0.5, 10]. MARGINAL: contrast with a sum
 # over both memories, and the visible share of it [DMDL: 0.5]. JOINT: one softmax over both memories, with matches as
 # positives [BMIL: 0.5]. DISTIL: soft targets [ours]. DUAL: contrast with a second memory of the hardest images too, in
-# place of VCL and ICL, and the loss up to which the first memory does not count [RPNR, BMIL: 1, 0.2].
+# place of VCL and ICL, and the loss up to which the first memory does not count [RPNR, BMIL: 1, 0.2]. ACCL_DUAL,
+# HYBRID_DUAL: these terms are taken against both memories too [RPNR: True].
 key("MGOT.LOSS.W_ACCL", 0.0, at_least(0))
+key("MGOT.LOSS.ACCL_DUAL", False)
 key("MGOT.LOSS.W_HYBRID", 0.0, at_least(0))
+key("MGOT.LOSS.HYBRID_DUAL", False)
 key("MGOT.LOSS.W_NEIGHBOUR", 0.0, at_least(0))
 key("MGOT.LOSS.NEIGHBOUR_SIGMA", 1.0, more_than(0))
 key("MGOT.LOSS.NEIGHBOUR_DELTA", 1.0, at_least(0))

@@ -174,15 +174,12 @@ def build_sampler(
     """The sampler named by DATALOADER.SAMPLER_TRAIN.
 
     Raises:
-        UserError: one of fast-reid's is chosen with MGOT.OTHER_CAMERAS, or in several processes. It would divide
-            batches differently.
+        UserError: one of fast-reid's is chosen in several processes. It would divide batches differently.
     """
     name, counts = cfg.DATALOADER.SAMPLER_TRAIN, (n_classes, cfg.DATALOADER.NUM_INSTANCE, cfg.MGOT.ITERS_PER_EPOCH)
     if name == OURS:
         apart = cameras([*visible, *infrared]) if cfg.MGOT.OTHER_CAMERAS else None
         return CrossModalitySampler(*counts, seed=cfg.SEED, cameras=apart)
-    if cfg.MGOT.OTHER_CAMERAS:
-        raise UserError(f"MGOT.OTHER_CAMERAS True needs DATALOADER.SAMPLER_TRAIN {OURS}: {name} draws as it does")
     if world_size > 1:
         raise UserError(f"DATALOADER.SAMPLER_TRAIN {name} is for a single process: choose {OURS} for {world_size}")
     return FastreidSampler(name, visible, infrared, *counts, seed=cfg.SEED)

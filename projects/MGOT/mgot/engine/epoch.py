@@ -223,11 +223,12 @@ def match_epoch(
 
 def _seen(state: EpochState, view: str) -> tuple[Prototypes, dict[str, float]]:
     y_v, y_r, f_r, phi_r = state.labels.visible, state.labels.infrared, state.f_r.numpy(), state.phi_r.numpy()
-    colour = Prototypes(state.phi_v.numpy(), phi_r, Members(state.f_v.numpy(), f_r, y_v, y_r))
+    colour = Prototypes(state.phi_v.numpy(), phi_r, Members(state.f_v.numpy(), f_r, y_v, y_r), state.epoch)
     if state.spectral_v is None:
         return colour, {}
     psi_v = cluster_means(state.spectral_v, torch.as_tensor(y_v), len(state.phi_v))
-    return seen(view, colour, Prototypes(psi_v.numpy(), phi_r, Members(state.spectral_v.numpy(), f_r, y_v, y_r)))
+    spectral = Members(state.spectral_v.numpy(), f_r, y_v, y_r)
+    return seen(view, colour, Prototypes(psi_v.numpy(), phi_r, spectral, state.epoch))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,23 +14,25 @@ from mgot.losses.pbcl import (
     visible_contrastive,
 )
 from mgot.losses.cpal import cross_prediction_alignment
-from mgot.losses.alternate import accl
-from mgot.losses.hybrid_memory import hybrid, hybrid_prototypes
+from mgot.losses.dual import Dual, dual_cross_entropy
+from mgot.losses.alternate import ACCL
+from mgot.losses.hybrid_memory import Hybrid, hybrid_prototypes
 from mgot.losses.neighbour import Neighbour, neighbour_relations
 from mgot.losses.marginal import Marginal, marginal_cross_entropy
 from mgot.losses.joint import Distil, Joint, distilled, joint_contrastive
-from mgot.losses.dual import Dual, dual_cross_entropy
 from mgot.losses.view_alignment import view_discrepancy, views
 from mgot.losses.objective import Objective, Term, add_loss_keys, loss_keys, terms_of, view, weight_key
 # isort: on
 
 __all__ = [
+    "ACCL",
     "LOSSES",
     "LOSS_STAGES",
     "Batch",
     "CrossBatch",
     "Distil",
     "Dual",
+    "Hybrid",
     "Joint",
     "Loss",
     "Marginal",
@@ -38,13 +40,11 @@ __all__ = [
     "Objective",
     "RegisteredLoss",
     "Term",
-    "accl",
     "add_loss_keys",
     "cross_contrastive",
     "cross_prediction_alignment",
     "distilled",
     "dual_cross_entropy",
-    "hybrid",
     "hybrid_prototypes",
     "infrared_contrastive",
     "joint_contrastive",

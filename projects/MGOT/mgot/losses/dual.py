@@ -14,7 +14,13 @@ from mgot.losses.pbcl import prototype_cross_entropy
 
 
 def dual_cross_entropy(
-    f: Tensor, phi: Tensor, hard: Tensor, y: Tensor, temperature: float = 0.05, floor: float = 0.2
+    f: Tensor,
+    phi: Tensor,
+    hard: Tensor,
+    y: Tensor,
+    temperature: float = 0.05,
+    floor: float = 0.2,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """Half of each memory's contrast; the first one counts only above a floor.
 
@@ -27,12 +33,13 @@ def dual_cross_entropy(
         y: (B,) int64 labels in [0, K), or -1 for images that take no part.
         temperature: tau > 0.
         floor: 0 or more, in nats.
+        weight: (B,) of each image, as in the cross-entropy.
 
     Returns:
         Scalar >= 0 in nats; 0, still attached to the graph, for a batch without labels.
     """
-    mean = prototype_cross_entropy(f, phi, y, temperature)
-    return 0.5 * (prototype_cross_entropy(f, hard, y, temperature) + (mean - floor).clamp(min=0))
+    mean = prototype_cross_entropy(f, phi, y, temperature, weight)
+    return 0.5 * (prototype_cross_entropy(f, hard, y, temperature, weight) + (mean - floor).clamp(min=0))
 
 
 @register_loss("dual", weight=0.0)

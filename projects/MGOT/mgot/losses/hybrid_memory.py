@@ -5,11 +5,14 @@ Source: [RPNR], read in its code. Notation as in :mod:`mgot.losses.pbcl`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mgot.losses.base import CrossBatch, register_loss
+from mgot.losses.dual import dual_cross_entropy
 from mgot.losses.pbcl import prototype_cross_entropy
 
 
@@ -30,15 +33,29 @@ def hybrid_prototypes(phi_v: Tensor, phi_r: Tensor, r2v: Tensor) -> Tensor:
 
 
 @register_loss("hybrid", stage="cross", weight=0.0)
-def hybrid(batch: CrossBatch) -> Tensor:
+@dataclass(frozen=True)
+class Hybrid:
     """One direction in one epoch, the other in the next.
 
         CE(f_v, Phi_h, v2r[y_v]) in epochs of even number, CE(f_r, Phi_h, y_r) in the others
 
     Epochs are counted from the cross stage's start. Phi_h is computed from the memories at each step. Visible images
     without a match take no part.
+
+    Args:
+        dual: contrast with the hybrid prototypes of the second memories too, as in
+            :class:`mgot.losses.alternate.ACCL` [RPNR].
     """
-    phi_h = hybrid_prototypes(batch.phi_v, batch.phi_r, batch.r2v)
-    if batch.to_infrared:
-        return prototype_cross_entropy(batch.f_v, phi_h, batch.y_v2r, batch.temperature, batch.belief_v)
-    return prototype_cross_entropy(batch.f_r, phi_h, batch.y_r, batch.temperature)
+
+    dual: bool = False
+
+    def __call__(self, batch: CrossBatch) -> Tensor:
+        phi_h = hybrid_prototypes(batch.phi_v, batch.phi_r, batch.r2v)
+        if batch.to_infrared:
+            f, y, belief = batch.f_v, batch.y_v2r, batch.belief_v
+        else:
+            f, y, belief = batch.f_r, batch.y_r, None
+        if self.dual:
+            hard_h = hybrid_prototypes(batch.hard_v, batch.hard_r, batch.r2v)
+            return dual_cross_entropy(f, phi_h, hard_h, y, batch.temperature, weight=belief)
+        return prototype_cross_entropy(f, phi_h, y, batch.temperature, belief)

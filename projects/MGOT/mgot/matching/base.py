@@ -48,11 +48,13 @@ class Prototypes(NamedTuple):
         visible: (K_v, D) L2-normalised prototypes.
         infrared: (K_r, D) L2-normalised prototypes.
         members: the images of the clusters, if the caller has them.
+        epoch: for a matcher that draws at random, so that a resumed run draws the same.
     """
 
     visible: np.ndarray
     infrared: np.ndarray
     members: Members | None = None
+    epoch: int = 0
 
     @property
     def similarity(self) -> np.ndarray:

@@ -43,8 +43,7 @@ class Together(SupplyMatcher):
     Args:
         joint_eps: largest Jaccard distance of neighbours in the common clustering.
         joint_k1: its neighbours, oneself included; it averages over 6 of them at most, and cores have 4.
-        visible_share: share of the visible images that take part, evenly spread over their list, always the same.
-            BMIL draws a half at each epoch.
+        visible_share: share of the visible images that take part, drawn anew at each epoch.
         supply: the other modality's clusters index the shared label space.
 
     Raises:
@@ -66,7 +65,7 @@ class Together(SupplyMatcher):
 
     def match(self, prototypes: Prototypes) -> Matching:
         f_v, f_r, y_v, y_r = prototypes.members_for("together")
-        taken = np.linspace(0, len(f_v) - 1, max(1, round(self.visible_share * len(f_v)))).astype(np.int64)
+        taken = drawn(len(f_v), self.visible_share, prototypes.epoch)
         rows = [_centred(f_v[taken]), _centred(f_r)]
         if not all(bool(each.any(dim=1).all()) for each in rows):  # an image at its mean has no direction
             return nothing_matched(prototypes, self.supply)
@@ -81,6 +80,11 @@ class Together(SupplyMatcher):
         # Whole numbers up to one division: equal shares are equal floats.
         together = (in_v @ in_r.T) / np.maximum(np.outer(n_v, n_r), 1.0)
         return correspondence(_best(together, similarity), _best(together.T, similarity.T), together, self.supply)
+
+
+def drawn(n: int, share: float, epoch: int) -> np.ndarray:
+    """Rows of n that take part in an epoch, ascending: the share of them, at least one; all for a share of 1."""
+    return np.sort(np.random.default_rng(epoch).permutation(n)[: max(1, round(share * n))])
 
 
 def _centred(f: np.ndarray) -> torch.Tensor:

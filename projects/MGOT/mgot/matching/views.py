@@ -25,7 +25,7 @@ def joined(colour: Prototypes, spectral: Prototypes) -> Prototypes:
     if one is not None and other is not None:
         members = one._replace(f_v=_halves(one.f_v, other.f_v), f_r=_halves(one.f_r, other.f_r))
     visible, infrared = _halves(colour.visible, spectral.visible), _halves(colour.infrared, spectral.infrared)
-    return Prototypes(visible, infrared, members)
+    return Prototypes(visible, infrared, members, colour.epoch)
 
 
 def _halves(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any
 from fastreid.config import CfgNode
 
 from mgot import config
+from mgot.data.fastreid_input import OURS
 from mgot.engine.config import fastreid_keys
 from mgot.engine.config.keys import flat
 from mgot.engine.schedule.solver import stages
@@ -83,6 +84,9 @@ def _method(cfg: CfgNode) -> Iterator[Rule]:
         yield f"MGOT.LOSS.{weight_key(name)}", weight, weight >= 0, "0 or more"
     first = [loss.W_ADV, *(weight for name, weight in weights.items() if LOSSES[name].stage == "intra")]
     yield "MGOT.LOSS.W_VCL", loss.W_VCL, any(first), "more than 0 if no other loss of the intra stage is"
+    second = "False if there is no second memory (MGOT.LOSS.W_DUAL is 0)"
+    yield "MGOT.LOSS.ACCL_DUAL", loss.ACCL_DUAL, loss.W_DUAL > 0 or not loss.ACCL_DUAL, second
+    yield "MGOT.LOSS.HYBRID_DUAL", loss.HYBRID_DUAL, loss.W_DUAL > 0 or not loss.HYBRID_DUAL, second
     named = data.STRANGERS != "" or data.REPLACED == 0
     yield "MGOT.CLUSTER.K2", cluster.K2, cluster.K2 <= cluster.K1, f"between 1 and K1 (MGOT.CLUSTER.K1, {cluster.K1})"
     yield "MGOT.DATA.STRANGERS", data.STRANGERS, named, "a data set if MGOT.DATA.REPLACED is more than 0"
@@ -101,7 +105,9 @@ def _model(cfg: CfgNode) -> Iterator[Rule]:
 def _data(cfg: CfgNode) -> Iterator[Rule]:
     """With a padding as wide as the image, some crops would show nothing of it."""
     padding, size, crop = cfg.INPUT.PADDING, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.CROP
-    by_fastreid = cfg.MGOT.AUG.BY == "host"
+    by_fastreid, sampler = cfg.MGOT.AUG.BY == "host", cfg.DATALOADER.SAMPLER_TRAIN
+    looks = sampler == OURS or not cfg.MGOT.OTHER_CAMERAS
+    yield "MGOT.OTHER_CAMERAS", cfg.MGOT.OTHER_CAMERAS, looks, f"False if DATALOADER.SAMPLER_TRAIN is {sampler}"
     if padding.ENABLED:
         words = f"less than both sides of INPUT.SIZE_TRAIN, {list(size)}"
         yield "INPUT.PADDING.SIZE", padding.SIZE, all(side > padding.SIZE for side in size), words
