@@ -207,6 +207,7 @@ def test_a_file_goes_over_its_base_and_each_of_them_is_checked(tmp_path: Path) -
     assert (cfg.MGOT.CLUSTER.K1, cfg.MGOT.CLUSTER.K2, cfg.SEED) == (12, 4, 0)
     for text, message in {
         "MGOT: {MODE: supervised}\nMGOT: {CLUSTER: {K1: 9}}\n": r"base\.yml: .*line 2: the key 'MGOT' comes twice",
+        "MGOT.CLUSTER.K1: 9\nMGOT: {CLUSTER: {K1: 8}}\n": r"base\.yml: MGOT\.CLUSTER\.K1 comes twice",
         "_BASE_: top.yml\n": r"base\.yml: its _BASE_ leads back to it",
         "_BASE_: 3\n": r"base\.yml: _BASE_ 3: no such file",
         "_BASE_: ''\n": r"base\.yml: _BASE_ '': no such file",

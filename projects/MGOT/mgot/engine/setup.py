@@ -119,7 +119,11 @@ def _merge_file(cfg: CfgNode, path: Path, above: Sequence[Path] = ()) -> None:
     if BASE_KEY in content:
         chain = (*above, path)
         _merge_file(cfg, _base(content.pop(BASE_KEY), chain), chain)
+    taken = set[str]()
     for key, value in flat(content):
+        if key in taken:
+            raise UserError(f"{path}: {key} comes twice, as one word and as a group: keep one")
+        taken.add(key)
         set_key(cfg, key, value, str(path))
 
 
