@@ -98,6 +98,9 @@ def test_mean_deviation_and_collapse(make: Callable[..., Ablation], tmp_path: Pa
     assert "\n\nRuns of each row: 3.\n\n|" in text and "| collapsed " in text and "| runs " not in text
     assert "oracle (ground truth, diagnosis only)" in text and oracle["ground_truth"] == "matches"
     assert high["command"].endswith("MGOT.MATCHER.LAMBDA 30 SEED s")
+    drawn = (tmp_path / "out/table.svg").read_text()
+    assert "31.33 ± 1.53, 0.50" in drawn and "oracle (ground truth, diagnosis only)" in drawn
+    assert (tmp_path / "out/table.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_one_configuration_is_one_run_whatever_it_is_called(make: Callable[..., Ablation], tmp_path: Path) -> None:
@@ -122,7 +125,9 @@ def test_some_rows_are_trained_first_and_the_others_by_a_later_call(
     with pytest.raises(UserError, match=r"^--row lo: no row begins so; there are: high$"):
         make({"t": {"high": {}}}, rows=("lo",))
     make(tables, seeds=(0,), rows=("lo", "fu")).run(jobs=1)
-    assert {name: row["done"] for name, row in rows_of(tmp_path).items()} == {"Low, plain": 1, "high": 0, "full": 1}
+    assert {name: row["done"] for name, row in rows_of(tmp_path).items()} == {"Low, plain": 1, "full": 1}
+    make({**tables, "u": {"other": {"MGOT.MATCHER.LAMBDA": 7}}}, seeds=(0,), rows=("fu",)).run(jobs=1)
+    assert {name: row["done"] for name, row in rows_of(tmp_path).items()} == {"Low, plain": 1, "full": 1}
     make(tables, seeds=(0,)).run(jobs=1)
     assert starts(tmp_path) == 3 and all(row["done"] == 1 for row in rows_of(tmp_path).values())
 

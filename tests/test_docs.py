@@ -182,6 +182,16 @@ def test_the_picture_is_what_its_script_draws() -> None:
     assert script("docs/draw_method.py").draw() == (ROOT / "docs" / "method.svg").read_text(encoding="utf-8")
 
 
+def test_the_pictures_of_the_results_say_what_the_tables_say() -> None:
+    """Their words, as another version of matplotlib draws other lines."""
+    results = script("docs/draw_results.py")
+    for file, name in results.PICTURES.items():
+        drawn, kept = results.draw(name), (ROOT / "docs" / file).read_text(encoding="utf-8")
+        words, kept_words = (re.findall(r"<text[^>]*>([^<]*)<", picture) for picture in (drawn, kept))
+        assert len(words) > 20
+        assert words == kept_words, f"{file} is older than its table: run docs/draw_results.py"
+
+
 def test_a_wrong_command_line_is_found() -> None:
     text = "```sh\nX=1 .venv/bin/python tools/report.py \\\n    logs/demo --paper a4  # a comment\n```\n"
     (words,) = command_lines(text)

@@ -11,6 +11,7 @@ import pytest
 from mgot.analysis.diagnostics.record import EpochRecord
 from mgot.analysis.diagnostics.run import read_run
 from mgot.analysis.pictures.album import first_and, first_rankings
+from mgot.analysis.pictures.bars import Bar, draw_bars
 from mgot.analysis.pictures.curves import draw_curves
 from mgot.analysis.pictures.degraded import measure_load
 from mgot.analysis.pictures.distances import overlap
@@ -177,3 +178,26 @@ def test_rankings_are_marked_by_sign_and_distance(tmp_path: Path) -> None:
 def test_a_run_without_the_prior_is_drawn_as_such() -> None:
     figure = draw_plans([a_record(prior=False)])
     assert "P, without the prior" in figure.axes[1].get_title()
+
+
+def test_a_bar_is_as_long_as_its_mean_and_says_so() -> None:
+    two, none = Bar("two", 40.0, diagnosis=True), Bar("none", None, note="not run")
+    bars = [Bar("one", 20.0, 1.5, (18.5, 21.5), "0.50"), two, none]
+    figure = draw_bars({"t": bars}, "Rank-1")
+    (axes,) = figure.axes
+    assert [patch.get_width() for patch in axes.patches] == [20.0, 40.0]  # type: ignore[attr-defined]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["one", "two", "none"]
+    assert [text.get_text().strip() for text in axes.texts] == ["20.00 ± 1.50, 0.50", "40.00", "not run"]
+    assert axes.get_ylim()[0] > axes.get_ylim()[1], "the first row is at the top"
+    assert axes.patches[1].get_alpha() < axes.patches[0].get_alpha()  # type: ignore[operator]
+    assert encode(figure, "svg") == encode(draw_bars({"t": bars}, "Rank-1"), "svg")
+
+
+def test_tables_of_the_same_rows_stand_side_by_side_and_others_below_each_other() -> None:
+    one, other = [Bar("full", 1.0)], [Bar("full", 2.0), Bar("intra", 3.0)]
+    beside, below = draw_bars({"a": one, "b": one}, "x"), draw_bars({"a": one, "b": other}, "x")
+    beside.draw_without_rendering()
+    below.draw_without_rendering()
+    (left, right), (top, bottom) = ([axes.get_position() for axes in figure.axes] for figure in (beside, below))
+    assert left.y0 == right.y0 and left.x1 < right.x0 and bottom.y1 < top.y0
+    assert below.axes[0].get_xlim() == below.axes[1].get_xlim()

@@ -90,7 +90,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("ablate.py: interrupted; the same command continues where it stopped", file=sys.stderr)
         return 130
-    print(f"{(args.output / 'table.md').read_text(encoding='utf-8')}\nwritten: {args.output}/table.md, table.json")
+    written = sorted(path.name for path in args.output.glob("table.*"))
+    print(f"{(args.output / 'table.md').read_text(encoding='utf-8')}\nwritten: {args.output}/{', '.join(written)}")
     return 1 if failed else 0
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mgot.analysis.ablation.agenda import Agenda
 from mgot.analysis.ablation.grid import Configuration, Table, plan
 from mgot.analysis.ablation.runner import Runner
 from mgot.analysis.ablation.runs import Outcome, Run, read_outcome, runs_of
-from mgot.analysis.ablation.tables import describe, write_tables
+from mgot.analysis.ablation.tables import describe, picture, write_tables
 from mgot.errors import UserError
 from mgot.forms import parsed
 
@@ -73,6 +74,7 @@ class Ablation:
         self._write()
         agenda = Agenda(left, self._runs, share=self._share)
         Runner(self._command, jobs).run_all(agenda, len(left), self._finished)
+        picture(self._output, self._described())
         return sum(outcome.status == "failed" for outcome in self._outcomes.values())
 
     def _finished(self, run: Run, outcome: Outcome) -> None:
@@ -82,7 +84,13 @@ class Ablation:
         print(f"{outcome.status}: {run.config.slug} seed {run.seed}: {said}", flush=True)
 
     def _write(self) -> None:
-        write_tables(self._output, describe(self._tables, self._runs, self._outcomes, self._shown))
+        write_tables(self._output, self._described())
+
+    def _described(self) -> dict[str, Any]:
+        """The rows that were asked for now, and those that have a run from another call."""
+        known = {run.config for run, outcome in self._outcomes.items() if outcome.status != "left"} | self._wanted
+        tables = [Table(t.title, tuple(row for row in t.rows if row.config in known)) for t in self._tables]
+        return describe([table for table in tables if table.rows], self._runs, self._outcomes, self._shown)
 
 
 def _wanted(tables: Sequence[Table], beginnings: Sequence[str]) -> set[Configuration]:

@@ -55,11 +55,19 @@ def styled(draw: Callable[A, F]) -> Callable[A, F]:
 
 
 def new_figure(
-    rows: int, columns: int, size: tuple[float, float], *, share: bool = False
+    rows: int,
+    columns: int,
+    size: tuple[float, float],
+    *,
+    share: bool = False,
+    heights: Sequence[float] | None = None,
 ) -> tuple[Figure, list[list[Axes]]]:
-    """A figure of (width, height) inches with rows x columns axes; ``share`` gives all one x and one y range."""
+    """A figure of (width, height) inches with rows x columns axes.
+
+    ``share`` gives all one x and one y range; ``heights`` are those of the rows, relative to each other.
+    """
     figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share)
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share, height_ratios=heights)
     return figure, [list(row) for row in axes]
 
 
