@@ -21,7 +21,7 @@ from mgot.engine.epoch import EpochState, label_epoch, match_epoch
 from mgot.engine.watch.guards import EpochGuardHook, StepGuard, epoch_warnings, feature_spread
 from mgot.errors import UserError
 from mgot.losses import Objective
-from mgot.matching import OTPA, Prototypes, believe, cross_labels, cross_prototypes
+from mgot.matching import OTPA, RPNR, Prototypes, Unbalanced, believe, cross_labels, cross_prototypes
 from mgot.memory import PrototypeMemory, cluster_means
 from mgot.modeling.heads import MGOTHead, StepFeatures
 from mgot.transport import exact_transport, settled_transport, uniform_transport
@@ -153,6 +153,22 @@ def test_the_log_says_which_solver_helped(caplog: pytest.LogCaptureFixture) -> N
     match_epoch(state, OTPA(sharpness=5000.0, max_iterations=1), partial(believe, "full"))
     assert "epoch 0: the transport did not converge (log-domain solver: marginal error" in caplog.text
     assert "MGOT.MATCHER.MAX_ITERATIONS" in caplog.text
+
+
+UNSETTLED = {
+    "unbalanced solver": Unbalanced(relaxation=500.0, max_iterations=2),
+    "stabilised solver": RPNR(regularisation=0.001, max_iterations=1),
+}
+
+
+@pytest.mark.parametrize("solver", UNSETTLED)
+def test_the_log_says_that_a_plan_is_not_settled(solver: str, caplog: pytest.LogCaptureFixture) -> None:
+    state = labelled(0, [0, 0, 1, 1], None)
+    generator = torch.Generator().manual_seed(0)
+    state.phi_v, state.phi_r = (F.normalize(torch.randn(k, 4, generator=generator), dim=1) for k in (30, 20))
+    match_epoch(state, UNSETTLED[solver], partial(believe, "full"))
+    assert "epoch 0: the transport did not converge (" in caplog.text
+    assert f"and the plan is that of the {solver}:" in caplog.text and "MGOT.MATCHER.REGULARISATION" in caplog.text
 
 
 @st.composite

@@ -12,12 +12,10 @@ from mgot.losses import (
     cross_contrastive,
     cross_prediction_alignment,
     distilled,
-    infrared_contrastive,
     joint_contrastive,
     marginal_cross_entropy,
     mutual_contrastive,
     prototype_cross_entropy,
-    visible_contrastive,
 )
 
 TAU = 0.07  # not the default, so that a temperature that gets lost shows
@@ -69,12 +67,12 @@ def cpal_loop(s_v: Tensor, s_r: Tensor) -> float:
     return 0.1 * visible / len(s_v) + 0.5 * infrared / len(s_r)
 
 
-@pytest.mark.parametrize("loss", [prototype_cross_entropy, visible_contrastive, infrared_contrastive])
 @pytest.mark.parametrize("k", [1, 2, 7])
-def test_prototype_cross_entropy_is_the_loop(loss, k: int) -> None:  # type: ignore[no-untyped-def]
+def test_prototype_cross_entropy_is_the_loop(k: int) -> None:
     f, phi = unit_rows(6, 5, 0), unit_rows(k, 5, 1)
     y = torch.arange(6) % k
-    assert float(loss(f.float(), phi.float(), y, TAU)) == pytest.approx(ce_loop(f, phi, y), rel=1e-4, abs=1e-6)
+    actual = prototype_cross_entropy(f.float(), phi.float(), y, TAU)
+    assert float(actual) == pytest.approx(ce_loop(f, phi, y), rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize("y", [[0, 2, -1, 1], [-1, 2, -1, -1], [1], [-1, -1]])
@@ -110,8 +108,6 @@ def test_the_temperature_is_the_fields_unless_said() -> None:
     f, phi, y = unit_rows(4, 5, 0).float(), unit_rows(3, 5, 1).float(), torch.tensor([0, 2, 1, 1])
     own = torch.arange(3)
     assert torch.equal(prototype_cross_entropy(f, phi, y), prototype_cross_entropy(f, phi, y, 0.05))
-    assert torch.equal(visible_contrastive(f, phi, y), visible_contrastive(f, phi, y, 0.05))
-    assert torch.equal(infrared_contrastive(f, phi, y), infrared_contrastive(f, phi, y, 0.05))
     assert torch.equal(cross_contrastive(f, f, phi, phi, y, y), cross_contrastive(f, f, phi, phi, y, y, 0.05))
     assert torch.equal(mutual_contrastive(f, f, phi, y, y), mutual_contrastive(f, f, phi, y, y, 0.05))
     assert torch.equal(joint_contrastive(f, phi, (y, y)), joint_contrastive(f, phi, (y, y), 0.05))
@@ -154,4 +150,6 @@ def test_an_empty_batch_costs_nothing_and_keeps_the_graph() -> None:
     loss.backward()
     assert loss.item() == 0.0
     s = torch.empty(0, 3, requires_grad=True)
-    assert cross_prediction_alignment(s, unit_rows(2, 3, 0).float()).item() == 0.0
+    loss = cross_prediction_alignment(s, unit_rows(2, 3, 0).float())
+    loss.backward()
+    assert loss.item() == 0.0

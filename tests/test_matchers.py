@@ -255,6 +255,9 @@ def test_unbalanced_chooses_from_the_plan_of_its_settings() -> None:
 
 
 def test_unbalanced_matches_everybody_where_mass_is_dear_or_none_is_asked() -> None:
+    for wrong in (-0.1, 1.0):
+        with pytest.raises(UserError, match="least mass must be"):
+            Unbalanced(min_mass=wrong)
     for matcher in (Unbalanced(relaxation=1e4), Unbalanced(min_mass=0.0)):
         assert (matcher(STRANGERS).v2r != UNMATCHED).all() and (matcher(STRANGERS).r2v != UNMATCHED).all()
 

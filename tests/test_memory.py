@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mgot.engine.epoch import MemoryRules, build_bank, match_epoch
+from mgot.engine.epoch import MemoryRules, build_bank, describe_epoch, match_epoch
 from mgot.engine.resume.snapshot import pack_bank, unpack_bank
 from mgot.errors import UserError
 from mgot.matching import (
@@ -29,6 +29,7 @@ from mgot.matching import (
     members_of_labels,
 )
 from mgot.memory import UPDATES, MemoryBank, PrototypeMemory, cluster_means
+from mgot.principles import prediction_entropies
 from tests.test_guards import labelled
 
 
@@ -209,12 +210,37 @@ def test_the_matcher_sees_the_means_of_the_view_without_colour() -> None:
     np.testing.assert_allclose(seen.infrared, state.phi_r.numpy())
 
 
+def test_the_belief_is_in_what_the_matcher_saw() -> None:
+    state = labelled(0, [0, 1, 1, 0], None)
+    state.spectral_v = rows(4, 4, 3)
+    by_view = {view: match_epoch(state, OTPA(), partial(believe, "mutual"), view) for view in ("colour", "spectral")}
+    for view in by_view.values():
+        expected = believe("mutual", view.seen, view.matching)
+        np.testing.assert_allclose(np.concatenate(view.belief), np.concatenate(expected))
+    assert not np.allclose(by_view["colour"].belief.visible, by_view["spectral"].belief.visible)
+
+
+def test_an_epoch_is_described_by_each_modality_against_each_memory() -> None:
+    state = labelled(0, [0, 1, 1, 0], None)
+    state.f_v, state.f_r = rows(4, 4, 1), rows(4, 4, 2)
+    matched = match_epoch(state, OTPA(), partial(believe, "full"))
+    state.matching, state.belief = matched.matching, matched.belief
+    told = describe_epoch(state, None, np.arange(4), np.arange(4), 0.07)
+    phi_c = cross_prototypes(state.phi_v, state.phi_r, matched.matching)
+    memories = {"v": state.phi_v, "r": state.phi_r, "c": phi_c}
+    for x, f in (("v", state.f_v), ("r", state.f_r)):
+        for name, phi in memories.items():
+            expected = prediction_entropies(f, phi, 0.07)
+            assert (told[f"sharpness/{x}_{name}"], told[f"fairness/{x}_{name}"]) == expected
+    assert len({value for key, value in told.items() if key.startswith("sharpness/")}) == 6
+
+
 def test_a_cross_stages_bank_has_its_weight_its_epoch_and_its_draw_to_the_matches() -> None:
     state = labelled(5, [0, 0, 1, 1], None)
     state.phi_v, state.phi_r = rows(2, 4, 0), rows(2, 4, 1)
     matched = match_epoch(state, OTPA(), partial(believe, "mutual"))
     state.matching, state.belief = matched.matching, matched.belief
-    rules = MemoryRules(momentum=0.2, exchange=True, aggregation=0.4)
+    rules = MemoryRules(momentum=0.2, exchange=True, aggregation=0.4, hard=True)
     bank = build_bank(state, rules, cross_weight=0.5, device=torch.device("cpu"), cross_start=3)
     packed = pack_bank(bank)
     assert packed is not None
@@ -223,6 +249,9 @@ def test_a_cross_stages_bank_has_its_weight_its_epoch_and_its_draw_to_the_matche
         assert (each.cross_weight, each.cross_epoch, each.exchange) == (0.5, 2, True)
         torch.testing.assert_close(each.visible.prototypes, drawn)
         assert each.belief_v is not None and each.belief_v.tolist() == pytest.approx(list(matched.belief.visible))
+        assert each.cross is not None and each.cross.momentum == each.visible.momentum == 0.2
+        assert each.hard_visible is not None
+        torch.testing.assert_close(each.hard_visible.prototypes, drawn)
 
 
 def test_order_matters_and_is_kept() -> None:

@@ -296,11 +296,14 @@ def test_two_stream_stem_keeps_the_memory_format(form: torch.memory_format) -> N
     assert out.is_contiguous(memory_format=form)
 
 
-def test_two_stream_model_trains() -> None:
-    model = build_model(small_config("MGOT.DEN.TWO_STREAM_STEM", ["conv1", "bn1"]))
+@pytest.mark.parametrize("stem", [["conv1", "bn1"], ["conv1", "bn1", "relu", "maxpool"], ["conv1", "bn1", "layer1"]])
+def test_two_stream_model_trains(stem: list[str]) -> None:
+    model = build_model(small_config("MGOT.DEN.TWO_STREAM_STEM", stem, "MGOT.LOSS.W_ADV", 1.0))
     model.heads.bank = bank(512, cross=True)
     sum(model(batch()).values()).backward()
     assert float(model.backbone.conv1.infrared.weight.grad.abs().sum()) > 0
+    if "layer1" in stem:
+        assert all(float(block.infrared.conv1.weight.grad.abs().sum()) > 0 for block in model.backbone.layer1)
 
 
 def test_training_without_memories_is_an_error() -> None:

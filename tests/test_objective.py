@@ -18,12 +18,11 @@ from mgot.losses import (
     add_loss_keys,
     cross_contrastive,
     cross_prediction_alignment,
-    infrared_contrastive,
     mutual_contrastive,
+    prototype_cross_entropy,
     register_loss,
     terms_of,
     view,
-    visible_contrastive,
     weight_key,
 )
 from mgot.memory import MemoryBank, PrototypeMemory
@@ -61,8 +60,8 @@ def plain_terms(bank: MemoryBank, f_v: Tensor, f_r: Tensor, y_v: Tensor, y_r: Te
     """The objective of GROUP, written out."""
     phi_v, phi_r = bank.visible.prototypes, bank.infrared.prototypes
     terms = {
-        "loss_vcl": visible_contrastive(f_v, phi_v, y_v, TAU),
-        "loss_icl": infrared_contrastive(f_r, phi_r, y_r, TAU),
+        "loss_vcl": prototype_cross_entropy(f_v, phi_v, y_v, TAU),
+        "loss_icl": prototype_cross_entropy(f_r, phi_r, y_r, TAU),
     }
     if bank.cross is None:
         return terms

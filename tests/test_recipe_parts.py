@@ -17,6 +17,7 @@ from mgot.engine.config.rules import RANGES
 from mgot.errors import UserError
 from mgot.losses import (
     ACCL,
+    LOSSES,
     CrossBatch,
     Distil,
     Dual,
@@ -75,7 +76,7 @@ def doubted(batch: CrossBatch) -> CrossBatch:
 @pytest.mark.parametrize("believed", [False, True])
 @pytest.mark.parametrize("epoch", [0, 1, 2, 7])
 def test_accl_is_one_direction_of_ccl_by_the_parity_of_the_epoch(epoch: int, believed: bool) -> None:
-    batch = a_batch(epoch=epoch) if believed else doubted(a_batch(epoch=epoch))
+    batch = doubted(a_batch(epoch=epoch)) if believed else a_batch(epoch=epoch)
     if epoch % 2 == 0:
         expected = ce_loop(batch.f_v, batch.phi_r, batch.y_v2r, batch.belief_v)
     else:
@@ -86,7 +87,7 @@ def test_accl_is_one_direction_of_ccl_by_the_parity_of_the_epoch(epoch: int, bel
 @pytest.mark.parametrize("believed", [False, True])
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_hybrid_contrasts_with_the_means_of_pairs(epoch: int, believed: bool) -> None:
-    batch = a_batch(epoch=epoch) if believed else doubted(a_batch(epoch=epoch))
+    batch = doubted(a_batch(epoch=epoch)) if believed else a_batch(epoch=epoch)
     means = []
     for j in range(2):
         mean = (batch.phi_r[j] + batch.phi_v[batch.r2v[j]]).double() / 2
@@ -107,7 +108,28 @@ def test_terms_across_the_modalities_meet_both_memories(epoch: int, believed: bo
     for loss in (ACCL, Hybrid):
         mean, hard = float(loss()(batch)), float(loss()(plain))
         assert mean > 0.2 and hard != pytest.approx(mean, rel=1e-3)
-        assert float(loss(dual=True)(batch)) == pytest.approx(0.5 * hard + 0.5 * (mean - 0.2), rel=1e-4)
+        weights = (batch.belief_v, batch.y_v2r) if epoch == 0 else (batch.belief_r, batch.y_r2v)
+        w = 1.0 if weights[0] is None or (loss is Hybrid and epoch == 1) else float(weights[0][weights[1] >= 0].mean())
+        for floor in (0.0, 0.2, 1.5):
+            expected = 0.5 * hard + 0.5 * max(mean - w * floor, 0.0)
+            assert float(loss(dual=True, floor=floor)(batch)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_floor_sinks_with_the_belief_so_that_doubted_images_train_both_memories() -> None:
+    f, phi, hard = unit_rows(4, 5, 0).float(), unit_rows(3, 5, 1).float(), unit_rows(3, 5, 2).float()
+    y, little = torch.tensor([0, 1, 2, -1]), torch.full((4,), 0.01)
+    loss = dual_cross_entropy(f, phi, hard, y, TAU, 0.2, little)
+    assert float(loss) == pytest.approx(0.01 * float(dual_cross_entropy(f, phi, hard, y, TAU, 0.2)), rel=1e-4)
+
+
+def test_mcl_leaves_out_images_without_a_match_whichever_side_supplies() -> None:
+    batch = doubted(a_batch())  # the last visible cluster has no match
+    batch = replace(batch, y_r2v=torch.where(batch.y_r == 1, -1, batch.y_r2v), c_v=batch.y_v % 2)
+    assert (batch.y_v2r < 0).any() and (batch.y_r2v < 0).any() and (batch.c_v >= 0).all() and (batch.c_r >= 0).all()
+    c_v, c_r = (c.where(match >= 0, -1) for c, match in ((batch.c_v, batch.y_v2r), (batch.c_r, batch.y_r2v)))
+    expected = ce_loop(batch.f_v, batch.phi_c, c_v, batch.belief_v)
+    expected += ce_loop(batch.f_r, batch.phi_c, c_r, batch.belief_r)
+    assert float(LOSSES["mcl"].part(batch)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_an_infrared_cluster_without_a_match_is_its_own_hybrid() -> None:
@@ -168,6 +190,28 @@ def test_the_discrepancy_grows_as_two_views_part_and_its_gradient_brings_them_to
     y = away[1].clone().requires_grad_()
     view_discrepancy(x, y).backward()
     assert y.grad is not None and float(view_discrepancy(x, (y - 0.1 * y.grad / y.grad.norm()).detach())) < found[1]
+
+
+def test_the_width_of_the_kernels_takes_no_part_in_the_gradient() -> None:
+    x, y = unit_rows(4, 5, 0).float(), unit_rows(4, 5, 1).float()
+    away = y.clone().requires_grad_()
+    view_discrepancy(x, away).backward()
+    rows = torch.cat([x, y]).double()
+    s = float((torch.cdist(rows, rows) ** 2).sum() / 56)
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        d = torch.cdist(a, b) ** 2
+        return torch.stack([torch.exp(-d / (w * s)) for w in (0.25, 0.5, 1, 2, 4)]).sum(dim=0)
+
+    def value(second: Tensor) -> Tensor:
+        first = x.double()
+        within = kernel(first, first).sum() + kernel(second, second).sum() - 2 * 5 * 4
+        return within / 12 - 2 * kernel(first, second).mean()
+
+    step, direction = 1e-4, unit_rows(4, 5, 2)
+    slope = (value(y.double() + step * direction) - value(y.double() - step * direction)) / (2 * step)
+    assert away.grad is not None
+    assert float((away.grad * direction).sum()) == pytest.approx(float(slope), rel=1e-3)
 
 
 def test_views_that_are_all_the_same_have_no_nan() -> None:
@@ -328,7 +372,10 @@ def test_a_teacher_learns_nothing() -> None:
         Joint(),
         Joint(matches=False),
         Distil(),
+        Dual(),
         views,
+        *(LOSSES[name].part for name in ("vcl", "icl", "ccl", "mcl")),
+        LOSSES["cpal"].part(),
     ],
 )
 @pytest.mark.parametrize("epoch", [0, 1])

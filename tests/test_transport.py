@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import warnings
 from collections.abc import Callable
 
@@ -120,14 +121,15 @@ def test_a_transport_is_settled_by_the_first_solver_that_converges(
     assert third.solver == "exact solver" and np.array_equal(third.plan, exact_transport(s, cost_of).plan)
     assert second.failures == third.failures[:1]
     for line, solver in zip(third.failures, ("log-domain solver", "stabilised solver"), strict=True):
-        assert line.startswith(f"{solver}: marginal error ") and line.endswith(" after 1 iterations")
+        assert re.fullmatch(rf"{solver}: marginal error \S+ after \d+ iterations", line)
+    assert third.failures[0].endswith(" after 1 iterations")
 
 
 @pytest.mark.parametrize(("off", "converged"), [(1.0005, True), (1.01, False)])
 def test_a_stabilised_plan_may_be_off_by_a_thousandth(
     off: float, converged: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ot.sinkhorn", lambda a, b, *_, **__: off * np.outer(a, b))
+    monkeypatch.setattr("ot.sinkhorn", lambda a, b, *_, **__: (off * np.outer(a, b), {"niter": 0}))
     assert transport._stabilised_transport(np.ones((3, 2)), 25.0, 9).converged == converged
 
 
@@ -141,7 +143,8 @@ def test_the_bound_on_iterations_reaches_both_solvers(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(ot, "sinkhorn", noted)
     plan = settled_transport(similarity(5, 4, 1), max_iterations=1)
-    assert bounds == [1, 1] and (plan.solver, plan.iterations) == ("stabilised solver", 1)
+    assert bounds == [1, 1] and plan.solver == "stabilised solver"
+    assert plan.iterations > 30, "POT goes on for its least number of rounds, and the plan says so"
 
 
 def test_lambda_and_the_cost_reach_each_solver(monkeypatch: pytest.MonkeyPatch) -> None:

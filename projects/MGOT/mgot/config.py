@@ -138,7 +138,7 @@ key("MGOT.CROSS_STAGE.BASE_LR", 0.0, within(0, 100))
 key("MGOT.CROSS_STAGE.RAMP_EPOCHS", 0, at_least(0))
 key("MGOT.CROSS_STAGE.RAMP_FROM", 0.1, within(0, 1))
 # What the weights grow with: "epochs", or "belief": min(mean belief / BELIEF_GOAL, 1)^2, measured at each epoch's
-# start: small for a poor matching, full at once for a good one [ours].
+# start: small for a poor matching, full at once for a good one of about as many clusters in both modalities [ours].
 key("MGOT.CROSS_STAGE.GROWTH", "epochs", one_of(("epochs", "belief")))
 key("MGOT.CROSS_STAGE.BELIEF_GOAL", 0.5, more_than(0))
 # Share of its infrared match that a visible prototype takes over at each epoch's start [ADCA: 0.9]; 0: nothing.
@@ -197,11 +197,13 @@ key("MGOT.LOSS.W_CPAL", 1.0, at_least(0))
 # over both memories, and the visible share of it [DMDL: 0.5]. JOINT: one softmax over both memories, with matches as
 # positives [BMIL: 0.5]. DISTIL: soft targets [ours]. DUAL: contrast with a second memory of the hardest images too, in
 # place of VCL and ICL, and the loss up to which the first memory does not count [RPNR, BMIL: 1, 0.2]. ACCL_DUAL,
-# HYBRID_DUAL: these terms are taken against both memories too [RPNR: True].
+# HYBRID_DUAL: these terms are taken against both memories too, with a floor of their own [RPNR: True, 0.2].
 key("MGOT.LOSS.W_ACCL", 0.0, at_least(0))
 key("MGOT.LOSS.ACCL_DUAL", False)
+key("MGOT.LOSS.ACCL_FLOOR", 0.2, at_least(0))
 key("MGOT.LOSS.W_HYBRID", 0.0, at_least(0))
 key("MGOT.LOSS.HYBRID_DUAL", False)
+key("MGOT.LOSS.HYBRID_FLOOR", 0.2, at_least(0))
 key("MGOT.LOSS.W_NEIGHBOUR", 0.0, at_least(0))
 key("MGOT.LOSS.NEIGHBOUR_SIGMA", 1.0, more_than(0))
 key("MGOT.LOSS.NEIGHBOUR_DELTA", 1.0, at_least(0))

@@ -213,10 +213,12 @@ def match_epoch(
     belief = believer(prototypes, matching)
     seconds = {**state.seconds, "match": time.perf_counter() - start}
     plan = matching.transport
-    if plan is not None and plan.failures:
+    if plan is not None and (plan.failures or not plan.converged):
+        tried = "; ".join(plan.failures) or plan.error
         logger.warning(
-            f"epoch {state.epoch}: the transport did not converge ({'; '.join(plan.failures)}), so the plan is that of"
-            f" the {plan.solver}: raise MGOT.MATCHER.MAX_ITERATIONS or lower MGOT.MATCHER.LAMBDA"
+            f"epoch {state.epoch}: the transport did not converge ({tried}), and the plan is that of the {plan.solver}:"
+            " raise MGOT.MATCHER.MAX_ITERATIONS or lower MGOT.MATCHER.LAMBDA (of the matcher rpnr, raise"
+            " MGOT.MATCHER.REGULARISATION)"
         )
     return Matched(matching, belief, prototypes._replace(members=None), mutual, seconds)
 

@@ -75,8 +75,8 @@ class ClusteringHook(HookBase):
     def label(self, epoch: int) -> EpochState:
         """Clusters and prototypes by the current weights, as that epoch starts with them.
 
-        A modality without clusters keeps the current labels. Every process must call this. Only the first one gets
-        features.
+        A modality without clusters keeps the current labels, and so does one that falls from several to one. Every
+        process must call this. Only the first one gets features.
         """
         trainer = self.trainer
         start = time.perf_counter()

@@ -8,10 +8,8 @@
 from mgot.losses.base import LOSS_STAGES, LOSSES, Batch, CrossBatch, Loss, RegisteredLoss, register_loss
 from mgot.losses.pbcl import (
     cross_contrastive,
-    infrared_contrastive,
     mutual_contrastive,
     prototype_cross_entropy,
-    visible_contrastive,
 )
 from mgot.losses.cpal import cross_prediction_alignment
 from mgot.losses.dual import Dual, dual_cross_entropy
@@ -46,7 +44,6 @@ __all__ = [
     "distilled",
     "dual_cross_entropy",
     "hybrid_prototypes",
-    "infrared_contrastive",
     "joint_contrastive",
     "loss_keys",
     "marginal_cross_entropy",
@@ -58,6 +55,5 @@ __all__ = [
     "view",
     "view_discrepancy",
     "views",
-    "visible_contrastive",
     "weight_key",
 ]

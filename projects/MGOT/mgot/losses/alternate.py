@@ -26,9 +26,11 @@ class ACCL:
     Args:
         dual: contrast with both memories of a modality, by :func:`mgot.losses.dual.dual_cross_entropy` [RPNR]; it needs
             the second memories, which the loss `dual` builds.
+        floor: of that contrast, 0 or more.
     """
 
     dual: bool = False
+    floor: float = 0.2
 
     def __call__(self, batch: CrossBatch) -> Tensor:
         if batch.to_infrared:
@@ -36,5 +38,5 @@ class ACCL:
         else:
             f, phi, hard, y, belief = batch.f_r, batch.phi_v, batch.hard_v, batch.y_r2v, batch.belief_r
         if self.dual:
-            return dual_cross_entropy(f, phi, hard, y, batch.temperature, weight=belief)
+            return dual_cross_entropy(f, phi, hard, y, batch.temperature, self.floor, belief)
         return prototype_cross_entropy(f, phi, y, batch.temperature, belief)

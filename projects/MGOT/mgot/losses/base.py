@@ -26,7 +26,7 @@ class Batch:
 
     Attributes:
         f_v, f_r: (B_v, D), (B_r, D) L2-normalised features in float32, with gradient.
-        y_v, y_r: (B_v,), (B_r,) int64 cluster of each image.
+        y_v, y_r: (B_v,), (B_r,) int64 cluster of each image; outliers are never drawn.
         phi_v, phi_r: (K_v, D), (K_r, D) prototypes, constants of the step.
         hard_v, hard_r: those of the second memories, of the same shapes; where there are none, the first ones.
         temperature: tau > 0.

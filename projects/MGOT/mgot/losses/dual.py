@@ -24,7 +24,7 @@ def dual_cross_entropy(
 ) -> Tensor:
     """Half of each memory's contrast; the first one counts only above a floor.
 
-        L = (CE(f, H, y) + max(CE(f, Phi, y) - floor, 0)) / 2
+        L = (CE(f, H, y) + max(CE(f, Phi, y) - w floor, 0)) / 2,   w the mean weight of the images with a label
 
     Args:
         f: (B, D) L2-normalised features.
@@ -39,7 +39,9 @@ def dual_cross_entropy(
         Scalar >= 0 in nats; 0, still attached to the graph, for a batch without labels.
     """
     mean = prototype_cross_entropy(f, phi, y, temperature, weight)
-    return 0.5 * (prototype_cross_entropy(f, hard, y, temperature, weight) + (mean - floor).clamp(min=0))
+    there = y >= 0
+    least = floor if weight is None else floor * (weight * there).sum() / there.sum().clamp(min=1)
+    return 0.5 * (prototype_cross_entropy(f, hard, y, temperature, weight) + (mean - least).clamp(min=0))
 
 
 @register_loss("dual", weight=0.0)

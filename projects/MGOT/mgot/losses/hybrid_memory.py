@@ -45,9 +45,11 @@ class Hybrid:
     Args:
         dual: contrast with the hybrid prototypes of the second memories too, as in
             :class:`mgot.losses.alternate.ACCL` [RPNR].
+        floor: of that contrast, 0 or more.
     """
 
     dual: bool = False
+    floor: float = 0.2
 
     def __call__(self, batch: CrossBatch) -> Tensor:
         phi_h = hybrid_prototypes(batch.phi_v, batch.phi_r, batch.r2v)
@@ -57,5 +59,5 @@ class Hybrid:
             f, y, belief = batch.f_r, batch.y_r, None
         if self.dual:
             hard_h = hybrid_prototypes(batch.hard_v, batch.hard_r, batch.r2v)
-            return dual_cross_entropy(f, phi_h, hard_h, y, batch.temperature, weight=belief)
+            return dual_cross_entropy(f, phi_h, hard_h, y, batch.temperature, self.floor, belief)
         return prototype_cross_entropy(f, phi_h, y, batch.temperature, belief)

@@ -97,7 +97,7 @@ def view(bank: MemoryBank, f_v: Tensor, f_r: Tensor, y_v: Tensor, y_r: Tensor, t
     Args:
         bank: of the epoch.
         f_v, f_r: (B_v, D), (B_r, D) L2-normalised features.
-        y_v, y_r: (B_v,), (B_r,) int64 labels on the CPU, so that reading tables does not wait for the device.
+        y_v, y_r: (B_v,), (B_r,) int64 labels, 0 or more, on the CPU: reading tables then waits for no device.
         temperature: tau.
     """
 

@@ -39,26 +39,16 @@ def prototype_cross_entropy(
     return total / (y >= 0).sum().clamp(min=1)
 
 
-def visible_contrastive(f_v: Tensor, phi_v: Tensor, y_v: Tensor, temperature: float = 0.05) -> Tensor:
-    """VCL = CE(f_v, Phi_v, y_v): sharpness of visible labels given visible images. Shapes as in the cross-entropy."""
-    return prototype_cross_entropy(f_v, phi_v, y_v, temperature)
-
-
 @register_loss("vcl")
 def vcl(batch: Batch) -> Tensor:
-    """:func:`visible_contrastive` of a step."""
-    return visible_contrastive(batch.f_v, batch.phi_v, batch.y_v, batch.temperature)
-
-
-def infrared_contrastive(f_r: Tensor, phi_r: Tensor, y_r: Tensor, temperature: float = 0.05) -> Tensor:
-    """ICL = CE(f_r, Phi_r, y_r): sharpness of infrared labels given infrared images."""
-    return prototype_cross_entropy(f_r, phi_r, y_r, temperature)
+    """VCL = CE(f_v, Phi_v, y_v): sharpness of visible labels given visible images."""
+    return prototype_cross_entropy(batch.f_v, batch.phi_v, batch.y_v, batch.temperature)
 
 
 @register_loss("icl")
 def icl(batch: Batch) -> Tensor:
-    """:func:`infrared_contrastive` of a step."""
-    return infrared_contrastive(batch.f_r, batch.phi_r, batch.y_r, batch.temperature)
+    """ICL = CE(f_r, Phi_r, y_r): sharpness of infrared labels given infrared images."""
+    return prototype_cross_entropy(batch.f_r, batch.phi_r, batch.y_r, batch.temperature)
 
 
 def cross_contrastive(
@@ -112,7 +102,7 @@ def mutual_contrastive(
     Args:
         f_v, f_r: (B_v, D) and (B_r, D) features.
         phi_c: (K_c, D) cross prototypes.
-        c_v, c_r: (B_v,) and (B_r,) cross labels in [0, K_c).
+        c_v, c_r: (B_v,) and (B_r,) cross labels in [0, K_c), or -1 for images that take no part.
         temperature: tau > 0.
         weight_v, weight_r: (B_v,) and (B_r,) belief in each image's match; None is 1 for all.
 
@@ -125,6 +115,7 @@ def mutual_contrastive(
 
 @register_loss("mcl", stage="cross")
 def mcl(batch: CrossBatch) -> Tensor:
-    """:func:`mutual_contrastive` of a step."""
-    features, labels = (batch.f_v, batch.f_r), (batch.c_v, batch.c_r)
+    """:func:`mutual_contrastive` of a step; images without a match take no part, as in CCL."""
+    features = batch.f_v, batch.f_r
+    labels = batch.c_v.where(batch.y_v2r >= 0, -1), batch.c_r.where(batch.y_r2v >= 0, -1)
     return mutual_contrastive(*features, batch.phi_c, *labels, batch.temperature, batch.belief_v, batch.belief_r)

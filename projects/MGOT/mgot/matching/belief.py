@@ -69,7 +69,10 @@ def full(prototypes: Prototypes, matching: Matching, temperature: float) -> np.n
 
 @register_belief("share")
 def share(prototypes: Prototypes, matching: Matching, temperature: float) -> np.ndarray:
-    """The pair's share of the mass of its row and of its column: w_ij = sqrt(Q_ij / Q_i. * Q_ij / Q_.j) [ours]."""
+    """The pair's share of the mass of its row and of its column: w_ij = sqrt(Q_ij / Q_i. * Q_ij / Q_.j) [ours].
+
+    Clusters of one modality that share a match share its mass: n of them have at most 1 / sqrt(n) each.
+    """
     mass = np.maximum(matching.scores, 0.0)
     rows, columns = mass.sum(axis=1, keepdims=True), mass.sum(axis=0, keepdims=True)
     return np.sqrt(mass / np.where(rows > 0, rows, 1.0) * mass / np.where(columns > 0, columns, 1.0))
@@ -77,6 +80,9 @@ def share(prototypes: Prototypes, matching: Matching, temperature: float) -> np.
 
 @register_belief("mutual")
 def mutual(prototypes: Prototypes, matching: Matching, temperature: float) -> np.ndarray:
-    """How surely both clusters choose each other: w_ij = softmax_j(S_ij / tau) softmax_i(S_ij / tau) [ours]."""
+    """How surely both clusters choose each other: w_ij = softmax_j(S_ij / tau) softmax_i(S_ij / tau) [ours].
+
+    Clusters of one modality that share a match divide its second factor: n equal ones have at most 1 / n each.
+    """
     logits = prototypes.similarity.astype(np.float64) / temperature
     return softmax(logits, axis=1) * softmax(logits, axis=0)

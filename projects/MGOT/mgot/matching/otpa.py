@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mgot.matching.base import UNMATCHED, Matching, Prototypes, SupplyMatcher, register_matcher
+from mgot.matching.base import UNMATCHED, Matching, Prototypes, SupplyMatcher, correspondence, register_matcher
 from mgot.transport import probability, settled_transport
 
 
@@ -48,17 +48,17 @@ class OTPA(SupplyMatcher):
             plan = settled_transport(similarity, self.sharpness, max_iterations=self.max_iterations)
         scores = probability(similarity) if plan is None else plan.plan
         if self.supply == "visible":
-            v2r, r2v, unassigned = _assign(scores, self.opposite_transport)
+            v2r, r2v = _assign(scores, self.opposite_transport)
         else:
-            r2v, v2r, unassigned = _assign(scores.T, self.opposite_transport)
-        return Matching(v2r, r2v, scores, self.supply, unassigned, plan)
+            r2v, v2r = _assign(scores.T, self.opposite_transport)
+        return correspondence(v2r, r2v, scores, self.supply, plan)
 
 
-def _assign(scores: np.ndarray, opposite_transport: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(supply to demand, demand to supply, unassigned demand) for scores of shape (supply, demand)."""
+def _assign(scores: np.ndarray, opposite_transport: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(supply to demand, demand to supply) for scores of shape (supply, demand)."""
     forward = scores.argmax(axis=1)
     takers = forward[:, None] == np.arange(scores.shape[1])[None, :]
     assigned = takers.any(axis=0)
     backward = np.where(takers, scores, -np.inf).argmax(axis=0)
     fallback = scores.argmax(axis=0) if opposite_transport else np.full(scores.shape[1], UNMATCHED)
-    return forward, np.where(assigned, backward, fallback), np.flatnonzero(~assigned)
+    return forward, np.where(assigned, backward, fallback)

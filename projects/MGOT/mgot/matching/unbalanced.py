@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mgot.errors import UserError
 from mgot.matching.base import (
     UNMATCHED,
     Matching,
@@ -31,17 +32,25 @@ class Unbalanced(SupplyMatcher):
     Args:
         sharpness: lambda.
         relaxation: rho; the smaller it is, the cheaper it is to leave a cluster unmatched.
-        min_mass: in [0, 1]; 0 matches every cluster.
+        min_mass: in [0, 1); 0 matches every cluster.
         supply: the other modality's clusters index the shared label space.
         max_iterations: bound on Sinkhorn's iterations.
 
     A side without clusters leaves the other UNMATCHED; otherwise at least one cluster of each side is matched.
+
+    Raises:
+        UserError: a number is out of its range.
     """
 
     sharpness: float = 25.0
     relaxation: float = 0.1
     min_mass: float = 0.5
     max_iterations: int = 2000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.min_mass < 1:
+            raise UserError(f"the least mass must be 0 or more and less than 1, not {self.min_mass}")
 
     def match(self, prototypes: Prototypes) -> Matching:
         similarity = prototypes.similarity

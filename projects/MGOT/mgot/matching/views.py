@@ -35,8 +35,9 @@ def _halves(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def mutual_share(prototypes: Prototypes) -> float:
     """Share of the visible prototypes that are nearest to their nearest infrared one, in [0, 1]; 0 without any.
 
-    It needs no labels, and says which of several similarities of the same clusters to trust. Chance gives about 1 / K,
-    a perfect similarity 1.
+    It needs no labels, and says which of several similarities of the same clusters to trust. It says nothing by itself:
+    unrelated prototypes give about K_r / (K_v + K_r - 1), half for equal counts, and no similarity gives more than
+    min(K_v, K_r) / K_v.
     """
     similarity = prototypes.similarity
     if not similarity.size:

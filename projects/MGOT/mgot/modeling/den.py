@@ -81,13 +81,13 @@ class DEN(nn.Module):
         super().__init__()
         self.precision = precision
         self.adversary_weight = adversary_weight
+        self.streams = split_stem(backbone, two_stream_stem)  # before the tap, whose hooks a copy would take along
         self.tap = StageTap(backbone, stages)
         shape = probe(backbone, self.tap, input_size)
         if shape.out_dim != feat_dim:
             raise UserError(
                 f"MODEL.BACKBONE.FEAT_DIM is {feat_dim}, but this backbone gives {shape.out_dim} channels: set it so"
             )
-        self.streams = split_stem(backbone, two_stream_stem)
         recompute_parts(backbone, recompute, input_size, self.tap.names if adversary_weight else ())
         mend_strided_convolutions(backbone)
         self.backbone = backbone

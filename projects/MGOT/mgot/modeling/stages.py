@@ -65,10 +65,10 @@ def find_module(backbone: nn.Module, name: str, key: str) -> nn.Module:
 
 
 def pool(output: Tensor) -> Tensor:
-    """(B, C) average of a feature map (B, C, H, W) or of tokens (B, L, C); (B, C) is returned as it is."""
+    """(B, C) average of a feature map (B, C, H, W) or of tokens (B, L, C), in float32; (B, C) is returned as it is."""
     if output.dim() == 4:
-        return output.mean(dim=(2, 3))
-    return output.mean(dim=1) if output.dim() == 3 else output
+        return output.mean(dim=(2, 3), dtype=torch.float32)
+    return output.mean(dim=1, dtype=torch.float32) if output.dim() == 3 else output
 
 
 class StageTap:
@@ -201,11 +201,17 @@ def _empty_like(part: Tensor, n_rows: int) -> Tensor:
 
 
 def split_stem(backbone: nn.Module, names: Sequence[str]) -> list[TwoStream]:
-    """Replace the named modules by two-stream ones, in place, and return them; UserError for an unknown name."""
+    """Replace the named modules by two-stream ones, in place, and return them; UserError for an unknown name.
+
+    Of a container each part is replaced: fast-reid runs the blocks of a stage one by one.
+    """
     streams = []
     for name in names:
-        stream = TwoStream(find_module(backbone, name, "MGOT.DEN.TWO_STREAM_STEM"))
+        module = find_module(backbone, name, "MGOT.DEN.TWO_STREAM_STEM")
+        if isinstance(module, nn.Sequential | nn.ModuleList):
+            streams += split_stem(module, [part for part, _ in module.named_children()])
+            continue
         parent, _, child = name.rpartition(".")
-        setattr(backbone.get_submodule(parent), child, stream)
-        streams.append(stream)
+        streams.append(TwoStream(module))
+        setattr(backbone.get_submodule(parent), child, streams[-1])
     return streams
