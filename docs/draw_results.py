@@ -12,7 +12,7 @@ from mgot.analysis.pictures.style import encode
 from mgot.evaluation.results import GROUND_TRUTH_MARK
 
 DOCS = Path(__file__).resolve().parent
-PICTURES = {"results-grounds.svg": "grounds"}
+PICTURES = {"results-grounds.svg": "grounds", "results-unpaired.svg": "unpaired"}
 CELL = re.compile(r"(?:(seed.*): )?([\d.]+)(?: ± ([\d.]+))? / [\d.]+(?: ± [\d.]+)?(?:, ([\d.]+))?")
 
 
