@@ -6,11 +6,7 @@
 # In this order the terms of a step are computed and summed.
 # isort: off
 from mgot.losses.base import LOSS_STAGES, LOSSES, Batch, CrossBatch, Loss, RegisteredLoss, register_loss
-from mgot.losses.pbcl import (
-    cross_contrastive,
-    mutual_contrastive,
-    prototype_cross_entropy,
-)
+from mgot.losses.pbcl import cross_contrastive, mutual_contrastive, prototype_cross_entropy
 from mgot.losses.cpal import cross_prediction_alignment
 from mgot.losses.dual import Dual, dual_cross_entropy
 from mgot.losses.alternate import ACCL

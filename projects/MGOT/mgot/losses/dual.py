@@ -44,6 +44,28 @@ def dual_cross_entropy(
     return 0.5 * (prototype_cross_entropy(f, hard, y, temperature, weight) + (mean - least).clamp(min=0))
 
 
+@dataclass(frozen=True)
+class Contrast:
+    """What `accl` and `hybrid` share: a contrast with one memory, or with both.
+
+    Args:
+        dual: contrast with both memories, by :func:`dual_cross_entropy` [RPNR]; it needs the second memories, which the
+            loss `dual` builds.
+        floor: of that contrast, 0 or more.
+    """
+
+    dual: bool = False
+    floor: float = 0.2
+
+    def contrast(
+        self, f: Tensor, phi: Tensor, hard: Tensor, y: Tensor, temperature: float, weight: Tensor | None
+    ) -> Tensor:
+        """The contrast of features; arguments as in :func:`dual_cross_entropy`."""
+        if self.dual:
+            return dual_cross_entropy(f, phi, hard, y, temperature, self.floor, weight)
+        return prototype_cross_entropy(f, phi, y, temperature, weight)
+
+
 @register_loss("dual", weight=0.0)
 @dataclass(frozen=True)
 class Dual:

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mgot.losses.base import CrossBatch, register_loss
-from mgot.losses.dual import dual_cross_entropy
-from mgot.losses.pbcl import prototype_cross_entropy
+from mgot.losses.dual import Contrast
 
 
 def hybrid_prototypes(phi_v: Tensor, phi_r: Tensor, r2v: Tensor) -> Tensor:
@@ -34,30 +33,19 @@ def hybrid_prototypes(phi_v: Tensor, phi_r: Tensor, r2v: Tensor) -> Tensor:
 
 @register_loss("hybrid", stage="cross", weight=0.0)
 @dataclass(frozen=True)
-class Hybrid:
+class Hybrid(Contrast):
     """One direction in one epoch, the other in the next.
 
         CE(f_v, Phi_h, v2r[y_v]) in epochs of even number, CE(f_r, Phi_h, y_r) in the others
 
     Epochs are counted from the cross stage's start. Phi_h is computed from the memories at each step. Visible images
-    without a match take no part.
-
-    Args:
-        dual: contrast with the hybrid prototypes of the second memories too, as in
-            :class:`mgot.losses.alternate.ACCL` [RPNR].
-        floor: of that contrast, 0 or more.
+    without a match take no part. Arguments as in :class:`mgot.losses.dual.Contrast`; the second memories have hybrid
+    prototypes of their own.
     """
-
-    dual: bool = False
-    floor: float = 0.2
 
     def __call__(self, batch: CrossBatch) -> Tensor:
         phi_h = hybrid_prototypes(batch.phi_v, batch.phi_r, batch.r2v)
+        hard_h = hybrid_prototypes(batch.hard_v, batch.hard_r, batch.r2v) if self.dual else phi_h
         if batch.to_infrared:
-            f, y, belief = batch.f_v, batch.y_v2r, batch.belief_v
-        else:
-            f, y, belief = batch.f_r, batch.y_r, None
-        if self.dual:
-            hard_h = hybrid_prototypes(batch.hard_v, batch.hard_r, batch.r2v)
-            return dual_cross_entropy(f, phi_h, hard_h, y, batch.temperature, self.floor, belief)
-        return prototype_cross_entropy(f, phi_h, y, batch.temperature, belief)
+            return self.contrast(batch.f_v, phi_h, hard_h, batch.y_v2r, batch.temperature, batch.belief_v)
+        return self.contrast(batch.f_r, phi_h, hard_h, batch.y_r, batch.temperature, None)

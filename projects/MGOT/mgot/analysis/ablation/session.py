@@ -11,7 +11,7 @@ from mgot.analysis.ablation.agenda import Agenda
 from mgot.analysis.ablation.grid import Configuration, Table, plan
 from mgot.analysis.ablation.runner import Runner
 from mgot.analysis.ablation.runs import Outcome, Run, read_outcome, runs_of
-from mgot.analysis.ablation.tables import describe, picture, write_tables
+from mgot.analysis.ablation.tables import describe, write_tables
 from mgot.errors import UserError
 from mgot.forms import parsed
 
@@ -74,7 +74,9 @@ class Ablation:
         self._write()
         agenda = Agenda(left, self._runs, share=self._share)
         Runner(self._command, jobs).run_all(agenda, len(left), self._finished)
-        picture(self._output, self._described())
+        from mgot.analysis.ablation.picture import draw_tables  # matplotlib takes half a second, which --list needs not
+
+        draw_tables(self._output, self._described())
         return sum(outcome.status == "failed" for outcome in self._outcomes.values())
 
     def _finished(self, run: Run, outcome: Outcome) -> None:

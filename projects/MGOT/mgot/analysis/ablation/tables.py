@@ -13,8 +13,6 @@ from tabulate import tabulate
 
 from mgot.analysis.ablation.grid import Row, Table
 from mgot.analysis.ablation.runs import Outcome, Run
-from mgot.analysis.pictures.bars import Bar, draw_bars
-from mgot.analysis.pictures.style import save
 from mgot.evaluation.results import GROUND_TRUTH_MARK
 from mgot.files import write_atomically
 
@@ -114,12 +112,16 @@ def markdown(described: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def shown_name(row: Mapping[str, Any]) -> str:
+    """The name of a described row, with a mark if it used ground truth."""
+    return f"{row['name']} ({GROUND_TRUTH_MARK})" if row["ground_truth"] else row["name"]
+
+
 def _columns(row: Mapping[str, Any]) -> dict[str, str]:
     """Header -> cell of a row."""
-    name = f"{row['name']} ({GROUND_TRUTH_MARK})" if row["ground_truth"] else row["name"]
     errors = [f"seed {run['seed']} failed: {run['error']}" for run in row["runs"] if run["status"] == "failed"]
     cells = {
-        "": name,
+        "": shown_name(row),
         **{title: _figure(row[key], digits) for key, (title, digits) in FIGURES.items()},
         "collapsed": str(row["collapsed"]) if row["done"] else "",
         "runs": "; ".join([f"{row['done']} of {row['asked']}", *errors]),
@@ -136,24 +138,6 @@ def _figure(value: Mapping[str, float | None], digits: int) -> str:
 
 def _escape(cell: str) -> str:
     return cell.replace("|", "\\|")
-
-
-def picture(output: Path, described: Mapping[str, Any]) -> list[Path]:
-    """Draw the rows' Rank-1 into table.png and table.svg of a folder; the files, none if no run is done."""
-    panels = {table["title"]: [_bar(row) for row in table["rows"]] for table in described["tables"]}
-    if not any(bar.mean is not None for bars in panels.values() for bar in bars):
-        return []
-    return save(draw_bars(panels, "Rank-1, and the share of right matches at the last epoch's start"), output, "table")
-
-
-def _bar(row: Mapping[str, Any]) -> Bar:
-    name = f"{row['name']} ({GROUND_TRUTH_MARK})" if row["ground_truth"] else row["name"]
-    seeds = [run["rank1"] for run in row["runs"] if "rank1" in run]
-    accuracy = row["matching_accuracy"]["mean"]
-    done = "" if row["done"] == row["asked"] else f"{row['done']} of {row['asked']} runs"
-    notes = [done, *([] if accuracy is None else [f"{accuracy:.2f}"])]
-    note = ", ".join(filter(None, notes))
-    return Bar(name, row["rank1"]["mean"], row["rank1"]["deviation"], seeds, note, bool(row["ground_truth"]))
 
 
 def write_tables(output: Path, described: Mapping[str, Any]) -> None:

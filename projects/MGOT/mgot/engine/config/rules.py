@@ -85,8 +85,8 @@ def _method(cfg: CfgNode) -> Iterator[Rule]:
     first = [loss.W_ADV, *(weight for name, weight in weights.items() if LOSSES[name].stage == "intra")]
     yield "MGOT.LOSS.W_VCL", loss.W_VCL, any(first), "more than 0 if no other loss of the intra stage is"
     second = "False if there is no second memory (MGOT.LOSS.W_DUAL is 0)"
-    yield "MGOT.LOSS.ACCL_DUAL", loss.ACCL_DUAL, loss.W_DUAL > 0 or not loss.ACCL_DUAL, second
-    yield "MGOT.LOSS.HYBRID_DUAL", loss.HYBRID_DUAL, loss.W_DUAL > 0 or not loss.HYBRID_DUAL, second
+    for key in ("ACCL_DUAL", "HYBRID_DUAL"):
+        yield f"MGOT.LOSS.{key}", loss[key], loss.W_DUAL > 0 or not loss[key], second
     named = data.STRANGERS != "" or data.REPLACED == 0
     yield "MGOT.CLUSTER.K2", cluster.K2, cluster.K2 <= cluster.K1, f"between 1 and K1 (MGOT.CLUSTER.K1, {cluster.K1})"
     yield "MGOT.DATA.STRANGERS", data.STRANGERS, named, "a data set if MGOT.DATA.REPLACED is more than 0"
